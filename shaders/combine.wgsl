@@ -1,0 +1,109 @@
+// Stage 2, combine: the tiles' partial sums, added up in a fixed order.
+//
+//   statistics[item, column] = Σ over the item's tiles of partials[column, item, tile]
+//   statistics[all,  column] = Σ over items
+//
+// bindings   0  heads       (HEADS)                            uniform     the table
+//            1  partials    per head (3 C + 3, items · tiles)  read        written by `statistics`
+//            2  statistics  per head (3 C + 4) + items · (3 C)  read_write  words; I, P and the pixel sum are f32, the rest u32
+// dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
+//            without classes does nothing: that is how a plan warms up
+// words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T,  3C: pixel sum,
+//            3C+1: labels out of range,  3C+2: the item of the first of them,  3C+3: its voxel;
+//            then I, P, T of item 0, of item 1, …
+// determinism   bit for bit: each invocation adds every FOLD_INVOCATIONS-th tile, in runs of 16 so that no chain is long,
+//               then a tree over the invocations (shared/fold.wgsl), then the items in order
+
+const TILE = 4096u;
+const NOWHERE = 16777216.0;
+const NO_VOXEL = 0xffffffffu;
+const RUN = 16u;
+
+//# stand-in
+const HEADS = 1u;
+const FOLD_INVOCATIONS = 64u;
+const SUM = 0u;
+const COUNT = 1u;
+const LEAST = 2u;
+struct Head { items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32 }
+@group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
+fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u); }
+fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
+fn identity(kind: u32) -> u32 { return 0u; }
+fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
+fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 { return value; }
+//# end
+
+@group(0) @binding(1) var<storage, read> partials: array<f32>;
+@group(0) @binding(2) var<storage, read_write> statistics_words: array<u32>;
+
+// A partial sum as the word that `fold` takes.
+fn word_of(kind: u32, partial: f32, tile: u32) -> u32 {
+    switch kind {
+        case SUM: { return bitcast<u32>(partial); }
+        case COUNT: { return u32(partial); }
+        default: { return select(tile * TILE + u32(partial), NO_VOXEL, partial >= NOWHERE); }
+    }
+}
+
+@compute @workgroup_size(FOLD_INVOCATIONS)
+fn combine(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let number = workgroup_number(workgroup, grid);
+    let head = column_head(number);
+    let column = number - head.first_column;
+    let classes = head.classes;
+    if classes == 0u || column >= 3u * classes + 3u {
+        return;
+    }
+    var kind = SUM;
+    if (column >= 2u * classes && column < 3u * classes) || column == 3u * classes + 1u {
+        kind = COUNT;
+    }
+    if column == 3u * classes + 2u {
+        kind = LEAST;
+    }
+
+    var all = identity(kind);
+    var first_item = NO_VOXEL;
+    for (var item = 0u; item < head.items; item += 1u) {
+        let row = head.partials + (column * head.items + item) * head.tiles;
+        var mine = identity(kind);
+        for (var run = invocation; run < head.tiles; run += FOLD_INVOCATIONS * RUN) {
+            var of_run = identity(kind);
+            for (var i = 0u; i < RUN; i += 1u) {
+                let tile = run + i * FOLD_INVOCATIONS;
+                if tile < head.tiles {
+                    of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
+                }
+            }
+            mine = fold(kind, mine, of_run);
+        }
+        let of_item = fold_workgroup(kind, invocation, mine);
+        if column < 3u * classes {
+            if invocation == 0u {
+                statistics_words[head.statistics + 3u * classes + 4u + item * 3u * classes + column] = of_item;
+            }
+        }
+        if kind == LEAST {
+            // the first item that has one keeps its voxel
+            if first_item == NO_VOXEL && of_item != NO_VOXEL {
+                first_item = item;
+                all = of_item;
+            }
+        } else {
+            all = fold(kind, all, of_item);
+        }
+    }
+    if invocation == 0u {
+        if kind == LEAST {
+            statistics_words[head.statistics + column] = first_item;
+            statistics_words[head.statistics + column + 1u] = all;
+        } else {
+            statistics_words[head.statistics + column] = all;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// The table of heads, and where a workgroup stands in it.
+//
+// Every stage reads the same table. A head is one output of the network; the plan fills a row with its shape, where its
+// tensors and its scratch lie, and its loss settings. `Head` is mirrored by `plan::table::HeadRow` on the host; a test
+// holds the two layouts together.
+//
+// bindings   0  heads  (HEADS)  uniform
+// determinism   a table look-up: nothing here depends on the order of anything
+
+const HEADS = 1u;
+
+const DICE = 1u;
+const JACCARD = 2u;
+
+const CROSS_ENTROPY = 1u;
+
+const MEAN = 1u;
+
+struct Head {
+    // shape of the logits: [items, classes, voxels]; rows of a uniform array begin at multiples of 16 bytes
+    @align(16) items: u32,
+    classes: u32,
+    voxels: u32,
+    // the arithmetic this head shares with others of the same class count and kinds
+    group: u32,
+
+    // tensors: which load or store, and the first element in it
+    logits_slot: u32,
+    logits_first: u32,
+    target_slot: u32,
+    target_first: u32,
+    gradient_slot: u32,
+    gradient_first: u32,
+    upstream: u32,
+
+    // work: the first workgroup of this head, tiles an item, and the first workgroup of `combine`
+    first_workgroup: u32,
+    tiles: u32,
+    first_column: u32,
+
+    // scratch: the first word of this head in each buffer; `coefficient_row` is the distance between items (0: shared)
+    partials: u32,
+    statistics: u32,
+    coefficients: u32,
+    coefficient_row: u32,
+    report: u32,
+
+    // target
+    has_ignore_index: u32,
+    ignore_index: u32,
+
+    // pixel term: q_k = w_k (on_label [k = label] + off_label)
+    pixel_kind: u32,
+    pixel_reduction: u32,
+    pixel_weight: f32,
+    on_label: f32,
+    off_label: f32,
+    weighted_classes: u32,
+    class_weights: u32,
+    class_weight_sum: f32,
+    empty: u32,
+
+    // overlap term
+    overlap_kind: u32,
+    overlap_reduction: u32,
+    overlap_weight: f32,
+    first_class: u32,
+    batch: u32,
+    smooth_nr: f32,
+    smooth_dr: f32,
+    denominator_floor: f32,
+    form: f32,
+    weighted_overlap: u32,
+    overlap_class_weights: u32,
+}
+
+@group(0) @binding(0) var<uniform> heads: array<Head, HEADS>;
+
+struct Place {
+    head: u32,
+    item: u32,
+    tile: u32,
+    // false for the workgroups that fold a long grid into two dimensions and have no tile
+    inside: bool,
+}
+
+// Workgroups are numbered along x, then y: a grid longer than the device's limit for x is folded.
+fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
+    return workgroup.x + workgroup.y * grid.x;
+}
+
+// The head that a workgroup of `combine` serves: each head has a column of partial sums a workgroup.
+fn column_head(number: u32) -> Head {
+    var index = 0u;
+    while index + 1u < HEADS && number >= heads[index + 1u].first_column {
+        index += 1u;
+    }
+    return heads[index];
+}
+
+fn place_of(number: u32) -> Place {
+    var index = 0u;
+    while index + 1u < HEADS && number >= heads[index + 1u].first_workgroup {
+        index += 1u;
+    }
+    let head = heads[index];
+    let tile = number - head.first_workgroup;
+    let item = tile / max(head.tiles, 1u);
+    return Place(index, item, tile - item * head.tiles, item < head.items);
+}
+
+fn head_of(place: Place) -> Head {
+    return heads[place.head];
+}

@@ -1,0 +1,7 @@
+// Four labels of 32 bits in four words. A negative i32 is a large u32, and so out of range of every class.
+
+alias Quad_t0 = vec4<u32>;
+
+fn unpack_t0(quad: Quad_t0) -> vec4<u32> {
+    return quad;
+}

@@ -1,0 +1,50 @@
+// Rows of sums over the invocations of a workgroup: inside each subgroup by subgroup operations, then over the subgroups
+// through workgroup memory. The same functions as reduce_workgroup.wgsl.
+//
+// The subgroup size is whatever the device gives (4 to 128 exist): the number of subgroups is read, never assumed.
+//
+// memory        sh_rows  (ROWS, INVOCATIONS)  only the first `subgroups` cells of a row are used
+// determinism   bit for bit on one device and driver: `subgroupAdd` has a fixed order there, and between the subgroups
+//               the order is the text below
+
+const INVOCATIONS = 8u;
+const ROWS = 12u;
+
+var<workgroup> sh_rows: array<f32, ROWS * INVOCATIONS>;
+
+struct Invocation {
+    @builtin(local_invocation_index) index: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+}
+
+fn put(me: Invocation, row: u32, value: f32) {
+    let sum = subgroupAdd(value);
+    if me.lane == 0u {
+        sh_rows[row * INVOCATIONS + me.subgroup] = sum;
+    }
+}
+
+fn put_min(me: Invocation, row: u32, value: f32) {
+    let least = subgroupMin(value);
+    if me.lane == 0u {
+        sh_rows[row * INVOCATIONS + me.subgroup] = least;
+    }
+}
+
+fn sum_row(me: Invocation, row: u32) -> f32 {
+    var sum = sh_rows[row * INVOCATIONS];
+    for (var i = 1u; i < me.subgroups; i += 1u) {
+        sum += sh_rows[row * INVOCATIONS + i];
+    }
+    return sum;
+}
+
+fn min_row(me: Invocation, row: u32) -> f32 {
+    var least = sh_rows[row * INVOCATIONS];
+    for (var i = 1u; i < me.subgroups; i += 1u) {
+        least = min(least, sh_rows[row * INVOCATIONS + i]);
+    }
+    return least;
+}

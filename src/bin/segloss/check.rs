@@ -1,0 +1,87 @@
+//! `segloss check`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use segloss::cases::{self, Case, Outcome};
+use segloss::{Error, open_adapter, wgpu};
+
+use crate::Wish;
+
+#[derive(clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    wish: Wish,
+    /// On every adapter that fits, not the first alone.
+    #[arg(long)]
+    all: bool,
+    /// Only cases whose id begins with this.
+    #[arg(long, value_name = "ID_PREFIX")]
+    only: Option<String>,
+    /// Case files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    unsupported: usize,
+}
+
+impl Check {
+    pub fn run(self) -> Result<ExitCode> {
+        let prefix = self.only.as_deref().unwrap_or("");
+        let mut cases: Vec<Case> = Vec::new();
+        for file in &self.files {
+            cases.extend(cases::read(file)?.cases.into_iter().filter(|case| case.id.starts_with(prefix)));
+        }
+        if cases.is_empty() {
+            bail!("no case whose id begins with \"{prefix}\" in the files given");
+        }
+        let choice = self.wish.choice();
+        let mut adapters = choice.adapters();
+        if adapters.is_empty() {
+            choice.open()?;
+        }
+        if !self.all {
+            adapters.truncate(1);
+        }
+        let mut failed = 0;
+        for adapter in &adapters {
+            failed += on_adapter(adapter, &cases)?.failed;
+        }
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
+    let info = adapter.get_info();
+    let name = format!("{} ({:?})", info.name, info.backend);
+    let (device, queue) = open_adapter(adapter).map_err(|error: Error| error).with_context(|| name.clone())?;
+    let mut counts = Counts::default();
+    let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
+    for case in cases {
+        match cases::run(&device, &queue, case) {
+            Outcome::Passed => counts.passed += 1,
+            Outcome::Failed(differences) => {
+                counts.failed += 1;
+                println!("FAILED {}: {}  [{}]", case.id, differences.join("; "), case.origin);
+            }
+            Outcome::Unsupported(lacks) => {
+                counts.unsupported += 1;
+                let lacks = lacks.join(", ");
+                println!("unsupported {}: {lacks}", case.id);
+                *lacking.entry(lacks).or_default() += 1;
+            }
+        }
+    }
+    for (lacks, cases) in &lacking {
+        println!("unsupported: {cases} × {lacks}");
+    }
+    println!("{name}: {} passed, {} failed, {} unsupported", counts.passed, counts.failed, counts.unsupported);
+    Ok(counts)
+}

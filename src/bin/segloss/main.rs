@@ -1,0 +1,72 @@
+//! The command-line tool: what adapters there are, whether the kernels are right on them, what the shaders look like.
+
+mod adapters;
+mod check;
+mod shaders;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use segloss::{AdapterChoice, wgpu};
+
+/// Segmentation losses on any GPU: adapters, checks, shaders.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lists every adapter, with the limits that matter here.
+    Adapters(Wish),
+    /// Runs case files (`segloss-cases/1`, .json or .json.gz) and compares loss and gradient.
+    Check(check::Check),
+    /// Writes the composed WGSL of representative plans.
+    Shaders(shaders::Shaders),
+}
+
+/// Which adapter.
+#[derive(Args, Clone)]
+struct Wish {
+    /// Part of the adapter's or the driver's name.
+    #[arg(long, value_name = "TEXT")]
+    adapter: Option<String>,
+    /// Only adapters of this back end.
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    Vulkan,
+    Gl,
+    Metal,
+    Dx12,
+}
+
+impl Wish {
+    fn choice(&self) -> AdapterChoice {
+        let backends = self.backend.map(|backend| match backend {
+            Backend::Vulkan => wgpu::Backends::VULKAN,
+            Backend::Gl => wgpu::Backends::GL,
+            Backend::Metal => wgpu::Backends::METAL,
+            Backend::Dx12 => wgpu::Backends::DX12,
+        });
+        let default = AdapterChoice::default();
+        AdapterChoice { name: self.adapter.clone(), backends: backends.unwrap_or(default.backends), ..default }
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Adapters(wish) => adapters::run(&wish.choice()),
+        Verb::Check(check) => check.run(),
+        Verb::Shaders(shaders) => shaders.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("segloss: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,156 @@
+//! Every way in which this crate can refuse, with the numbers.
+
+use std::fmt;
+
+/// A tensor of a head, as errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tensor {
+    /// The network's output, `[N, C, *spatial]`.
+    Logits,
+    /// Labels, `[N, *spatial]`.
+    Target,
+    /// The gradient of the logits, of their shape.
+    Gradient,
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Logits => "logits",
+            Self::Target => "target",
+            Self::Gradient => "gradient",
+        })
+    }
+}
+
+/// Why something was refused, or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A loss without heads.
+    #[error("the loss has no head: expected at least one")]
+    NoHeads,
+
+    /// A setting of a head is wrong.
+    #[error("head {head}: {setting}: expected {expected}, got {given}")]
+    Spec {
+        /// Which head, from 0.
+        head: usize,
+        /// The setting, by its name in the specification.
+        setting: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        given: String,
+    },
+
+    /// The device is too small.
+    #[error("{}{what} needs {needed}, and the device's {limit} is {available}", in_head(*.head))]
+    Limit {
+        /// Which head, from 0, if it is one.
+        head: Option<usize>,
+        /// What was to be done.
+        what: String,
+        /// The limit, by its name in WebGPU.
+        limit: &'static str,
+        /// What was needed.
+        needed: u64,
+        /// What the device has.
+        available: u64,
+    },
+
+    /// A number of the kernels' variant is wrong.
+    #[error("variant: {setting}: expected {expected}, got {given}")]
+    Variant {
+        /// The number, by its name in [`Variant`](crate::Variant).
+        setting: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        given: String,
+    },
+
+    /// The number of bound tensors is not the number of heads.
+    #[error("the plan has {expected} heads, and tensors were given for {given}")]
+    WrongHeadCount {
+        /// Heads of the plan.
+        expected: usize,
+        /// Heads that were bound.
+        given: usize,
+    },
+
+    /// A bound tensor is wrong.
+    #[error("head {head}: {tensor}: expected {expected}, got {given}")]
+    Binding {
+        /// Which head, from 0.
+        head: usize,
+        /// Which of its tensors.
+        tensor: Tensor,
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        given: String,
+    },
+
+    /// The upstream gradient is wrong.
+    #[error("upstream gradient: expected {expected}, got {given}")]
+    Upstream {
+        /// What it may be.
+        expected: String,
+        /// What it was.
+        given: String,
+    },
+
+    /// A gradient would be written over another tensor.
+    #[error(
+        "head {head}: gradient: expected bytes of its own, got {first}..{end} of a buffer, which overlap the {other} of head {other_head}"
+    )]
+    Overlapping {
+        /// The head whose gradient it is, from 0.
+        head: usize,
+        /// The first byte of the gradient.
+        first: u64,
+        /// The byte past its end.
+        end: u64,
+        /// The head of the other tensor.
+        other_head: usize,
+        /// The other tensor.
+        other: Tensor,
+    },
+
+    /// No adapter fits the wish.
+    #[error("no adapter fits {wanted}; this machine has {found}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters there are.
+        found: String,
+    },
+
+    /// wgpu refused a call of this crate.
+    #[error("{during}: {message}")]
+    Device {
+        /// What was being done.
+        during: &'static str,
+        /// wgpu's words.
+        message: String,
+    },
+
+    /// All staging buffers hold reports that were not read yet.
+    #[error("all {ring} staging buffers hold reports that were not read yet: read or drop one first")]
+    ReportsUnread {
+        /// Staging buffers of the plan.
+        ring: usize,
+    },
+
+    /// A report will never arrive.
+    #[error("the report was lost: {message}")]
+    ReportLost {
+        /// What happened.
+        message: String,
+    },
+}
+
+fn in_head(head: Option<usize>) -> String {
+    head.map_or_else(String::new, |head| format!("head {head}: "))
+}

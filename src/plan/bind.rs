@@ -1,0 +1,140 @@
+//! From a plan and tensors to a step: slots, tables, bind groups, and the pipelines that fit them.
+
+use std::num::NonZeroU64;
+
+use super::compose::{self, GRADIENT_OWN, STATISTICS_OWN};
+use super::device::{Access, Entry, checked, grid};
+use super::slots::{Part, Role, Room, split};
+use super::table::{self, HeadRow};
+use super::tensors::{self, Extent, HeadExtents, HeadTensors};
+use super::{Plan, Shared, Tables};
+use crate::Error;
+use crate::step::{Dispatch, Step};
+
+/// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
+const LEAST_ALIGNMENT: u64 = 32;
+
+pub(super) fn bind(
+    plan: &Plan,
+    tensors: &[HeadTensors<'_>],
+    upstream: &wgpu::BufferBinding<'_>,
+) -> Result<Step, Error> {
+    let shared = &plan.shared;
+    let heads = tensors::check_heads(&shared.spec.heads, tensors)?;
+    let upstream = tensors::check_upstream(upstream, &heads)?;
+
+    let statistics = split(&heads, reads, room(&shared.limits, STATISTICS_OWN))?;
+    let gradient = split(
+        &heads,
+        |head| head.gradient.iter().flat_map(|g| reads(head).into_iter().chain([(Role::Gradient, g.clone())])).collect(),
+        room(&shared.limits, GRADIENT_OWN),
+    )?;
+    checked(&shared.device, "binding tensors", || Step {
+        plan: plan.clone(),
+        statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
+        gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream)).collect(),
+    })
+}
+
+fn reads(head: &HeadExtents) -> Vec<(Role, Extent)> {
+    vec![(Role::Logits, head.logits.clone()), (Role::Labels, head.target.clone())]
+}
+
+fn room(limits: &wgpu::Limits, own: u32) -> Room {
+    // the table of heads takes a binding as well, but no storage buffer
+    let bindings = limits.max_bindings_per_bind_group.saturating_sub(1);
+    Room {
+        storage_buffers: limits.max_storage_buffers_per_shader_stage.min(bindings).saturating_sub(own),
+        own,
+        largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
+        alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
+    }
+}
+
+fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
+    let own = [(Access::Read, &shared.scratch.class_weights), (Access::ReadWrite, &shared.scratch.partials)];
+    let own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding()));
+    let text = compose::statistics(&part.text(), &shared.layout.heads, shared.variant);
+    dispatch(shared, part, "statistics", text, &own, 0)
+}
+
+fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent) -> Dispatch {
+    let written = part.slots.iter().any(|slot| slot.kind.role == Role::Gradient && slot.buffer == upstream.buffer);
+    let alignment = room(&shared.limits, GRADIENT_OWN).alignment;
+    let first = upstream.bytes.start - upstream.bytes.start % alignment;
+    let element = (upstream.bytes.start - first) / 4;
+    let own = [
+        (Access::Read, shared.scratch.coefficients.as_entire_buffer_binding()),
+        (
+            if written { Access::ReadWrite } else { Access::Read },
+            wgpu::BufferBinding {
+                buffer: &upstream.buffer,
+                offset: first,
+                size: NonZeroU64::new(upstream.bytes.end - first),
+            },
+        ),
+    ];
+    let text = compose::gradient(&part.text(), &shared.layout.heads, shared.variant, written);
+    let element = u32::try_from(element).expect("less than the offset alignment");
+    dispatch(shared, part, "gradient", text, &own, element)
+}
+
+/// A dispatch over the tiles of a part's heads: the table, the stage's own buffers, then the slots' windows.
+fn dispatch(
+    shared: &Shared,
+    part: &Part,
+    stage: &'static str,
+    text: String,
+    own: &[(Access, wgpu::BufferBinding<'_>)],
+    upstream: u32,
+) -> Dispatch {
+    let (rows, workgroups) = part_rows(shared, part, upstream);
+    let entries = || {
+        let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
+        own.chain(slot_entries(part)).collect::<Vec<_>>()
+    };
+    let accesses: Vec<Access> =
+        std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access)).collect();
+    let compiled = shared.pipeline(text, stage, &accesses);
+    let side = shared.limits.max_compute_workgroups_per_dimension;
+    Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
+}
+
+fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
+    part.slots.iter().flat_map(|slot| {
+        (0..slot.kind.windows).map(|window| {
+            let bytes = slot.window_bytes(window);
+            Entry {
+                access: if slot.kind.read_write { Access::ReadWrite } else { Access::Read },
+                binding: wgpu::BufferBinding {
+                    buffer: &slot.buffer,
+                    offset: bytes.start,
+                    size: NonZeroU64::new(bytes.end - bytes.start),
+                },
+            }
+        })
+    })
+}
+
+/// The table of a part, and its number of workgroups.
+fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32) {
+    let all = table::rows(&shared.spec, &shared.layout.heads);
+    let groups = compose::groups(&part.text(), &shared.layout.heads);
+    let mut first_workgroup = 0;
+    let rows = part
+        .heads
+        .iter()
+        .map(|slots| {
+            let mut row = all[slots.head];
+            row.group = groups[&shared.layout.heads[slots.head].arithmetic];
+            (row.logits_slot, row.logits_first) = slots.logits;
+            (row.target_slot, row.target_first) = slots.target;
+            (row.gradient_slot, row.gradient_first) = slots.gradient;
+            row.upstream = upstream;
+            row.first_workgroup = first_workgroup;
+            first_workgroup += row.items * row.tiles;
+            row
+        })
+        .collect();
+    (rows, first_workgroup)
+}

@@ -1,0 +1,330 @@
+//! What the device will run: everything that depends on shapes and settings alone, and what binding adds.
+
+mod bind;
+mod compose;
+pub(crate) mod device;
+mod layout;
+mod permutations;
+mod shader;
+mod slots;
+mod table;
+mod tensors;
+mod variant;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use device::{Access, Entry};
+pub use permutations::{ComposedShader, permutations, representative};
+pub use tensors::HeadTensors;
+pub use variant::Variant;
+
+use crate::report::Staging;
+use crate::step::{Dispatch, Step};
+use crate::{Error, LossSpec};
+use layout::Layout;
+
+/// Words of a head's report before its per-class part.
+pub(crate) const REPORT_HEAD_WORDS: usize = layout::REPORT_WORDS as usize;
+
+/// Staging buffers of a plan: reports that may be on their way or unread at once.
+const REPORT_RING: usize = 4;
+
+/// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
+///
+/// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`]. Cloning is cheap and shares
+/// everything. The steps bound from one plan share its scratch: between a step's forward and its backward, no other step
+/// of the same plan may run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all steps of a plan share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub spec: LossSpec,
+    pub layout: Layout,
+    variant: Variant,
+    limits: wgpu::Limits,
+    scratch: Scratch,
+    pub combine: Dispatch,
+    pub finish: Dispatch,
+    pipelines: Mutex<HashMap<String, Compiled>>,
+    pub staging: Vec<Arc<Staging>>,
+}
+
+/// The few kB that stand between forward and backward, and the partial sums before them.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    class_weights: wgpu::Buffer,
+    partials: wgpu::Buffer,
+    statistics: wgpu::Buffer,
+    coefficients: wgpu::Buffer,
+    pub report: wgpu::Buffer,
+    /// 1.0: the upstream gradient of a caller who has none.
+    one: wgpu::Buffer,
+}
+
+/// A pipeline and the layout of its bindings.
+#[derive(Clone, Debug)]
+struct Compiled {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Plan {
+    /// A plan with the default variant for the device.
+    ///
+    /// Reads the device's limits and features; configures nothing. Pipelines that touch tensors are compiled at the first
+    /// [`bind`](Self::bind), and kept.
+    ///
+    /// # Errors
+    /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device is too
+    /// small, [`Error::Device`] where wgpu refuses.
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
+        Self::with_variant(device, queue, spec, Variant::for_device(device))
+    }
+
+    /// A plan with a variant of the caller's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
+    pub fn with_variant(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        variant: Variant,
+    ) -> Result<Self, Error> {
+        spec.validate()?;
+        variant.validate(device)?;
+        let limits = device.limits();
+        let layout = Layout::new(spec, variant)?;
+        check_scratch(&layout, &limits)?;
+        let shared = device::checked(device, "making a plan", || {
+            let scratch = Scratch::new(device, &layout);
+            let (combine, finish) = small_stages(device, spec, &layout, variant, &limits, &scratch);
+            let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
+            Shared {
+                device: device.clone(),
+                queue: queue.clone(),
+                spec: spec.clone(),
+                layout,
+                variant,
+                limits,
+                scratch,
+                combine,
+                finish,
+                pipelines: Mutex::default(),
+                staging,
+            }
+        })?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1.
+    ///
+    /// # Errors
+    /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
+    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::Device`] where wgpu refuses.
+    pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
+        self.bind_with_upstream(tensors, self.shared.scratch.one.as_entire_buffer_binding())
+    }
+
+    /// Binds the heads' tensors, and the scalar that the gradient is multiplied by: autodiff's incoming gradient of the
+    /// total, or a loss scale. One f32, read when the gradient stage runs.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), and [`Error::Upstream`].
+    pub fn bind_with_upstream(
+        &self,
+        tensors: &[HeadTensors<'_>],
+        upstream: wgpu::BufferBinding<'_>,
+    ) -> Result<Step, Error> {
+        bind::bind(self, tensors, &upstream)
+    }
+
+    /// The specification.
+    #[must_use]
+    pub fn spec(&self) -> &LossSpec {
+        &self.shared.spec
+    }
+
+    /// The variant of the kernels.
+    #[must_use]
+    pub fn variant(&self) -> Variant {
+        self.shared.variant
+    }
+}
+
+impl Shared {
+    pub(crate) fn report_buffer(&self) -> &wgpu::Buffer {
+        &self.scratch.report
+    }
+
+    /// The pipeline of a shader; compiled once.
+    fn pipeline(&self, text: String, entry: &'static str, accesses: &[Access]) -> Compiled {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        pipelines
+            .entry(text)
+            .or_insert_with_key(|text| compile(&self.device, text, entry, accesses.iter().copied()))
+            .clone()
+    }
+}
+
+impl Scratch {
+    fn new(device: &wgpu::Device, layout: &Layout) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
+        Self {
+            class_weights: device::buffer_with(
+                device,
+                "segloss: class weights",
+                bytemuck::cast_slice(&layout.class_weights),
+                Usage::STORAGE,
+            ),
+            partials: words("segloss: partials", layout.partials, Usage::empty()),
+            statistics: words("segloss: statistics", layout.statistics, Usage::empty()),
+            coefficients: words("segloss: coefficients", layout.coefficients, Usage::empty()),
+            report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
+        }
+    }
+}
+
+/// Every scratch buffer fits in one binding, and every dispatch in a grid.
+fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
+    let limit = |what: &str, limit, needed: u64, available: u64| {
+        if needed <= available {
+            return Ok(());
+        }
+        Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available })
+    };
+    let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    for (what, words) in [
+        ("the partial sums", layout.partials),
+        ("the statistics", layout.statistics),
+        ("the coefficients", layout.coefficients),
+        ("the report", layout.report),
+    ] {
+        limit(what, "max_storage_buffer_binding_size", u64::from(words) * 4, largest)?;
+    }
+    let weights = layout.class_weights.len() as u64 * 4;
+    limit("the class weights", "max_storage_buffer_binding_size", weights, largest)?;
+    let table = (layout.heads.len() * size_of::<table::HeadRow>()) as u64;
+    limit("the table of heads", "max_uniform_buffer_binding_size", table, limits.max_uniform_buffer_binding_size)?;
+    let side = u64::from(limits.max_compute_workgroups_per_dimension);
+    let tiles = layout.heads.iter().map(|h| u64::from(h.items) * u64::from(h.tiles)).sum::<u64>();
+    let workgroups = tiles.max(layout.columns.into());
+    limit("the grid of a dispatch", "max_compute_workgroups_per_dimension, squared", workgroups, side * side)
+}
+
+/// Combine and finish: they see no tensor of the caller's, so the plan has them whole.
+fn small_stages(
+    device: &wgpu::Device,
+    spec: &LossSpec,
+    layout: &Layout,
+    variant: Variant,
+    limits: &wgpu::Limits,
+    scratch: &Scratch,
+) -> (Dispatch, Dispatch) {
+    let rows = table::rows(spec, &layout.heads);
+    let tables = Tables::new(device, &rows);
+    let side = limits.max_compute_workgroups_per_dimension;
+    let stage = |entry, text: &str, grid, buffers: &[(Access, &wgpu::Buffer)]| {
+        let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
+        let compiled = compile(device, text, entry, accesses);
+        let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
+        tables.dispatch(device, entry, &compiled, grid, entries)
+    };
+    let combine = stage(
+        "combine",
+        &compose::combine(rows.len(), variant),
+        device::grid(layout.columns, side),
+        &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
+    );
+    let finish = stage(
+        "finish",
+        &compose::finish(rows.len(), variant),
+        [1, 1],
+        &[
+            (Access::Read, &scratch.class_weights),
+            (Access::Read, &scratch.statistics),
+            (Access::ReadWrite, &scratch.coefficients),
+            (Access::ReadWrite, &scratch.report),
+        ],
+    );
+    (combine, finish)
+}
+
+/// A table of heads on the device, and an empty one of the same size, with which a dispatch does nothing: it warms up.
+struct Tables {
+    rows: wgpu::Buffer,
+    empty: wgpu::Buffer,
+}
+
+impl Tables {
+    fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
+        let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
+        let upload = |label, rows: &[table::HeadRow]| {
+            device::buffer_with(device, label, bytemuck::cast_slice(rows), wgpu::BufferUsages::UNIFORM)
+        };
+        Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
+    }
+
+    /// A dispatch whose binding 0 is the table, and whose others are `entries`.
+    fn dispatch<'a>(
+        &'a self,
+        device: &wgpu::Device,
+        stage: &'static str,
+        compiled: &Compiled,
+        grid: [u32; 2],
+        entries: impl Fn() -> Vec<Entry<'a>>,
+    ) -> Dispatch {
+        let bind = |label: &str, table: &'a wgpu::Buffer| {
+            let mut all = vec![Entry::whole(Access::Uniform, table)];
+            all.extend(entries());
+            device::bind_group(device, label, &compiled.layout, &all)
+        };
+        Dispatch {
+            pipeline: compiled.pipeline.clone(),
+            bindings: bind(&format!("segloss: {stage}"), &self.rows),
+            no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),
+            grid,
+        }
+    }
+}
+
+fn compile(
+    device: &wgpu::Device,
+    text: &str,
+    entry: &'static str,
+    accesses: impl IntoIterator<Item = Access>,
+) -> Compiled {
+    let label = format!("segloss: {entry}");
+    let layout = device::bind_group_layout(device, &label, accesses);
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(&label),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
+    });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(&label),
+        bind_group_layouts: &[Some(&layout)],
+        ..Default::default()
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some(entry),
+        // every cell of workgroup memory is written before it is read
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    Compiled { pipeline, layout }
+}

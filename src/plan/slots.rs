@@ -1,0 +1,221 @@
+//! From tensors to bindings: slots, windows, and the split into as few dispatches as fit.
+//!
+//! A slot is a load or store that several heads may share: heads whose tensors lie in one buffer share one binding that
+//! covers them, as far as the largest binding goes. A tensor larger than that is a slot of its own, bound in windows.
+
+use std::ops::Range;
+
+use super::tensors::{Extent, HeadExtents};
+use crate::Error;
+
+/// What a slot reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Logits,
+    Labels,
+    Gradient,
+}
+
+/// How a slot loads or stores: all that its text depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SlotKind {
+    pub role: Role,
+    /// Bits of an element.
+    pub bits: u32,
+    /// Four elements at once.
+    pub wide: bool,
+    /// log2 of the elements of a window.
+    pub window: u32,
+    pub windows: u32,
+    /// Bound `read_write` because the same dispatch writes to the same buffer.
+    pub read_write: bool,
+}
+
+/// One load or store of a dispatch, and what it is bound to.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub kind: SlotKind,
+    pub buffer: wgpu::Buffer,
+    /// The bytes that the slot covers, from a multiple of the device's offset alignment to a whole word.
+    pub bytes: Range<u64>,
+}
+
+impl Slot {
+    /// The bytes of window `index`.
+    pub(crate) fn window_bytes(&self, index: u32) -> Range<u64> {
+        let length = (1_u64 << self.kind.window) * u64::from(self.kind.bits / 8);
+        let first = self.bytes.start + u64::from(index) * length;
+        first..self.bytes.end.min(first + length)
+    }
+}
+
+/// What a head uses of its dispatch: slots, and its first element in each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeadSlots {
+    pub head: usize,
+    pub logits: (u32, u32),
+    pub target: (u32, u32),
+    pub gradient: (u32, u32),
+}
+
+/// The heads of one dispatch, and their slots by role.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    pub heads: Vec<HeadSlots>,
+    pub slots: Vec<Slot>,
+}
+
+/// A part without its buffers: what the text of the dispatch depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct PartText {
+    pub heads: Vec<HeadSlots>,
+    pub kinds: Vec<SlotKind>,
+}
+
+/// What the device allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Storage buffers a stage, less those that the stage itself needs.
+    pub storage_buffers: u32,
+    /// Storage buffers that the stage itself needs.
+    pub own: u32,
+    pub largest_binding: u64,
+    pub alignment: u64,
+}
+
+/// Splits heads into as few dispatches as fit.
+pub(crate) fn split(
+    heads: &[HeadExtents],
+    wanted: impl Fn(&HeadExtents) -> Vec<(Role, Extent)>,
+    room: Room,
+) -> Result<Vec<Part>, Error> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (index, head) in heads.iter().enumerate() {
+        let tensors = wanted(head);
+        if tensors.is_empty() {
+            continue;
+        }
+        let fitting = parts.iter_mut().find_map(|part| {
+            let grown = part.with(index, &tensors, room);
+            (grown.bindings() <= room.storage_buffers).then_some((part, grown))
+        });
+        if let Some((part, grown)) = fitting {
+            *part = grown;
+            continue;
+        }
+        let alone = Part::default().with(index, &tensors, room);
+        if alone.bindings() > room.storage_buffers {
+            return Err(Error::Limit {
+                head: Some(index),
+                what: "the bindings of its tensors".to_owned(),
+                limit: "max_storage_buffers_per_shader_stage",
+                needed: (alone.bindings() + room.own).into(),
+                available: (room.storage_buffers + room.own).into(),
+            });
+        }
+        parts.push(alone);
+    }
+    parts.iter_mut().for_each(Part::share_written_buffers);
+    Ok(parts)
+}
+
+impl Part {
+    /// What the text of the dispatch depends on.
+    pub(crate) fn text(&self) -> PartText {
+        PartText { heads: self.heads.clone(), kinds: self.slots.iter().map(|slot| slot.kind).collect() }
+    }
+
+    /// Storage bindings that the slots take.
+    pub(crate) fn bindings(&self) -> u32 {
+        self.slots.iter().map(|slot| slot.kind.windows).sum()
+    }
+
+    /// The part with one more head.
+    fn with(&self, head: usize, tensors: &[(Role, Extent)], room: Room) -> Self {
+        let mut part = self.clone();
+        let slots: Vec<(Role, usize)> =
+            tensors.iter().map(|(role, extent)| (*role, part.place(*role, extent, room))).collect();
+        let mut entry = HeadSlots { head, ..HeadSlots::default() };
+        for ((role, slot), (_, extent)) in slots.into_iter().zip(tensors) {
+            let first = part.slots[slot].element(extent.bytes.start);
+            *entry.of(role) = (to_u32(slot), first);
+        }
+        part.heads.push(entry);
+        part
+    }
+
+    /// Finds or makes the slot of a tensor.
+    fn place(&mut self, role: Role, extent: &Extent, room: Room) -> usize {
+        let covered = extent.bytes.start - extent.bytes.start % room.alignment..extent.bytes.end.next_multiple_of(4);
+        let shared = self.slots.iter().position(|slot| {
+            let union = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
+            let same = slot.buffer == extent.buffer && slot.kind.role == role && slot.kind.bits == extent.bits;
+            same && (slot.bytes == covered || slot.kind.windows == 1 && union.end - union.start <= room.largest_binding)
+        });
+        if let Some(index) = shared {
+            let slot = &mut self.slots[index];
+            let moved = (slot.bytes.start - slot.bytes.start.min(covered.start)) / u64::from(extent.bits / 8);
+            // the slot may grow downwards: its other heads then begin later in it
+            slot.bytes = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
+            slot.kind.wide &= extent.wide;
+            for head in &mut self.heads {
+                let (of_head, first) = head.of(role);
+                if *of_head == to_u32(index) {
+                    *first += u32::try_from(moved).expect("a shared slot is no larger than a binding");
+                }
+            }
+            return index;
+        }
+        let length = covered.end - covered.start;
+        let bytes = u64::from(extent.bits / 8);
+        let (window, windows) = if length <= room.largest_binding {
+            (31, 1)
+        } else {
+            let window = (room.largest_binding / bytes).ilog2();
+            (window, length.div_ceil(bytes << window))
+        };
+        let kind = SlotKind {
+            role,
+            bits: extent.bits,
+            wide: extent.wide,
+            window,
+            windows: u32::try_from(windows).unwrap_or(u32::MAX / 4),
+            read_write: role == Role::Gradient,
+        };
+        self.slots.push(Slot { kind, buffer: extent.buffer.clone(), bytes: covered });
+        self.slots.len() - 1
+    }
+
+    /// A dispatch may not read a buffer that it also writes, so all its bindings of such a buffer are `read_write`.
+    fn share_written_buffers(&mut self) {
+        let written: Vec<wgpu::Buffer> =
+            self.slots.iter().filter(|slot| slot.kind.role == Role::Gradient).map(|slot| slot.buffer.clone()).collect();
+        for slot in &mut self.slots {
+            slot.kind.read_write |= written.contains(&slot.buffer);
+        }
+    }
+}
+
+impl Slot {
+    /// The element of this slot at a byte of its buffer.
+    fn element(&self, byte: u64) -> u32 {
+        let element = (byte - self.bytes.start) / u64::from(self.kind.bits / 8);
+        // less than a binding where the slot is shared, less than the alignment where it is not
+        u32::try_from(element).expect("the first element of a tensor is near the start of its slot")
+    }
+}
+
+impl HeadSlots {
+    /// Slot and first element of a role.
+    fn of(&mut self, role: Role) -> &mut (u32, u32) {
+        match role {
+            Role::Logits => &mut self.logits,
+            Role::Labels => &mut self.target,
+            Role::Gradient => &mut self.gradient,
+        }
+    }
+}
+
+fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).expect("a dispatch has few slots")
+}

@@ -1,0 +1,89 @@
+//! Numbers found by tuning, apart from the algorithms that take them.
+
+use crate::Error;
+
+/// The shape of the kernels on a device: numbers that change speed and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Invocations a workgroup of the statistics and gradient kernels.
+    pub invocations: u32,
+    /// Voxels a tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
+    pub tile: u32,
+    /// Heads with at most this many classes keep all classes of a voxel in registers; others stream them.
+    pub register_classes: u32,
+    /// Classes a chunk: of a stream, and of the sums that meet in workgroup memory.
+    pub chunk: u32,
+    /// Invocations of the combine and finish kernels; a power of two.
+    pub fold_invocations: u32,
+    /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
+    pub subgroups: bool,
+}
+
+impl Variant {
+    /// A good variant for a kind of adapter.
+    ///
+    /// Software drivers run a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup
+    /// streams the tile once. Hardware wants 64 and more.
+    #[must_use]
+    pub fn for_device(device: &wgpu::Device) -> Self {
+        let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let most = device.limits().max_compute_invocations_per_workgroup;
+        Self {
+            invocations: if software { 8 } else { 64.min(most) },
+            tile: 4096,
+            register_classes: 16,
+            chunk: 8,
+            fold_invocations: if software { 8 } else { 64.min(most) },
+            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+        }
+    }
+
+    /// Rows of workgroup memory of the statistics kernel: three a class of a chunk, and three of a tile.
+    pub(crate) const fn rows(self) -> u32 {
+        3 * self.chunk
+    }
+
+    /// Bytes of workgroup memory of the statistics kernel, by the larger of its two reductions.
+    const fn workgroup_memory(self) -> u64 {
+        self.rows() as u64 * (self.invocations as u64 + 1) * 4
+    }
+
+    /// Checks the numbers against each other and against the device.
+    pub(crate) fn validate(self, device: &wgpu::Device) -> Result<(), Error> {
+        let limits = device.limits();
+        let refuse = |setting, expected: String, given: u32| {
+            Err(Error::Variant { setting, expected, given: given.to_string() })
+        };
+        if self.invocations == 0 {
+            return refuse("invocations", "at least 1".into(), self.invocations);
+        }
+        if self.chunk == 0 {
+            return refuse("chunk", "at least 1".into(), self.chunk);
+        }
+        let step = 4 * u64::from(self.invocations);
+        if self.tile == 0 || u64::from(self.tile) % step != 0 || self.tile > 1 << 24 {
+            return refuse("tile", format!("a multiple of {step}, 4 · invocations, at most 2^24"), self.tile);
+        }
+        if !self.fold_invocations.is_power_of_two() {
+            return refuse("fold_invocations", "a power of two".into(), self.fold_invocations);
+        }
+        if self.subgroups && !device.features().contains(wgpu::Features::SUBGROUP) {
+            return Err(Error::Variant {
+                setting: "subgroups",
+                expected: "false: the device has no subgroup feature".into(),
+                given: "true".into(),
+            });
+        }
+        let limit = |what: &str, limit, needed: u64, available: u64| {
+            if needed <= available {
+                return Ok(());
+            }
+            Err(Error::Limit { head: None, what: what.into(), limit, needed, available })
+        };
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let invocations = self.invocations.max(self.fold_invocations);
+        limit("a workgroup", "max_compute_invocations_per_workgroup", invocations.into(), most.into())?;
+        let memory = limits.max_compute_workgroup_storage_size;
+        limit("workgroup memory", "max_compute_workgroup_storage_size", self.workgroup_memory(), memory.into())
+    }
+}

@@ -1,0 +1,69 @@
+//! What the user asks for: heads, their loss terms, their targets. No GPU in here.
+//!
+//! Setting names are those of MONAI and PyTorch: `label_smoothing`, `ignore_index`, `include_background`, `smooth_nr`,
+//! `reduction`.
+
+mod head;
+mod overlap;
+mod pixel;
+mod presets;
+mod validate;
+
+pub use head::{Activation, Head, LabelType, Loss, Target};
+pub use overlap::{Form, Overlap, OverlapKind};
+pub use pixel::{Empty, Pixel, PixelKind, other_convention};
+
+use crate::Error;
+
+/// How a term becomes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The mean: of the overlap term over rows and classes, of the pixel term over the (class-weighted) voxels.
+    Mean,
+    /// The sum.
+    Sum,
+}
+
+/// The loss of a network: its heads.
+///
+/// total = Σ over heads of `weight` · (`overlap.weight` · overlap + `pixel.weight` · pixel)
+///
+/// ```
+/// use segloss::{Head, Loss, LossSpec};
+/// let spec = LossSpec::new()
+///     .head(Head::new([2, 4, 64, 64, 64], Loss::nnunet_dc_ce()).weight(0.7))
+///     .head(Head::new([2, 4, 32, 32, 32], Loss::nnunet_dc_ce()).weight(0.3));
+/// spec.validate()?;
+/// # Ok::<(), segloss::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossSpec {
+    /// The heads, in the order in which tensors are bound and reports are read.
+    pub heads: Vec<Head>,
+}
+
+impl LossSpec {
+    /// A loss without heads; add them with [`head`](Self::head).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a head.
+    #[must_use]
+    pub fn head(mut self, head: Head) -> Self {
+        self.heads.push(head);
+        self
+    }
+
+    /// Checks every setting of every head.
+    ///
+    /// # Errors
+    /// [`Error::NoHeads`], or [`Error::Spec`] with the head, the setting, what was expected and what was given.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.heads.is_empty() {
+            return Err(Error::NoHeads);
+        }
+        self.heads.iter().enumerate().try_for_each(|(index, head)| validate::head(index, head))
+    }
+}

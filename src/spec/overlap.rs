@@ -1,0 +1,149 @@
+//! The overlap term: a function of the statistics I = Σ p t, P = Σ p, T = Σ t of each class.
+
+use super::Reduction;
+
+/// Which overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverlapKind {
+    /// `(2I + nr) / (P + T + dr)`: MONAI `DiceLoss`, nnU-Net `SoftDiceLoss`.
+    Dice,
+    /// `(2I + nr) / (2 (P + T − I) + dr)`: MONAI `DiceLoss(jaccard=True)`.
+    Jaccard,
+}
+
+/// What is made of the ratio num/den.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `1 − num/den`, as in MONAI.
+    OneMinus,
+    /// `−num/den`, as in nnU-Net.
+    Negative,
+}
+
+/// The overlap term of a head. The names are MONAI's; [`Default`] has the defaults of MONAI's `DiceLoss`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overlap {
+    /// Which overlap.
+    pub kind: OverlapKind,
+    /// Whether class 0 takes part. It is dropped after the softmax; with one class the setting has no effect.
+    pub include_background: bool,
+    /// Sums over the batch before the ratio (MONAI `batch`, nnU-Net `batch_dice`), instead of a ratio an item.
+    pub batch: bool,
+    /// `P = Σ p²` (MONAI `squared_pred`).
+    pub squared: bool,
+    /// Added to the numerator; finite and not negative.
+    pub smooth_nr: f32,
+    /// Added to the denominator; finite and not negative.
+    pub smooth_dr: f32,
+    /// Clamps the denominator from below (nnU-Net: 1e-8); where it clamps, the denominator has no derivative.
+    pub denominator_floor: Option<f32>,
+    /// One weight per class that takes part, multiplied onto the class's loss before the reduction.
+    pub class_weights: Option<Vec<f32>>,
+    /// Over rows (items, or the one batch) and classes: the plain mean or the sum, weighted or not.
+    pub reduction: Reduction,
+    /// `1 − num/den` or `−num/den`.
+    pub form: Form,
+    /// The weight of this term in the head (MONAI `lambda_dice`, nnU-Net `weight_dice`); finite and not negative.
+    pub weight: f32,
+}
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self {
+            kind: OverlapKind::Dice,
+            include_background: true,
+            batch: false,
+            squared: false,
+            smooth_nr: 1e-5,
+            smooth_dr: 1e-5,
+            denominator_floor: None,
+            class_weights: None,
+            reduction: Reduction::Mean,
+            form: Form::OneMinus,
+            weight: 1.0,
+        }
+    }
+}
+
+impl Overlap {
+    /// Soft Dice with MONAI's defaults.
+    #[must_use]
+    pub fn dice() -> Self {
+        Self::default()
+    }
+
+    /// Soft Jaccard with MONAI's defaults.
+    #[must_use]
+    pub fn jaccard() -> Self {
+        Self { kind: OverlapKind::Jaccard, ..Self::default() }
+    }
+
+    /// Sets [`include_background`](Self::include_background).
+    #[must_use]
+    pub fn include_background(mut self, include: bool) -> Self {
+        self.include_background = include;
+        self
+    }
+
+    /// Sets [`batch`](Self::batch).
+    #[must_use]
+    pub fn batch(mut self, batch: bool) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets [`squared`](Self::squared).
+    #[must_use]
+    pub fn squared(mut self, squared: bool) -> Self {
+        self.squared = squared;
+        self
+    }
+
+    /// Sets [`smooth_nr`](Self::smooth_nr) and [`smooth_dr`](Self::smooth_dr).
+    #[must_use]
+    pub fn smooth(mut self, nr: f32, dr: f32) -> Self {
+        (self.smooth_nr, self.smooth_dr) = (nr, dr);
+        self
+    }
+
+    /// Sets [`denominator_floor`](Self::denominator_floor).
+    #[must_use]
+    pub fn denominator_floor(mut self, floor: f32) -> Self {
+        self.denominator_floor = Some(floor);
+        self
+    }
+
+    /// Sets [`class_weights`](Self::class_weights).
+    #[must_use]
+    pub fn class_weights(mut self, weights: impl Into<Vec<f32>>) -> Self {
+        self.class_weights = Some(weights.into());
+        self
+    }
+
+    /// Sets [`reduction`](Self::reduction).
+    #[must_use]
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Sets [`form`](Self::form).
+    #[must_use]
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Sets [`weight`](Self::weight).
+    #[must_use]
+    pub fn weight(mut self, weight: f32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// The first class that takes part: 1 where the background is dropped and other classes remain.
+    pub(crate) fn first_class(&self, classes: usize) -> usize {
+        usize::from(!self.include_background && classes > 1)
+    }
+}

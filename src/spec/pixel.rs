@@ -1,0 +1,119 @@
+//! The pixel term: a mean or sum over voxels.
+
+use super::Reduction;
+
+/// Which pixel term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PixelKind {
+    /// Softmax cross-entropy with label smoothing and class weights: PyTorch `cross_entropy`.
+    CrossEntropy,
+}
+
+/// What the mean over no voxel is: when all are ignored, or none has a class of positive weight. Its gradient is 0 either
+/// way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Empty {
+    /// 0, as in nnU-Net: the head adds nothing to this step.
+    Zero,
+    /// NaN, as in PyTorch.
+    Nan,
+}
+
+/// The pixel term of a head. The names are PyTorch's; [`Default`] has the defaults of `cross_entropy`, except that the mean
+/// over no voxel is 0.
+///
+/// With smoothing ε, class weights w and label y: `q_k = (1−ε) w_y [k=y] + (ε/C) w_k` and `ℓ = −Σ_k q_k log softmax(z)_k`;
+/// the mean divides by `Σ w_y`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixel {
+    /// Which pixel term.
+    pub kind: PixelKind,
+    /// ε in [0, 1]: ε/C of the target goes to every class, the right one included. For the convention that gives ε/(C−1) to
+    /// each wrong class, see [`label_smoothing_wrong_only`](Self::label_smoothing_wrong_only).
+    pub label_smoothing: f32,
+    /// One weight per class.
+    pub class_weights: Option<Vec<f32>>,
+    /// Mean or sum over the voxels that count.
+    pub reduction: Reduction,
+    /// The mean over no voxel.
+    pub empty: Empty,
+    /// The weight of this term in the head (MONAI `lambda_ce`, nnU-Net `weight_ce`); finite and not negative.
+    pub weight: f32,
+}
+
+impl Default for Pixel {
+    fn default() -> Self {
+        Self {
+            kind: PixelKind::CrossEntropy,
+            label_smoothing: 0.0,
+            class_weights: None,
+            reduction: Reduction::Mean,
+            empty: Empty::Zero,
+            weight: 1.0,
+        }
+    }
+}
+
+/// Converts ε of the convention "1−ε to the right class, ε/(C−1) to each wrong one" to that of PyTorch and of this crate:
+/// ε' = ε·C/(C−1). With one class there is no wrong one, and nothing to smooth: 0.
+///
+/// ε may reach (C−1)/C, where ε' is 1 and every class gets the same.
+#[must_use]
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "rounded once, from f64")]
+pub fn other_convention(label_smoothing: f32, classes: usize) -> f32 {
+    if classes < 2 {
+        return 0.0;
+    }
+    let classes = classes as f64;
+    (f64::from(label_smoothing) * classes / (classes - 1.0)) as f32
+}
+
+impl Pixel {
+    /// Cross-entropy.
+    #[must_use]
+    pub fn cross_entropy() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`label_smoothing`](Self::label_smoothing), ε/C to every class, as PyTorch and MONAI do.
+    #[must_use]
+    pub fn label_smoothing(mut self, epsilon: f32) -> Self {
+        self.label_smoothing = epsilon;
+        self
+    }
+
+    /// Sets the smoothing of the other convention: ε/(C−1) to each wrong class of `classes`, 1−ε to the right one.
+    #[must_use]
+    pub fn label_smoothing_wrong_only(self, epsilon: f32, classes: usize) -> Self {
+        self.label_smoothing(other_convention(epsilon, classes))
+    }
+
+    /// Sets [`class_weights`](Self::class_weights).
+    #[must_use]
+    pub fn class_weights(mut self, weights: impl Into<Vec<f32>>) -> Self {
+        self.class_weights = Some(weights.into());
+        self
+    }
+
+    /// Sets [`reduction`](Self::reduction).
+    #[must_use]
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Sets [`empty`](Self::empty).
+    #[must_use]
+    pub fn empty(mut self, empty: Empty) -> Self {
+        self.empty = empty;
+        self
+    }
+
+    /// Sets [`weight`](Self::weight).
+    #[must_use]
+    pub fn weight(mut self, weight: f32) -> Self {
+        self.weight = weight;
+        self
+    }
+}

@@ -1,0 +1,147 @@
+//! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
+
+use std::sync::Arc;
+
+use crate::plan::Plan;
+use crate::plan::device::checked;
+use crate::report::{PendingReport, encode_report};
+use crate::Error;
+
+/// One dispatch, ready to encode.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub bindings: wgpu::BindGroup,
+    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
+    pub no_work: wgpu::BindGroup,
+    pub grid: [u32; 2],
+}
+
+impl Dispatch {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+
+    fn encode_no_work(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.no_work, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+}
+
+/// Where a step encodes: the caller's command encoder, or a compute pass that the caller has begun.
+pub trait Commands: sealed::Sealed {
+    #[doc(hidden)]
+    fn in_pass(&mut self, label: &str, encode: &mut dyn FnMut(&mut wgpu::ComputePass<'_>));
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for wgpu::CommandEncoder {}
+    impl Sealed for wgpu::ComputePass<'_> {}
+}
+
+impl Commands for wgpu::CommandEncoder {
+    fn in_pass(&mut self, label: &str, encode: &mut dyn FnMut(&mut wgpu::ComputePass<'_>)) {
+        let descriptor = wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes: None };
+        encode(&mut self.begin_compute_pass(&descriptor));
+    }
+}
+
+impl Commands for wgpu::ComputePass<'_> {
+    fn in_pass(&mut self, label: &str, encode: &mut dyn FnMut(&mut wgpu::ComputePass<'_>)) {
+        self.push_debug_group(label);
+        encode(self);
+        self.pop_debug_group();
+    }
+}
+
+/// A plan bound to tensors: one forward and backward, encoded into the caller's encoder or compute pass.
+#[derive(Debug)]
+pub struct Step {
+    pub(crate) plan: Plan,
+    pub(crate) statistics: Vec<Dispatch>,
+    pub(crate) gradient: Vec<Dispatch>,
+}
+
+impl Step {
+    /// Encodes statistics, combine and finish: after it the report and the coefficients of the gradient are on the device.
+    pub fn forward(&self, commands: &mut impl Commands) {
+        commands.in_pass("segloss: forward", &mut |pass| {
+            self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
+            self.plan.shared.combine.encode(pass);
+            self.plan.shared.finish.encode(pass);
+        });
+    }
+
+    /// Encodes the gradient of the total, times the upstream scalar, for every head that bound one. After
+    /// [`forward`](Self::forward) of the same step.
+    pub fn backward(&self, commands: &mut impl Commands) {
+        self.gradient(commands);
+    }
+
+    /// The first stage alone: one row of partial sums a tile.
+    pub fn statistics(&self, commands: &mut impl Commands) {
+        commands.in_pass("segloss: statistics", &mut |pass| {
+            self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
+        });
+    }
+
+    /// The second stage alone: partial sums to statistics.
+    pub fn combine(&self, commands: &mut impl Commands) {
+        commands.in_pass("segloss: combine", &mut |pass| self.plan.shared.combine.encode(pass));
+    }
+
+    /// The third stage alone: statistics to report and coefficients.
+    pub fn finish(&self, commands: &mut impl Commands) {
+        commands.in_pass("segloss: finish", &mut |pass| self.plan.shared.finish.encode(pass));
+    }
+
+    /// The last stage alone: logits, target and coefficients to the gradient.
+    pub fn gradient(&self, commands: &mut impl Commands) {
+        commands.in_pass("segloss: gradient", &mut |pass| {
+            self.gradient.iter().for_each(|dispatch| dispatch.encode(pass));
+        });
+    }
+
+    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice.
+    #[must_use]
+    pub fn dispatches(&self) -> (usize, usize) {
+        (self.statistics.len(), self.gradient.len())
+    }
+
+    /// Makes the driver compile every kernel now: many do it at the first dispatch. Submits dispatches that do no work, and
+    /// waits for them. Writes to no tensor and to no report.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where wgpu refuses, or the device is lost.
+    pub fn warm_up(&self) -> Result<(), Error> {
+        let shared = &self.plan.shared;
+        let during = "warming up";
+        checked(&shared.device, during, || {
+            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("segloss: warm-up"),
+            });
+            encoder.in_pass("segloss: warm-up", &mut |pass| {
+                let small = [&shared.combine, &shared.finish];
+                let all = self.statistics.iter().chain(small).chain(&self.gradient);
+                all.for_each(|dispatch| dispatch.encode_no_work(pass));
+            });
+            shared.queue.submit([encoder.finish()]);
+            shared.device.poll(wgpu::PollType::wait_indefinitely())
+        })?
+        .map_err(|error| Error::Device { during, message: error.to_string() })?;
+        Ok(())
+    }
+
+    /// Encodes the copy of the report to a staging buffer. After [`forward`](Self::forward), in the same encoder or a later
+    /// one; the report can be read once that encoder is submitted, or any time later.
+    ///
+    /// # Errors
+    /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.
+    pub fn report(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
+        encode_report(&Arc::clone(&self.plan.shared), encoder)
+    }
+}
