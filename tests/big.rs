@@ -1,0 +1,69 @@
+//! Big shapes against the f64 reference.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod common;
+
+use common::{Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
+use segloss::{Head, LabelType, Loss, LossSpec, Overlap, Pixel};
+
+/// The bound that the crate promises for its main shape.
+const BOUND: f64 = 2e-6;
+
+fn check(spec: &LossSpec, seed: u64, bound: f64) {
+    let gpu = gpu();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let tensors: Vec<Tensors> = spec.heads.iter().map(|head| random_tensors(head, 4.0, &mut random)).collect();
+    let worst = differences(&run(&gpu, spec, &tensors, 1.0), &evaluate(spec, &tensors, 1.0));
+    println!("{}: {:?}: {worst:?}", gpu.name, spec.heads[0].shape);
+    assert!(worst.loss <= bound && worst.gradient <= bound, "{worst:?}");
+}
+
+fn smoothed() -> Loss {
+    Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1))
+}
+
+#[test]
+fn two_items_of_four_classes_of_128_cubed_voxels() {
+    check(&LossSpec::new().head(Head::new([2, 4, 128, 128, 128], smoothed())), 1, BOUND);
+}
+
+#[test]
+fn a_row_of_2_to_the_24_plus_3_voxels() {
+    // more than one storage binding on devices with 128 MiB of it, and no row starts at a multiple of 16 bytes
+    let voxels = (1 << 24) + 3;
+    check(&LossSpec::new().head(Head::new([1, 2, voxels], smoothed()).labels(LabelType::U16)), 2, BOUND);
+}
+
+#[test]
+fn many_classes() {
+    for (classes, side) in [(17, 40), (24, 32), (105, 32), (256, 24), (600, 13)] {
+        let spec = LossSpec::new().head(Head::new([2, classes, side, side, side], smoothed()).labels(LabelType::U16));
+        check(&spec, 3, BOUND);
+    }
+}
+
+#[test]
+fn more_workgroups_than_a_dimension_holds() {
+    // a tile of 32 voxels, so that 66,000 tiles are small
+    let gpu = gpu();
+    let variant = segloss::Variant { invocations: 8, tile: 32, ..segloss::Variant::for_device(&gpu.device) };
+    let spec = LossSpec::new().head(Head::new([2, 2, 33_000 * 32], smoothed()));
+    let mut random = fastrand::Rng::with_seed(4);
+    let tensors = vec![random_tensors(&spec.heads[0], 4.0, &mut random)];
+    let result = common::run_variant(&gpu, &spec, &tensors, 1.0, variant);
+    let worst = differences(&result, &evaluate(&spec, &tensors, 1.0));
+    assert!(worst.loss <= BOUND && worst.gradient <= BOUND, "{worst:?}");
+}
+
+#[test]
+fn odd_shapes_on_every_adapter() {
+    for gpu in all_gpus() {
+        for shape in [vec![1, 1, 1], vec![3, 2, 1], vec![1, 3], vec![2, 5, 7, 11, 13], vec![1, 2, 65_537], vec![5, 19, 3, 1, 9]] {
+            let spec = LossSpec::new().head(Head::new(shape.clone(), smoothed()));
+            let mut random = fastrand::Rng::with_seed(5);
+            let tensors = vec![random_tensors(&spec.heads[0], 4.0, &mut random)];
+            let worst = differences(&run(&gpu, &spec, &tensors, 1.0), &evaluate(&spec, &tensors, 1.0));
+            assert!(worst.loss <= BOUND && worst.gradient <= 4e-6, "{}: {shape:?}: {worst:?}", gpu.name);
+        }
+    }
+}

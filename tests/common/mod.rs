@@ -1,0 +1,187 @@
+//! What the tests share: the adapters of this machine, random tensors, and the comparison with the reference.
+#![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
+
+use segloss::host::{self, HostResult, HostTensors};
+use segloss::reference::{self, Evaluation, HeadData};
+use segloss::wgpu::util::DeviceExt as _;
+use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Plan, Step, Target, Variant, open_adapter, wgpu};
+
+/// A device of this machine.
+pub struct Gpu {
+    pub name: String,
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+}
+
+/// Every adapter of this machine. No adapter fails the test: it never passes by skipping.
+pub fn all_gpus() -> Vec<Gpu> {
+    let adapters = AdapterChoice::default().adapters();
+    assert!(!adapters.is_empty(), "no adapter: install a GPU driver, or Mesa's software driver (mesa-vulkan-drivers)");
+    adapters.iter().map(open).collect()
+}
+
+/// The best adapter of this machine.
+pub fn gpu() -> Gpu {
+    let adapters = AdapterChoice::default().adapters();
+    open(adapters.first().expect("no adapter: install a GPU driver, or Mesa's software driver (mesa-vulkan-drivers)"))
+}
+
+/// The best adapter, opened with these limits.
+pub fn gpu_with_limits(required_limits: wgpu::Limits) -> Gpu {
+    let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
+    Gpu { name: adapter.get_info().name, device, queue }
+}
+
+fn open(adapter: &wgpu::Adapter) -> Gpu {
+    let info = adapter.get_info();
+    let (device, queue) = open_adapter(adapter).expect("the adapter opens");
+    Gpu { name: format!("{} ({:?})", info.name, info.backend), device, queue }
+}
+
+/// The tensors of a head.
+#[derive(Clone, Debug)]
+pub struct Tensors {
+    pub logits: Vec<f32>,
+    pub labels: Vec<i64>,
+}
+
+/// Random logits of this spread, and random labels: classes, and where the head has one, the ignore label.
+pub fn random_tensors(head: &Head, spread: f32, random: &mut fastrand::Rng) -> Tensors {
+    let classes = head.classes();
+    let logits = (0..head.items() * classes * head.voxels()).map(|_| spread * (random.f32() * 2.0 - 1.0)).collect();
+    let labels = (0..head.items() * head.voxels())
+        .map(|_| match head.ignore_index {
+            Some(ignored) if random.u8(0..4) == 0 => ignored,
+            _ => i64::try_from(random.usize(0..classes)).expect("few classes"),
+        })
+        .collect();
+    Tensors { logits, labels }
+}
+
+pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Evaluation {
+    let logits: Vec<Vec<f64>> = tensors.iter().map(|t| t.logits.iter().map(|&z| f64::from(z)).collect()).collect();
+    let data: Vec<_> =
+        logits.iter().zip(tensors).map(|(logits, t)| HeadData { logits, labels: &t.labels }).collect();
+    reference::evaluate(spec, &data, f64::from(upstream)).expect("the reference takes it")
+}
+
+pub fn run(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> HostResult {
+    run_variant(gpu, spec, tensors, upstream, Variant::for_device(&gpu.device))
+}
+
+pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
+    let plan = Plan::with_variant(&gpu.device, &gpu.queue, spec, variant).expect("the plan is made");
+    let host: Vec<_> = tensors.iter().map(|t| HostTensors { logits: &t.logits, labels: &t.labels }).collect();
+    host::run(&plan, &host, upstream).expect("the step runs")
+}
+
+/// Worst loss difference, relative to max(1, |expected|), and worst gradient difference, relative to the largest of its
+/// head. A gradient that cancels to nothing (one class) is compared with what cancelled, about 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Differences {
+    pub loss: f64,
+    pub gradient: f64,
+}
+
+pub fn differences(given: &HostResult, expected: &Evaluation) -> Differences {
+    let relative = |given: f32, expected: f64| {
+        let difference = (f64::from(given) - expected).abs() / expected.abs().max(1.0);
+        assert!(!difference.is_nan(), "got {given}, expected {expected}");
+        difference
+    };
+    let mut loss = relative(given.report.total, expected.total);
+    let mut gradient = 0.0_f64;
+    for ((report, dz), expected) in given.report.heads.iter().zip(&given.gradients).zip(&expected.heads) {
+        loss = loss.max(report.overlap.map_or(0.0, |term| relative(term.value, expected.overlap)));
+        loss = loss.max(report.pixel.map_or(0.0, |term| relative(term.value, expected.pixel)));
+        assert_eq!(u64::from(report.counted), expected.counted);
+        assert_eq!(u64::from(report.ignored), expected.ignored);
+        assert_eq!(u64::from(report.out_of_range), expected.out_of_range);
+        let first = report.first_out_of_range.map(|first| (first.item as usize, first.voxel as usize));
+        assert_eq!(first, expected.first_out_of_range);
+        for (class, (given, expected)) in report.soft_dice.iter().zip(&expected.soft_dice).enumerate() {
+            let same = given.is_nan() && expected.is_nan() || (f64::from(*given) - expected).abs() < 4e-6;
+            assert!(same, "soft Dice of class {class}: got {given}, expected {expected}");
+        }
+        assert_eq!(dz.len(), expected.gradient.len());
+        let largest = expected.gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+        let worst = dz.iter().zip(&expected.gradient).fold(0.0_f64, |a, (&x, e)| {
+            let difference = (f64::from(x) - e).abs();
+            assert!(!difference.is_nan(), "got {x}, expected {e}");
+            a.max(difference)
+        });
+        if worst > 0.0 {
+            gradient = gradient.max(worst / if largest < 1e-9 { 1.0 } else { largest });
+        }
+    }
+    Differences { loss, gradient }
+}
+
+/// A head's tensors on the device, a buffer each.
+pub struct Buffers {
+    heads: Vec<[wgpu::Buffer; 3]>,
+}
+
+impl Buffers {
+    pub fn upload(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors]) -> Self {
+        let heads = spec.heads.iter().zip(tensors);
+        let heads = heads.map(|(head, tensors)| {
+            let Target::Labels(label_type) = head.target else { unreachable!("labels are the only target") };
+            let logits: &[u8] = bytemuck::cast_slice(&tensors.logits);
+            [
+                storage(gpu, logits),
+                storage(gpu, &host::label_bytes(&tensors.labels, label_type)),
+                storage(gpu, &vec![0xff; logits.len()]),
+            ]
+        });
+        Self { heads: heads.collect() }
+    }
+
+    pub fn bindings(&self) -> Vec<HeadTensors<'_>> {
+        let heads = self.heads.iter();
+        heads
+            .map(|[logits, target, gradient]| HeadTensors {
+                logits: logits.as_entire_buffer_binding(),
+                target: target.as_entire_buffer_binding(),
+                gradient: Some(gradient.as_entire_buffer_binding()),
+            })
+            .collect()
+    }
+
+    pub fn gradients(&self, gpu: &Gpu) -> Vec<Vec<f32>> {
+        self.heads.iter().map(|[.., gradient]| bytemuck::pod_collect_to_vec(&download(gpu, gradient))).collect()
+    }
+
+    /// One forward and backward, as a trainer encodes it.
+    pub fn step(&self, gpu: &Gpu, step: &Step) -> HostResult {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        step.forward(&mut encoder);
+        let pending = step.report(&mut encoder).expect("a staging buffer is free");
+        step.backward(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        let report = pending.read_blocking().expect("the report arrives");
+        HostResult { report, gradients: self.gradients(gpu) }
+    }
+}
+
+pub fn storage(gpu: &Gpu, contents: &[u8]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+}
+
+pub fn download(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
+    let host = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &host, 0, buffer.size());
+    gpu.queue.submit([encoder.finish()]);
+    host.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapped"));
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
+    host.get_mapped_range(..).expect("mapped").to_vec()
+}

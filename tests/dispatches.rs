@@ -1,0 +1,145 @@
+//! How many dispatches really reach the device: counted in wgpu's trace of the calls, not by the plan.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Gpu, Tensors, gpu, random_tensors, run};
+use segloss::{AdapterChoice, Form, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
+
+/// Five heads of unlike size, class count, label type, settings and weight.
+fn five_unlike_heads() -> LossSpec {
+    let nnunet = Overlap::dice().include_background(false).batch(true).form(Form::Negative).denominator_floor(1e-8);
+    let weighted = Pixel::cross_entropy().class_weights([0.5, 1.0, 2.0]).label_smoothing(0.2);
+    LossSpec::new()
+        .head(Head::new([2, 4, 24, 20, 16], Loss::monai_dice_ce()).weight(0.5))
+        .head(Head::new([1, 3, 31, 17], Loss::new().overlap(nnunet).pixel(weighted)).labels(LabelType::U16))
+        .head(Head::new([3, 2, 13], Loss::torch_cross_entropy()).labels(LabelType::I32).ignore_index(-100).weight(0.25))
+        .head(Head::new([2, 14, 8, 8, 8], Loss::new().overlap(Overlap::jaccard().squared(true))).labels(LabelType::U32))
+        .head(
+            Head::new([2, 40, 9, 7], Loss::new().pixel(Pixel::cross_entropy().reduction(Reduction::Sum).weight(0.01)))
+                .ignore_index(255)
+                .weight(2.0),
+        )
+}
+
+fn tensors(spec: &LossSpec) -> Vec<Tensors> {
+    let mut random = fastrand::Rng::with_seed(7);
+    spec.heads.iter().map(|head| random_tensors(head, 4.0, &mut random)).collect()
+}
+
+/// Runs `work` on a device that records its calls, and counts the dispatches of each pipeline by its label.
+fn dispatches_by_label(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) -> Vec<(String, usize)> {
+    let folder = std::env::temp_dir().join(format!("segloss-trace-{}-{}", std::process::id(), fastrand::u64(..)));
+    std::fs::create_dir_all(&folder).expect("a folder for the trace");
+    let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: limits.unwrap_or_else(|| adapter.limits()),
+        required_features: adapter.features() & wgpu::Features::SUBGROUP,
+        trace: wgpu::Trace::Directory(folder.clone()),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
+    work(&Gpu { name: "traced".to_owned(), device, queue });
+    let trace = std::fs::read_to_string(folder.join("trace.ron")).expect("a trace");
+    std::fs::remove_dir_all(&folder).expect("the trace is removed");
+    count(&trace)
+}
+
+/// Reads the trace line by line: a pipeline's creation gives its id and label, `SetPipeline` makes it current, and each
+/// `DispatchWorkgroups` is one dispatch of it.
+fn count(trace: &str) -> Vec<(String, usize)> {
+    let between = |line: &str, from: &str, to: &str| -> Option<String> {
+        Some(line.split_once(from)?.1.split_once(to)?.0.to_owned())
+    };
+    let (mut labels, mut counts) = (BTreeMap::new(), BTreeMap::new());
+    let (mut created, mut current) = (None, None);
+    for line in trace.lines() {
+        if line.starts_with("CreateComputePipeline(") {
+            created = Some(None);
+        } else if let Some(id) = &mut created {
+            match (&id, between(line, "label: Some(\"", "\"")) {
+                (None, _) => *id = between(line, "id: PointerId(", ")"),
+                (Some(id), Some(label)) => {
+                    labels.insert(id.clone(), label);
+                    created = None;
+                }
+                _ => {}
+            }
+        } else if let Some(id) = between(line, "SetPipeline(PointerId(", ")") {
+            current = Some(id);
+        } else if line.trim_start().starts_with("DispatchWorkgroups(") {
+            let label = &labels[current.as_ref().expect("a pipeline was set")];
+            *counts.entry(label.clone()).or_default() += 1;
+        }
+    }
+    counts.into_iter().collect()
+}
+
+#[test]
+fn five_unlike_heads_are_one_statistics_and_one_gradient_dispatch() {
+    let spec = five_unlike_heads();
+    let tensors = tensors(&spec);
+    let counts = dispatches_by_label(None, |gpu| {
+        run(gpu, &spec, &tensors, 1.0);
+    });
+    let expected = [("combine", 1), ("finish", 1), ("gradient", 1), ("statistics", 1)];
+    assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
+}
+
+#[test]
+fn one_plan_of_five_heads_equals_five_plans() {
+    let gpu = gpu();
+    let spec = five_unlike_heads();
+    let tensors = tensors(&spec);
+    let together = run(&gpu, &spec, &tensors, 0.5);
+    let mut total = 0.0;
+    for (index, head) in spec.heads.iter().enumerate() {
+        let alone = run(&gpu, &LossSpec::new().head(head.clone()), &tensors[index..=index], 0.5);
+        assert_eq!(alone.report.heads[0], together.report.heads[index], "head {index}");
+        assert_eq!(alone.gradients[0], together.gradients[index], "head {index}");
+        total += f64::from(alone.report.total);
+    }
+    assert!((total - f64::from(together.report.total)).abs() < 1e-6, "{total} {}", together.report.total);
+}
+
+#[test]
+fn a_device_with_webgpus_default_limits_takes_as_few_dispatches_as_fit() {
+    let spec = five_unlike_heads();
+    let tensors = tensors(&spec);
+    let expected = common::evaluate(&spec, &tensors, 1.0);
+    // 8 storage buffers: 6 are left for tensors, so 3 heads of 2 in statistics, and 2 heads of 3 in gradient
+    let counts = dispatches_by_label(Some(wgpu::Limits::default()), |gpu| {
+        let worst = common::differences(&run(gpu, &spec, &tensors, 1.0), &expected);
+        assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
+    });
+    let expected = [("combine", 1), ("finish", 1), ("gradient", 3), ("statistics", 2)];
+    assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
+}
+
+#[test]
+fn heads_that_share_a_target_share_its_binding() {
+    let gpu = gpu();
+    let spec = LossSpec::new()
+        .head(Head::new([1, 3, 8, 8], Loss::monai_dice_ce()))
+        .head(Head::new([1, 4, 8, 8], Loss::nnunet_dc_ce()));
+    let tensors = tensors(&spec);
+    // the labels of head 0 are classes of both heads
+    let shared = [tensors[0].clone(), Tensors { labels: tensors[0].labels.clone(), ..tensors[1].clone() }];
+    let expected = common::evaluate(&spec, &shared, 1.0);
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 7, ..wgpu::Limits::default() };
+    let small = common::gpu_with_limits(limits);
+    // 5 buffers are left in the gradient stage: two heads of logits and gradient, and the one target
+    for gpu in [&gpu, &small] {
+        let buffers = common::Buffers::upload(gpu, &spec, &shared);
+        let mut bindings = buffers.bindings();
+        bindings[1].target = bindings[0].target.clone();
+        let plan = segloss::Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+        let step = plan.bind(&bindings).expect("the tensors are bound");
+        assert_eq!(step.dispatches(), (1, 1));
+        let result = buffers.step(gpu, &step);
+        let worst = common::differences(&result, &expected);
+        assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
+    }
+}

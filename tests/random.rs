@@ -1,0 +1,240 @@
+//! Random specifications: the reference against finite differences, and the kernels against the reference.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod common;
+
+use common::{Differences, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use segloss::{
+    Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, Reduction, Variant, other_convention,
+};
+
+const CASES: u32 = 96;
+/// A step of the finite difference: its error is h² from the formula and 1e-16 / h from rounding.
+const H: f64 = 1e-5;
+
+fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
+    option::of(vec(0.1_f32..3.0, classes))
+}
+
+fn reduction() -> impl Strategy<Value = Reduction> {
+    select(vec![Reduction::Mean, Reduction::Sum])
+}
+
+fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
+    let floor = option::of(select(vec![1e-8_f32, 5.0]));
+    (flags, smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+        move |((jaccard, include, batch, squared, negative), (smooth_nr, smooth_dr), floor, weights, reduction, weight)| {
+            let first_class = usize::from(!include && classes > 1);
+            Overlap {
+                kind: if jaccard { OverlapKind::Jaccard } else { OverlapKind::Dice },
+                include_background: include,
+                batch,
+                squared,
+                smooth_nr,
+                smooth_dr,
+                denominator_floor: floor,
+                class_weights: weights.map(|w| w[first_class..].to_vec()),
+                reduction,
+                form: if negative { Form::Negative } else { Form::OneMinus },
+                weight,
+            }
+        },
+    )
+}
+
+fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
+    let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
+    (smoothing, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+        |(label_smoothing, class_weights, reduction, weight)| Pixel {
+            label_smoothing,
+            class_weights,
+            reduction,
+            weight,
+            empty: Empty::Zero,
+            ..Pixel::cross_entropy()
+        },
+    )
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    let shape = (1..4_usize, prop_oneof![3 => 1..8_usize, 1 => 15..40_usize], vec(1..9_usize, 0..4));
+    shape.prop_flat_map(|(items, classes, spatial)| {
+        let shape: Vec<usize> = [items, classes].into_iter().chain(spatial).collect();
+        let terms = prop_oneof![
+            overlap(classes).prop_map(|o| Loss::new().overlap(o)),
+            pixel(classes).prop_map(|p| Loss::new().pixel(p)),
+            (overlap(classes), pixel(classes)).prop_map(|(o, p)| Loss::new().overlap(o).pixel(p)),
+        ];
+        let types = select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]);
+        (Just(shape), terms, types, option::of(select(vec![0_i64, 255, -1])), 0.1_f32..2.0).prop_map(
+            |(shape, loss, labels, ignore_index, weight)| {
+                let ignore_index = ignore_index.filter(|label| labels.range().contains(label));
+                Head { ignore_index, ..Head::new(shape, loss).labels(labels).weight(weight) }
+            },
+        )
+    })
+}
+
+fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u64)> {
+    (vec(head(), heads).prop_map(|heads| LossSpec { heads }), any::<u64>())
+}
+
+fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect()
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+}
+
+#[test]
+fn the_references_gradient_is_its_finite_difference() {
+    let strategy = (spec(1..3), 0.5_f32..3.0);
+    runner(CASES)
+        .run(&strategy, |((spec, seed), upstream)| {
+            let tensors = tensors(&spec, seed);
+            let analytic = evaluate(&spec, &tensors, upstream);
+            let mut random = fastrand::Rng::with_seed(seed);
+            let logits: Vec<Vec<f64>> =
+                tensors.iter().map(|t| t.logits.iter().map(|&z| f64::from(z)).collect()).collect();
+            for _ in 0..8 {
+                let head = random.usize(0..spec.heads.len());
+                let at = random.usize(0..logits[head].len());
+                let total = |by: f64| {
+                    let mut moved = logits.clone();
+                    moved[head][at] += by;
+                    let data: Vec<_> = moved
+                        .iter()
+                        .zip(&tensors)
+                        .map(|(logits, t)| segloss::reference::HeadData { logits, labels: &t.labels })
+                        .collect();
+                    segloss::reference::evaluate(&spec, &data, 1.0).expect("evaluated").total
+                };
+                let numeric = f64::from(upstream) * (total(H) - total(-H)) / (2.0 * H);
+                let given = analytic.heads[head].gradient[at];
+                prop_assert!((numeric - given).abs() <= 1e-7 + 1e-6 * given.abs(), "{numeric} {given}");
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
+
+/// One fixed part for heads whose gradient cancels, and one relative part.
+fn near(worst: Differences) -> Result<(), TestCaseError> {
+    prop_assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{worst:?}");
+    Ok(())
+}
+
+#[test]
+fn the_kernels_equal_the_reference_in_the_middle_of_a_graph() {
+    let gpu = gpu();
+    let strategy = (spec(1..5), 0.25_f32..8.0);
+    runner(CASES)
+        .run(&strategy, |((spec, seed), upstream)| {
+            let tensors = tensors(&spec, seed);
+            near(differences(&run(&gpu, &spec, &tensors, upstream), &evaluate(&spec, &tensors, upstream)))
+        })
+        .expect("holds");
+}
+
+#[test]
+fn every_variant_equals_the_reference() {
+    let gpu = gpu();
+    let default = Variant::for_device(&gpu.device);
+    let variants = (select(vec![4_u32, 8, 16, 64, 128]), select(vec![1_u32, 3, 8]), 0..40_u32, any::<bool>(), 1..4_u32);
+    runner(CASES)
+        .run(&(spec(1..4), variants), |((spec, seed), (invocations, chunk, register_classes, subgroups, steps))| {
+            let variant = Variant {
+                invocations,
+                chunk,
+                register_classes,
+                subgroups: subgroups && default.subgroups,
+                tile: 4 * invocations * steps,
+                fold_invocations: 32,
+            };
+            let tensors = tensors(&spec, seed);
+            near(differences(&run_variant(&gpu, &spec, &tensors, 1.0, variant), &evaluate(&spec, &tensors, 1.0)))
+        })
+        .expect("holds");
+}
+
+#[test]
+fn every_adapter_equals_the_reference() {
+    for gpu in all_gpus() {
+        runner(16)
+            .run(&spec(1..4), |(spec, seed)| {
+                let tensors = tensors(&spec, seed);
+                near(differences(&run(&gpu, &spec, &tensors, 1.0), &evaluate(&spec, &tensors, 1.0)))
+            })
+            .unwrap_or_else(|error| panic!("{}: {error}", gpu.name));
+    }
+}
+
+#[test]
+fn smoothings_two_conventions_agree_at_the_converted_epsilon() {
+    // ε/(C−1) to each wrong class and 1−ε to the right one, written out for one voxel
+    let (classes, epsilon) = (5_u8, 0.2_f64);
+    let logits = [0.3_f64, -1.0, 2.0, 0.1, 0.7];
+    let label = 2;
+    let ln_sum = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
+    let wrong = epsilon / f64::from(classes - 1);
+    let expected: f64 = logits
+        .iter()
+        .enumerate()
+        .map(|(k, z)| -(if k == label { 1.0 - epsilon } else { wrong }) * (z - ln_sum))
+        .sum();
+    let pixel = Pixel::cross_entropy().label_smoothing_wrong_only(0.2, classes.into());
+    assert!((f64::from(pixel.label_smoothing) - 0.25).abs() < 1e-7, "{}", pixel.label_smoothing);
+    let spec = LossSpec::new().head(Head::new([1, classes.into()], Loss::new().pixel(pixel)));
+    let logits = logits.iter().map(|&z| {
+        #[expect(clippy::cast_possible_truncation, reason = "a logit is f32")]
+        let z = z as f32;
+        z
+    });
+    let tensors = [Tensors { logits: logits.collect(), labels: vec![2] }];
+    let total = run(&gpu(), &spec, &tensors, 1.0).report.total;
+    assert!((f64::from(total) - expected).abs() < 1e-6, "{total} {expected}");
+    assert!(other_convention(0.5, 1).abs() < f32::EPSILON);
+}
+
+#[test]
+fn ten_runs_are_equal_bit_for_bit() {
+    for gpu in all_gpus() {
+        let spec = LossSpec::new()
+            .head(Head::new([2, 4, 33, 31, 29], Loss::monai_dice_ce()))
+            .head(Head::new([2, 40, 17, 19], Loss::nnunet_dc_ce()).ignore_index(255));
+        let tensors = tensors(&spec, 11);
+        let first = run(&gpu, &spec, &tensors, 1.0);
+        for _ in 1..10 {
+            let again = run(&gpu, &spec, &tensors, 1.0);
+            assert_eq!(again.report.total.to_bits(), first.report.total.to_bits(), "{}", gpu.name);
+            assert_eq!(again.report, first.report, "{}", gpu.name);
+            assert_eq!(again.gradients, first.gradients, "{}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn large_logits_and_shared_offsets_stay_exact() {
+    for gpu in all_gpus() {
+        for (offset, spread) in [(8192.0_f32, 3.0), (0.0, 65504.0), (-8192.0, 3.0), (65504.0, 0.0), (1e6, 1e4)] {
+            let spec = LossSpec::new()
+                .head(Head::new([1, 3, 64], Loss::new().pixel(Pixel::cross_entropy().label_smoothing(0.1))))
+                .head(Head::new([1, 20, 64], Loss::monai_dice_ce()));
+            let mut tensors = tensors(&spec, 13);
+            for z in tensors.iter_mut().flat_map(|t| &mut t.logits) {
+                *z = offset + *z / 3.0 * spread;
+            }
+            let worst = differences(&run(&gpu, &spec, &tensors, 1.0), &evaluate(&spec, &tensors, 1.0));
+            assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {offset} {spread}: {worst:?}", gpu.name);
+        }
+    }
+}
