@@ -123,10 +123,11 @@ fn statistics_g0(place: Place, me: Invocation) {
         }
         //# end
 
-        let scale = select(vec4<f32>(), 1.0 / sum, y.valid);
+        let scale = 1.0 / sum;
         //# each c
         {
-            let p = e_c0 * scale;
+            // selected, not multiplied by 0: a voxel that does not count may hold a NaN
+            let p = select(vec4<f32>(), e_c0 * scale, y.valid);
             i_c0 += total(select(vec4<f32>(), p, y.class_of == vec4<u32>(c0)));
             t_c0 += total(select(vec4<f32>(), vec4<f32>(1.0), y.class_of == vec4<u32>(c0)));
             //# if squared

@@ -140,7 +140,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         out_of_range += total(select(vec4<f32>(), vec4<f32>(1.0), y.out_of_range));
         first_out_of_range = min(first_out_of_range, first_of(y.out_of_range, f32(voxel - tile_first)));
 
-        let scale = select(vec4<f32>(), 1.0 / sum, y.valid);
+        let scale = 1.0 / sum;
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
             //# each k
             let class_k0 = min(class_first + k0, CLASSES_g0 - 1u);
@@ -158,7 +158,8 @@ fn statistics_g0(place: Place, me: Invocation) {
             }
             //# each k
             {
-                let p = exp(z_k0 - peak) * scale;
+                // selected, not multiplied by 0: a voxel that does not count may hold a NaN
+                let p = select(vec4<f32>(), exp(z_k0 - peak) * scale, y.valid);
                 let mine = y.class_of == vec4<u32>(class_k0);
                 put(me, 3u * k0, total(select(vec4<f32>(), p, mine)));
                 //# if squared
