@@ -41,7 +41,9 @@ impl AdapterChoice {
     pub fn open(&self) -> Result<(wgpu::Device, wgpu::Queue), Error> {
         match self.adapters().first() {
             Some(adapter) => open_adapter(adapter),
-            None => Err(Error::NoAdapter { wanted: self.to_string(), found: names(&all_adapters(wgpu::Backends::all())) }),
+            None => {
+                Err(Error::NoAdapter { wanted: self.to_string(), found: names(&all_adapters(wgpu::Backends::all())) })
+            }
         }
     }
 

@@ -45,7 +45,8 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
     let buffers: Vec<[wgpu::Buffer; 4]> = checked(device, during, || {
         let upload = |label, bytes: &[u8]| buffer_with(device, label, bytes, Usage::STORAGE);
         let empty = |label, size: usize, usage| {
-            let descriptor = wgpu::BufferDescriptor { label: Some(label), size: size as u64, usage, mapped_at_creation: false };
+            let descriptor =
+                wgpu::BufferDescriptor { label: Some(label), size: size as u64, usage, mapped_at_creation: false };
             device.create_buffer(&descriptor)
         };
         let heads = plan.spec().heads.iter().zip(tensors);

@@ -6,8 +6,8 @@ pub mod cases;
 mod error;
 pub mod host;
 mod plan;
-mod report;
 pub mod reference;
+mod report;
 mod spec;
 mod step;
 
@@ -16,8 +16,8 @@ pub use error::{Error, Tensor};
 pub use plan::{HeadTensors, Plan, Variant};
 pub use report::{HeadReport, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
-    Activation, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Reduction, Target,
-    other_convention,
+    Activation, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Reduction,
+    Target, other_convention,
 };
 pub use step::{Commands, Step};
 pub use wgpu;

@@ -112,7 +112,8 @@ enum State {
 impl Staging {
     pub(crate) fn new(device: &wgpu::Device, words: u32) -> Self {
         use wgpu::BufferUsages as Usage;
-        let buffer = crate::plan::device::buffer(device, "segloss: report, staging", words, Usage::MAP_READ | Usage::COPY_DST);
+        let buffer =
+            crate::plan::device::buffer(device, "segloss: report, staging", words, Usage::MAP_READ | Usage::COPY_DST);
         Self { buffer, state: Mutex::new(State::Free) }
     }
 
@@ -157,7 +158,9 @@ impl Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.land(Err("the encoder that copies it was dropped without being submitted, or its submission failed".into()));
+        self.land(Err(
+            "the encoder that copies it was dropped without being submitted, or its submission failed".into()
+        ));
     }
 }
 
@@ -199,10 +202,7 @@ impl PendingReport {
     /// [`Error::ReportLost`] where the encoder was not submitted before, or the device is lost.
     pub fn read_blocking(self) -> Result<Report, Error> {
         let lost = |message: String| Error::ReportLost { message };
-        self.shared
-            .device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|error| lost(error.to_string()))?;
+        self.shared.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
         let mut receive = pin!(self.receiver.receive());
         let Poll::Ready(landed) = receive.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             return Err(lost("its encoder is not submitted: submit it before reading".into()));

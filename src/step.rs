@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::Error;
 use crate::plan::Plan;
 use crate::plan::device::checked;
 use crate::report::{PendingReport, encode_report};
-use crate::Error;
 
 /// One dispatch, ready to encode.
 #[derive(Debug)]
@@ -121,9 +121,9 @@ impl Step {
         let shared = &self.plan.shared;
         let during = "warming up";
         checked(&shared.device, during, || {
-            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                label: Some("segloss: warm-up"),
-            });
+            let mut encoder = shared
+                .device
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("segloss: warm-up") });
             encoder.in_pass("segloss: warm-up", &mut |pass| {
                 let small = [&shared.combine, &shared.finish];
                 let all = self.statistics.iter().chain(small).chain(&self.gradient);

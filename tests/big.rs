@@ -58,7 +58,9 @@ fn more_workgroups_than_a_dimension_holds() {
 #[test]
 fn odd_shapes_on_every_adapter() {
     for gpu in all_gpus() {
-        for shape in [vec![1, 1, 1], vec![3, 2, 1], vec![1, 3], vec![2, 5, 7, 11, 13], vec![1, 2, 65_537], vec![5, 19, 3, 1, 9]] {
+        for shape in
+            [vec![1, 1, 1], vec![3, 2, 1], vec![1, 3], vec![2, 5, 7, 11, 13], vec![1, 2, 65_537], vec![5, 19, 3, 1, 9]]
+        {
             let spec = LossSpec::new().head(Head::new(shape.clone(), smoothed()));
             let mut random = fastrand::Rng::with_seed(5);
             let tensors = vec![random_tensors(&spec.heads[0], 4.0, &mut random)];

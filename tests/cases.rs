@@ -44,9 +44,15 @@ fn a_wrong_case_fails() {
     assert_eq!(cases::run(&gpu.device, &gpu.queue, &case), Outcome::Passed);
     case.expected.loss.0 += 1e-5;
     let outcome = cases::run(&gpu.device, &gpu.queue, &case);
-    assert!(matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].starts_with("total")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].starts_with("total")),
+        "{outcome:?}"
+    );
     case.expected.loss.0 -= 1e-5;
     case.expected.grads.as_mut().expect("it has gradients")[0][3].0 += 1e-5;
     let outcome = cases::run(&gpu.device, &gpu.queue, &case);
-    assert!(matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains("gradient")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains("gradient")),
+        "{outcome:?}"
+    );
 }

@@ -7,7 +7,8 @@ use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 use segloss::{
-    AdapterChoice, Empty, Error, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Tensor, Variant, wgpu,
+    AdapterChoice, Empty, Error, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Tensor, Variant,
+    wgpu,
 };
 
 fn refusal(head: Head) -> String {
@@ -34,7 +35,10 @@ fn wrong_settings_are_refused_by_name() {
         (Head::new([1, 0, 4], Loss::monai_dice_ce()), "head 1: shape: expected at least one class, got [1, 0, 4]"),
         (Head::new([0, 2, 4], Loss::monai_dice_ce()), "head 1: shape: expected no axis of length 0, got [0, 2, 4]"),
         (Head::new([1, 2, 0], Loss::monai_dice_ce()), "head 1: shape: expected no axis of length 0, got [1, 2, 0]"),
-        (Head::new([1, 2, 4], Loss::new()), "head 1: loss: expected an overlap term, a pixel term, or both, got neither"),
+        (
+            Head::new([1, 2, 4], Loss::new()),
+            "head 1: loss: expected an overlap term, a pixel term, or both, got neither",
+        ),
         (
             Head::new([1, 2, 4], Loss::monai_dice_ce()).weight(-1.0),
             "head 1: weight: expected a finite number, not negative, got -1",
@@ -43,10 +47,7 @@ fn wrong_settings_are_refused_by_name() {
             Head::new([1, 2, 4], Loss::monai_dice_ce()).ignore_index(1 << 40),
             "head 1: ignore_index: expected a label of 32 bits, got 1099511627776",
         ),
-        (
-            with_pixel(ce().label_smoothing(1.5)),
-            "head 1: pixel.label_smoothing: expected a number in [0, 1], got 1.5",
-        ),
+        (with_pixel(ce().label_smoothing(1.5)), "head 1: pixel.label_smoothing: expected a number in [0, 1], got 1.5"),
         (
             with_pixel(ce().label_smoothing(f32::NAN)),
             "head 1: pixel.label_smoothing: expected a number in [0, 1], got NaN",
@@ -139,7 +140,10 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     let error = bind_error(&gpu, |head, spare| head.gradient = Some(at(spare, 0, logits_needed - 4)));
     assert_eq!(error.to_string(), "head 1: gradient: expected 120 bytes at offset 0, got 116");
     let error = bind_error(&gpu, |head, spare| head.logits = at(spare, 160, logits_needed));
-    assert_eq!(error.to_string(), "head 1: logits: expected a buffer of at least 280 bytes, whole words for 120 bytes at offset 160, got 256");
+    assert_eq!(
+        error.to_string(),
+        "head 1: logits: expected a buffer of at least 280 bytes, whole words for 120 bytes at offset 160, got 256"
+    );
 
     // the lifetimes of these two buffers end here, so they are bound by hand
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
@@ -158,10 +162,7 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     let (expected, given) = refused(bind(&not_storage, &buffers[4]), Tensor::Logits);
     assert_eq!((expected.as_str(), given.contains("COPY_DST")), ("a buffer with usage STORAGE", true));
     assert_eq!(bind(&buffers[3], &odd), Ok(()));
-    assert_eq!(
-        plan.bind(&[]).map(|_| ()),
-        Err(Error::WrongHeadCount { expected: 2, given: 0 })
-    );
+    assert_eq!(plan.bind(&[]).map(|_| ()), Err(Error::WrongHeadCount { expected: 2, given: 0 }));
 }
 
 #[test]
@@ -207,10 +208,16 @@ fn a_wrong_upstream_is_refused() {
     let heads =
         [HeadTensors { logits: whole(&buffers[0]), target: whole(&buffers[1]), gradient: Some(whole(&buffers[2])) }];
     let refused = |upstream| plan.bind_with_upstream(&heads, upstream).map(|_| ()).expect_err("refused").to_string();
-    assert_eq!(refused(at(&buffers[1], 2, 4)), "upstream gradient: expected an offset that is a multiple of 4 bytes, got 2");
+    assert_eq!(
+        refused(at(&buffers[1], 2, 4)),
+        "upstream gradient: expected an offset that is a multiple of 4 bytes, got 2"
+    );
     assert_eq!(refused(at(&buffers[1], 64, 4)), "upstream gradient: expected 4 bytes at offset 64, got 4");
     let inside = refused(at(&buffers[2], 32, 4));
-    assert_eq!(inside, "upstream gradient: expected a scalar outside of every gradient, got one inside the gradient of head 0");
+    assert_eq!(
+        inside,
+        "upstream gradient: expected a scalar outside of every gradient, got one inside the gradient of head 0"
+    );
 }
 
 #[test]
@@ -223,7 +230,8 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let mut heads =
         [HeadTensors { logits: whole(&buffers[0]), target: whole(&buffers[1]), gradient: Some(whole(&buffers[2])) }];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
-    let words = "head 0: the bindings of its tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
+    let words =
+        "head 0: the bindings of its tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
     assert_eq!(error.to_string(), words);
     heads[0].gradient = None;
     assert!(plan.bind(&heads).is_ok());
@@ -287,7 +295,8 @@ fn labels_out_of_range_count_nowhere_and_are_reported() {
     let types = [(LabelType::U8, 200), (LabelType::U16, 65_535), (LabelType::I32, -7), (LabelType::U32, 1 << 31)];
     for (labels, strange) in types {
         for classes in [3, 30] {
-            let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().class_weights(vec![1.5; classes]));
+            let loss =
+                Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().class_weights(vec![1.5; classes]));
             let head = Head::new([2, classes, 5, 37], loss).labels(labels).ignore_index(1);
             let spec = LossSpec::new().head(head.clone());
             let mut tensors = vec![common::random_tensors(&head, 3.0, &mut fastrand::Rng::with_seed(41))];

@@ -30,7 +30,14 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
     let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
     let floor = option::of(select(vec![1e-8_f32, 5.0]));
     (flags, smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
-        move |((jaccard, include, batch, squared, negative), (smooth_nr, smooth_dr), floor, weights, reduction, weight)| {
+        move |(
+            (jaccard, include, batch, squared, negative),
+            (smooth_nr, smooth_dr),
+            floor,
+            weights,
+            reduction,
+            weight,
+        )| {
             let first_class = usize::from(!include && classes > 1);
             Overlap {
                 kind: if jaccard { OverlapKind::Jaccard } else { OverlapKind::Dice },
@@ -186,11 +193,8 @@ fn smoothings_two_conventions_agree_at_the_converted_epsilon() {
     let label = 2;
     let ln_sum = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
     let wrong = epsilon / f64::from(classes - 1);
-    let expected: f64 = logits
-        .iter()
-        .enumerate()
-        .map(|(k, z)| -(if k == label { 1.0 - epsilon } else { wrong }) * (z - ln_sum))
-        .sum();
+    let expected: f64 =
+        logits.iter().enumerate().map(|(k, z)| -(if k == label { 1.0 - epsilon } else { wrong }) * (z - ln_sum)).sum();
     let pixel = Pixel::cross_entropy().label_smoothing_wrong_only(0.2, classes.into());
     assert!((f64::from(pixel.label_smoothing) - 0.25).abs() < 1e-7, "{}", pixel.label_smoothing);
     let spec = LossSpec::new().head(Head::new([1, classes.into()], Loss::new().pixel(pixel)));

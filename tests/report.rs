@@ -17,8 +17,11 @@ fn fixture() -> Fixture {
     let gpu = gpu();
     let spec = LossSpec::new()
         .head(
-            Head::new([2, 3, 7, 5], Loss::new().overlap(Overlap::dice().weight(0.3)).pixel(Pixel::cross_entropy().weight(2.0)))
-                .weight(0.5),
+            Head::new(
+                [2, 3, 7, 5],
+                Loss::new().overlap(Overlap::dice().weight(0.3)).pixel(Pixel::cross_entropy().weight(2.0)),
+            )
+            .weight(0.5),
         )
         .head(Head::new([1, 4, 9], Loss::torch_cross_entropy()).weight(0.25));
     let mut random = fastrand::Rng::with_seed(47);

@@ -30,16 +30,10 @@ pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
     }
 }
 
-fn differences(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    case: &Case,
-    spec: &LossSpec,
-) -> Result<Vec<String>, Error> {
+fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &LossSpec) -> Result<Vec<String>, Error> {
     let logits: Vec<Vec<f32>> = case.heads.iter().map(|head| to_f32(&head.logits)).collect();
     let labels: Vec<Vec<i64>> = case.heads.iter().map(super::CaseHead::labels).collect();
-    let tensors: Vec<_> =
-        logits.iter().zip(&labels).map(|(logits, labels)| HostTensors { logits, labels }).collect();
+    let tensors: Vec<_> = logits.iter().zip(&labels).map(|(logits, labels)| HostTensors { logits, labels }).collect();
     let result = host::run(&Plan::new(device, queue, spec)?, &tensors, 1.0)?;
     let mut differences = loss_differences(case, &result.report);
     if let Some(expected) = &case.expected.grads {
@@ -48,7 +42,9 @@ fn differences(
             let worst = given.iter().zip(expected).map(|(&x, e)| distance(x, e.0)).fold(0.0, f64::max);
             if given.len() != expected.len() || worst > case.tolerance.grad * scale {
                 let relative = worst / scale;
-                differences.push(format!("head {head}: gradient: worst difference {worst:.3e}, {relative:.3e} of the largest"));
+                differences.push(format!(
+                    "head {head}: gradient: worst difference {worst:.3e}, {relative:.3e} of the largest"
+                ));
             }
         }
     }
@@ -80,7 +76,8 @@ fn loss_differences(case: &Case, report: &Report) -> Vec<String> {
 /// |x − e|; 0 where both are NaN or the same infinity, infinite where only one is.
 fn distance(given: f32, expected: f64) -> f64 {
     let given = f64::from(given);
-    if given == expected || given.is_nan() && expected.is_nan() {
+    // the same bits: also two infinities, whose difference is NaN
+    if given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan() {
         return 0.0;
     }
     let distance = (given - expected).abs();

@@ -26,7 +26,9 @@ pub(super) fn bind(
     let statistics = split(&heads, reads, room(&shared.limits, STATISTICS_OWN))?;
     let gradient = split(
         &heads,
-        |head| head.gradient.iter().flat_map(|g| reads(head).into_iter().chain([(Role::Gradient, g.clone())])).collect(),
+        |head| {
+            head.gradient.iter().flat_map(|g| reads(head).into_iter().chain([(Role::Gradient, g.clone())])).collect()
+        },
         room(&shared.limits, GRADIENT_OWN),
     )?;
     checked(&shared.device, "binding tensors", || Step {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
 use super::shader::{Values, numbered, numbers, render};
-use super::slots::{SlotKind, HeadSlots, PartText, Role};
+use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::variant::Variant;
 
 /// The files under `shaders/`.
@@ -69,11 +69,8 @@ pub(crate) fn statistics(part: &PartText, heads: &[HeadLayout], variant: Variant
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
 pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, upstream_read_write: bool) -> String {
-    let stage = VoxelStage {
-        main: files::GRADIENT,
-        registers: files::GRADIENT_REGISTERS,
-        streamed: files::GRADIENT_STREAMED,
-    };
+    let stage =
+        VoxelStage { main: files::GRADIENT, registers: files::GRADIENT_REGISTERS, streamed: files::GRADIENT_STREAMED };
     let invocations = format!("const INVOCATIONS = {};\n", unsigned(variant.invocations));
     let text = voxel_stage(&stage, part, heads, variant) + &invocations;
     if !upstream_read_write {
@@ -104,7 +101,9 @@ pub(crate) fn groups(part: &PartText, heads: &[HeadLayout]) -> BTreeMap<Arithmet
 }
 
 fn fold_values(heads: usize, variant: Variant) -> Values {
-    Values::default().constant("HEADS", format!("{heads}u")).constant("FOLD_INVOCATIONS", unsigned(variant.fold_invocations))
+    Values::default()
+        .constant("HEADS", format!("{heads}u"))
+        .constant("FOLD_INVOCATIONS", unsigned(variant.fold_invocations))
 }
 
 fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], variant: Variant) -> String {

@@ -11,7 +11,8 @@ pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: imp
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let value = calls();
-    let errors = [pollster::block_on(internal.pop()), pollster::block_on(memory.pop()), pollster::block_on(validation.pop())];
+    let errors =
+        [pollster::block_on(internal.pop()), pollster::block_on(memory.pop()), pollster::block_on(validation.pop())];
     match errors.into_iter().flatten().next() {
         Some(error) => Err(Error::Device { during, message: error.to_string() }),
         None => Ok(value),
@@ -29,7 +30,12 @@ pub(crate) fn buffer(device: &wgpu::Device, label: &str, words: u32, usage: wgpu
 }
 
 /// A buffer with these contents.
-pub(crate) fn buffer_with(device: &wgpu::Device, label: &str, contents: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+pub(crate) fn buffer_with(
+    device: &wgpu::Device,
+    label: &str,
+    contents: &[u8],
+    usage: wgpu::BufferUsages,
+) -> wgpu::Buffer {
     device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
 }
 

@@ -8,6 +8,7 @@ pub(crate) const REPORT_WORDS: u32 = 9;
 
 /// What decides the text of a head's arithmetic. Heads that agree in it share the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the shader's text")]
 pub(crate) struct Arithmetic {
     pub classes: u32,
     pub overlap: bool,

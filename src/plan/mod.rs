@@ -138,6 +138,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`bind`](Self::bind), and [`Error::Upstream`].
+    #[expect(clippy::needless_pass_by_value, reason = "a binding is made for the call, as in wgpu's own descriptors")]
     pub fn bind_with_upstream(
         &self,
         tensors: &[HeadTensors<'_>],

@@ -2,7 +2,7 @@
 
 use super::compose;
 use super::layout::Layout;
-use super::slots::{SlotKind, HeadSlots, PartText, Role};
+use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::variant::Variant;
 use crate::{Head, Loss, LossSpec, Overlap, Pixel};
 
@@ -114,20 +114,11 @@ fn kinds() -> Vec<(String, HeadKinds)> {
 fn slot_kinds(label_bits: u32, wide: bool, windows: u32, pooled: bool) -> HeadKinds {
     let window = if windows > 1 { 25 } else { 31 };
     let kind = |role, bits, read_write| SlotKind { role, bits, wide, window, windows, read_write };
-    [
-        kind(Role::Logits, 32, pooled),
-        kind(Role::Labels, label_bits, pooled),
-        kind(Role::Gradient, 32, true),
-    ]
+    [kind(Role::Logits, 32, pooled), kind(Role::Labels, label_bits, pooled), kind(Role::Gradient, 32, true)]
 }
 
 /// Statistics and gradient of heads that have these loads and stores.
-fn voxel_stages(
-    name: &str,
-    spec: &LossSpec,
-    variant: Variant,
-    kinds: &[HeadKinds],
-) -> [ComposedShader; 2] {
+fn voxel_stages(name: &str, spec: &LossSpec, variant: Variant, kinds: &[HeadKinds]) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
     let pooled = kinds[0][0].read_write;
     let with_gradient = part(kinds, 3);
@@ -184,9 +175,7 @@ mod tests {
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
         validator.subgroup_stages(naga::valid::ShaderStages::all());
         validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
-        validator
-            .validate(&module)
-            .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+        validator.validate(&module).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
         module
     }
 
@@ -241,15 +230,49 @@ mod tests {
             };
         }
         let host = offsets![
-            items, classes, voxels, group, logits_slot, logits_first, target_slot, target_first, gradient_slot,
-            gradient_first, upstream, first_workgroup, tiles, first_column, partials, statistics, coefficients,
-            coefficient_row, report, has_ignore_index, ignore_index, pixel_kind, pixel_reduction, pixel_weight, on_label,
-            off_label, weighted_classes, class_weights, class_weight_sum, empty, overlap_kind, overlap_reduction,
-            overlap_weight, first_class, batch, smooth_nr, smooth_dr, denominator_floor, form, weighted_overlap,
+            items,
+            classes,
+            voxels,
+            group,
+            logits_slot,
+            logits_first,
+            target_slot,
+            target_first,
+            gradient_slot,
+            gradient_first,
+            upstream,
+            first_workgroup,
+            tiles,
+            first_column,
+            partials,
+            statistics,
+            coefficients,
+            coefficient_row,
+            report,
+            has_ignore_index,
+            ignore_index,
+            pixel_kind,
+            pixel_reduction,
+            pixel_weight,
+            on_label,
+            off_label,
+            weighted_classes,
+            class_weights,
+            class_weight_sum,
+            empty,
+            overlap_kind,
+            overlap_reduction,
+            overlap_weight,
+            first_class,
+            batch,
+            smooth_nr,
+            smooth_dr,
+            denominator_floor,
+            form,
+            weighted_overlap,
             overlap_class_weights,
         ];
-        let shader: Vec<_> =
-            members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
+        let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
         assert_eq!(shader, host);
         // in a uniform array, the stride is the size rounded up to 16 bytes
         assert_eq!(span.next_multiple_of(16) as usize, size_of::<HeadRow>());

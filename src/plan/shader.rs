@@ -74,10 +74,9 @@ fn render_lines(lines: &[&str], values: &Values, out: &mut String) {
         let inner = &lines[at..end];
         at = end + 1;
         match directive.split_whitespace().collect::<Vec<_>>()[..] {
-            ["stand-in"] => {}
             ["if", name] if values.flags.contains(&name) => render_lines(inner, values, out),
             ["if", "not", name] if !values.flags.contains(&name) => render_lines(inner, values, out),
-            ["if", _] | ["if", "not", _] => {}
+            ["stand-in"] | ["if", _] | ["if", "not", _] => {}
             ["each", list] => {
                 let letter = list.chars().next().expect("a list has a name");
                 let mut once = String::new();

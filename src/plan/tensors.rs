@@ -76,19 +76,13 @@ impl Check {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected, given })
     }
 
-    fn extent(
-        &self,
-        binding: &wgpu::BufferBinding<'_>,
-        elements: u64,
-        bits: u32,
-        row: u64,
-    ) -> Result<Extent, Error> {
+    fn extent(&self, binding: &wgpu::BufferBinding<'_>, elements: u64, bits: u32, row: u64) -> Result<Extent, Error> {
         let (buffer, offset) = (binding.buffer, binding.offset);
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
             return self.refuse("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage()));
         }
         let bytes = u64::from(bits / 8);
-        if offset % bytes != 0 {
+        if !offset.is_multiple_of(bytes) {
             return self.refuse(format!("an offset that is a multiple of {bytes} bytes"), format!("{offset}"));
         }
         let needed = elements * bytes;
@@ -103,7 +97,7 @@ impl Check {
                 format!("{}", buffer.size()),
             );
         }
-        let wide = (offset / bytes) % 4 == 0 && row % 4 == 0;
+        let wide = (offset / bytes).is_multiple_of(4) && row.is_multiple_of(4);
         Ok(Extent { buffer: buffer.clone(), bytes: offset..offset + needed, bits, wide })
     }
 }
@@ -144,7 +138,7 @@ pub(crate) fn check_upstream(binding: &wgpu::BufferBinding<'_>, heads: &[HeadExt
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         return refuse("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage()));
     }
-    if offset % 4 != 0 {
+    if !offset.is_multiple_of(4) {
         return refuse("an offset that is a multiple of 4 bytes".into(), format!("{offset}"));
     }
     let available = binding.size.map_or(buffer.size().saturating_sub(offset), std::num::NonZeroU64::get);

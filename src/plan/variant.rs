@@ -51,9 +51,8 @@ impl Variant {
     /// Checks the numbers against each other and against the device.
     pub(crate) fn validate(self, device: &wgpu::Device) -> Result<(), Error> {
         let limits = device.limits();
-        let refuse = |setting, expected: String, given: u32| {
-            Err(Error::Variant { setting, expected, given: given.to_string() })
-        };
+        let refuse =
+            |setting, expected: String, given: u32| Err(Error::Variant { setting, expected, given: given.to_string() });
         if self.invocations == 0 {
             return refuse("invocations", "at least 1".into(), self.invocations);
         }

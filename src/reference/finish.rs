@@ -31,9 +31,7 @@ pub(super) fn finish(head: &Head, sums: &Statistics) -> Finished {
         overlap: 0.0,
         pixel: 0.0,
         total: 0.0,
-        soft_dice: (0..head.classes())
-            .map(|c| 2.0 * all(&sums.i, c) / (all(&sums.p, c) + all(&sums.t, c)))
-            .collect(),
+        soft_dice: (0..head.classes()).map(|c| 2.0 * all(&sums.i, c) / (all(&sums.p, c) + all(&sums.t, c))).collect(),
         alpha: zeros.clone(),
         beta: zeros,
         kappa: 0.0,

@@ -61,10 +61,9 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
     let mut heads = Vec::new();
     for (index, (head, data)) in spec.heads.iter().zip(data).enumerate() {
         let (items, classes, voxels) = (head.items(), head.classes(), head.voxels());
-        for (setting, expected, given) in [
-            ("logits", items * classes * voxels, data.logits.len()),
-            ("target", items * voxels, data.labels.len()),
-        ] {
+        for (setting, expected, given) in
+            [("logits", items * classes * voxels, data.logits.len()), ("target", items * voxels, data.labels.len())]
+        {
             if expected != given {
                 let (expected, given) = (format!("{expected} elements"), given.to_string());
                 return Err(Error::Spec { head: index, setting, expected, given });
@@ -97,7 +96,7 @@ fn softmax(z: &[f64], p: &mut Vec<f64>, log_p: &mut Vec<f64>) {
     p.extend(log_p.iter().map(|l| l.exp()));
 }
 
-/// q_k = (1 − ε) w_y [k = y] + (ε / C) w_k
+/// `q_k = (1 − ε) w_y [k = y] + (ε / C) w_k`
 fn smoothed_target(head: &crate::Head, label: usize, q: &mut Vec<f64>) {
     q.clear();
     let Some(pixel) = &head.loss.pixel else { return };

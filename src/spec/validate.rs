@@ -41,6 +41,7 @@ struct Check {
 }
 
 impl Check {
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and literals")]
     fn refuse<T>(&self, setting: &'static str, expected: &str, given: impl ToString) -> Result<T, Error> {
         Err(Error::Spec { head: self.head, setting, expected: expected.to_owned(), given: given.to_string() })
     }

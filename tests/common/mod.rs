@@ -62,8 +62,7 @@ pub fn random_tensors(head: &Head, spread: f32, random: &mut fastrand::Rng) -> T
 
 pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Evaluation {
     let logits: Vec<Vec<f64>> = tensors.iter().map(|t| t.logits.iter().map(|&z| f64::from(z)).collect()).collect();
-    let data: Vec<_> =
-        logits.iter().zip(tensors).map(|(logits, t)| HeadData { logits, labels: &t.labels }).collect();
+    let data: Vec<_> = logits.iter().zip(tensors).map(|(logits, t)| HeadData { logits, labels: &t.labels }).collect();
     reference::evaluate(spec, &data, f64::from(upstream)).expect("the reference takes it")
 }
 
