@@ -1,4 +1,29 @@
 //! Segmentation losses of several network heads in one GPU dispatch, and their gradient in one more.
+//!
+//! Soft Dice and its relatives, and label-smoothed cross-entropy, as MONAI, nnU-Net and PyTorch define them, in hand-written
+//! WGSL run through [wgpu]. Data goes one way:
+//!
+//! 1. [`LossSpec`]: what you ask for. Heads, each with a shape, a target, a [`Loss`] and a weight.
+//! 2. [`Plan`]: what the device will run. Checked against the device's limits; owns pipelines and a few kB of scratch.
+//! 3. [`Step`]: a plan bound to your buffers, where they are ([`HeadTensors`]). Encodes [`forward`](Step::forward) and
+//!    [`backward`](Step::backward) into your encoder or compute pass: no allocation, no compilation, no wait.
+//! 4. [`Report`]: what comes back. The total, every term of every head, every class's soft Dice, and the voxels that counted.
+//!
+//! ```
+//! use segloss::{AdapterChoice, Head, Loss, LossSpec, Plan, host};
+//!
+//! let (device, queue) = AdapterChoice::default().open()?;
+//! let spec = LossSpec::new().head(Head::new([1, 3, 2, 2], Loss::monai_dice_ce()));
+//! let plan = Plan::new(&device, &queue, &spec)?;
+//! // a trainer binds its own buffers; this uploads two slices
+//! let tensors = host::HostTensors { logits: &[0.5; 12], labels: &[0, 1, 2, 1] };
+//! let result = host::run(&plan, &[tensors], 1.0)?;
+//! assert!((result.report.heads[0].pixel.unwrap().value - 3.0_f32.ln()).abs() < 1e-6);
+//! # Ok::<(), segloss::Error>(())
+//! ```
+//!
+//! What is wrong is a typed [`Error`], when the plan is made or tensors are bound. [`mod@reference`] is the same loss on the CPU
+//! in f64; `shaders/README.md` derives the mathematics.
 
 pub mod adapter;
 #[cfg(feature = "cases")]
@@ -26,3 +51,7 @@ pub use wgpu;
 pub mod shaders {
     pub use crate::plan::{ComposedShader, permutations, representative};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
