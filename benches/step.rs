@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use segloss::host::{self, HostTensors};
-use segloss::reference::{self, HeadData};
+use segloss::reference::{self, HeadData, TargetData};
 use segloss::wgpu::util::DeviceExt as _;
 use segloss::{AdapterChoice, Head, HeadTensors, Loss, LossSpec, Plan, wgpu};
 
@@ -32,7 +32,7 @@ fn bench(criterion: &mut Criterion) {
             buffer(bytemuck::cast_slice(&logits)),
         ];
         let [logits_buffer, target, gradient] = buffers.each_ref().map(wgpu::Buffer::as_entire_buffer_binding);
-        let tensors = HeadTensors { logits: logits_buffer, target, gradient: Some(gradient) };
+        let tensors = HeadTensors::new(logits_buffer, target).gradient(gradient);
         let step = plan.bind(&[tensors]).expect("bound");
         step.warm_up().expect("warm");
 
@@ -52,9 +52,11 @@ fn bench(criterion: &mut Criterion) {
 
 /// The step against the f64 reference.
 fn check(plan: &Plan, logits: &[f32], labels: &[i64]) {
-    let given = host::run(plan, &[HostTensors { logits, labels }], 1.0).expect("it runs");
+    let given = host::run(plan, &[HostTensors::labels(logits, labels)], 1.0).expect("it runs");
     let wide: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
-    let expected = reference::evaluate(plan.spec(), &[HeadData { logits: &wide, labels }], 1.0).expect("evaluated");
+    let target = TargetData::Labels(labels);
+    let data = HeadData { logits: &wide, target, mask: None, weight_map: None, sample_mask: None };
+    let expected = reference::evaluate(plan.spec(), &[data], 1.0).expect("evaluated");
     assert!((f64::from(given.report.total) - expected.total).abs() <= TOLERANCE * expected.total.abs().max(1.0));
     let expected = &expected.heads[0].gradient;
     let largest = expected.iter().fold(0.0_f64, |a, g| a.max(g.abs()));

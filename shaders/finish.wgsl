@@ -2,26 +2,34 @@
 //
 // Per (row, class), a row being an item, or the whole batch with `batch`:
 //   f = form − num/den,   form = 1 (one_minus) or 0 (negative)
-//   dice     num = 2I + nr,   den = P + T + dr
-//   jaccard  num = 2I + nr,   den = 2(P + T − I) + dr
+//   dice              num = 2I + nr,            den = P + T + dr
+//   jaccard           num = 2I + nr,            den = 2(P + T − I) + dr
+//   tversky           num = I + nr,             den = I + α(P − I) + β(T − I) + dr
+//   generalized_dice  num = 2 Σ_c w_c I + nr,   den = Σ_c w_c (P + T) + dr, one a row; w_c = 1/T², 1/T or 1, and where
+//                     that is infinite the largest finite one of the row
 //   den is clamped from below by denominator_floor; a clamped den has derivative 0
 //   overlap = mean or sum of w f over rows and the classes that take part
 // Per head:
-//   pixel = pixel sum / Σ_c w_c T_c (mean), or the pixel sum (sum)
+//   pixel = Σ m ℓ / denominator (mean), or Σ m ℓ (sum); the denominator is Σ_c w_c T_c, Σ m, or Σ m times the classes
 //   total = Σ heads of overlap_weight · overlap + pixel_weight · pixel      (both include the head's weight)
 // For the gradient:
-//   α = ∂total/∂I,  β = ∂total/∂P per (row, class);   κ w_c with κ = pixel_weight / denominator
+//   ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = pixel_weight / denominator
 //
 // bindings   0  heads          (HEADS)   uniform     the table
-//            1  class_weights  (words)   read        of the pixel and the overlap terms
-//            2  statistics     see combine.wgsl        read
-//            3  coefficients   per head 1 + C + rows · 2 C   read_write   f32: κ; κ w_c; then α, β per (row, class)
-//            4  report         1 + per head (REPORT_WORDS + C)  read_write  words: the total, then per head what
+//            1  statistics     see combine.wgsl        read
+//            2  coefficients   parameters; then per head 2 C + rows · (2 C + ROW_WORDS)   read_write   f32: κ on, κ off per
+//                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
+//            3  report         1 + per head (REPORT_WORDS + C)  read_write  words: the total, then per head what
 //                              `report::head_report` reads
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
 // determinism   bit for bit: heads in order, sums as trees (shared/fold.wgsl)
 
 const REPORT_WORDS = 9u;
+
+// notes of a row: what each of its classes is worth in the mean; num, den and the largest finite weight of generalized_dice
+const ROW_WORDS = 4u;
+// below this 1/T² or 1/T is infinite
+const LEAST_T = 1.0e-37;
 
 //# stand-in
 const HEADS = 1u;
@@ -29,22 +37,72 @@ const FOLD_INVOCATIONS = 64u;
 const COUNT = 1u;
 const DICE = 1u;
 const JACCARD = 2u;
+const TVERSKY = 3u;
+const GENERALIZED_DICE = 4u;
 const MEAN = 1u;
+const BY_CLASS_WEIGHT = 1u;
+const BY_VOXEL = 2u;
+const BY_VOXEL_AND_CLASS = 3u;
 struct Head {
     @align(16) items: u32, classes: u32, voxels: u32, statistics: u32, coefficients: u32, coefficient_row: u32, report: u32,
-    pixel_kind: u32, pixel_reduction: u32, pixel_weight: f32, weighted_classes: u32, class_weights: u32, empty: u32,
+    pixel_kind: u32, pixel_reduction: u32, pixel_weight: f32, has_class_parameters: u32, class_parameters: u32,
+    pixel_first_class: u32, pixel_denominator: u32, empty: u32, has_labels: u32, counts: u32,
     overlap_kind: u32, overlap_reduction: u32, overlap_weight: f32, first_class: u32, batch: u32, smooth_nr: f32,
-    smooth_dr: f32, denominator_floor: f32, form: f32, weighted_overlap: u32, overlap_class_weights: u32,
+    smooth_dr: f32, denominator_floor: f32, form: f32, alpha: f32, beta: f32, class_weighting: u32,
+    present_classes_only: u32, weighted_overlap: u32, overlap_class_weights: u32, masked_samples: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 { return value; }
 fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 //# end
 
-@group(0) @binding(1) var<storage, read> class_weights: array<f32>;
-@group(0) @binding(2) var<storage, read> statistics_words: array<u32>;
-@group(0) @binding(3) var<storage, read_write> coefficients: array<f32>;
-@group(0) @binding(4) var<storage, read_write> report: array<u32>;
+@group(0) @binding(1) var<storage, read> statistics_words: array<u32>;
+@group(0) @binding(2) var<storage, read_write> coefficients: array<f32>;
+@group(0) @binding(3) var<storage, read_write> report: array<u32>;
+
+// I, P, T of a row and class.
+struct Sums {
+    i: f32,
+    p: f32,
+    t: f32,
+}
+
+// `first` is the row's first word.
+fn sums_at(head: Head, first: u32, class_index: u32) -> Sums {
+    let at = first + class_index;
+    let t = statistics_words[at + 2u * head.classes];
+    return Sums(
+        bitcast<f32>(statistics_words[at]),
+        bitcast<f32>(statistics_words[at + head.classes]),
+        t_of(head, t),
+    );
+}
+
+fn t_of(head: Head, word: u32) -> f32 {
+    if head.counts != 0u {
+        return f32(word);
+    }
+    return bitcast<f32>(word);
+}
+
+fn rows_of(head: Head) -> u32 {
+    return select(head.items, 1u, head.batch != 0u);
+}
+
+// The first word of a row: the global sums with `batch`, else the item's.
+fn row_first(head: Head, row: u32) -> u32 {
+    let classes = head.classes;
+    let of_item = head.statistics + 3u * classes + 6u + row * (3u * classes + 1u);
+    return select(of_item, head.statistics, head.batch != 0u);
+}
+
+// A row takes part unless a sample mask leaves no voxel of it.
+fn row_counts(head: Head, row: u32) -> bool {
+    if head.masked_samples == 0u || head.batch != 0u {
+        return true;
+    }
+    return statistics_words[row_first(head, row) + 3u * head.classes] != 0u;
+}
 
 struct Overlap {
     loss: f32,
@@ -53,103 +111,184 @@ struct Overlap {
     by_p: f32,
 }
 
-// An overlap loss is this formula and nothing else: num and den, and their derivatives by I and P.
-fn overlap(head: Head, i: f32, p: f32, t: f32) -> Overlap {
-    var num = 2.0 * i + head.smooth_nr;
-    var num_by_i = 2.0;
-    var den = 1.0;
-    var den_by_i = 0.0;
-    var den_by_p = 0.0;
-    switch head.overlap_kind {
-        case DICE: {
-            den = p + t + head.smooth_dr;
-            den_by_p = 1.0;
-        }
-        case JACCARD: {
-            den = 2.0 * (p + t - i) + head.smooth_dr;
-            den_by_i = -2.0;
-            den_by_p = 2.0;
-        }
-        default: {}
-    }
-    if den < head.denominator_floor {
-        den = head.denominator_floor;
-        den_by_i = 0.0;
-        den_by_p = 0.0;
-    }
-    let ratio = num / den;
-    return Overlap(head.form - ratio, (ratio * den_by_i - num_by_i) / den, ratio * den_by_p / den);
+// num and den, and their derivatives by I and by P.
+struct Ratio {
+    num: f32,
+    num_by_i: f32,
+    den: f32,
+    den_by_i: f32,
+    den_by_p: f32,
 }
 
-fn class_weight(head: Head, class_index: u32) -> f32 {
-    if head.weighted_classes == 0u {
+// An overlap loss of one class is this formula and nothing else.
+fn ratio_of(head: Head, sums: Sums) -> Ratio {
+    let i = sums.i;
+    let p = sums.p;
+    let t = sums.t;
+    switch head.overlap_kind {
+        case JACCARD: {
+            return Ratio(2.0 * i + head.smooth_nr, 2.0, 2.0 * (p + t - i) + head.smooth_dr, -2.0, 2.0);
+        }
+        case TVERSKY: {
+            let den = i + head.alpha * (p - i) + head.beta * (t - i) + head.smooth_dr;
+            return Ratio(i + head.smooth_nr, 1.0, den, 1.0 - head.alpha - head.beta, head.alpha);
+        }
+        default: {
+            return Ratio(2.0 * i + head.smooth_nr, 2.0, p + t + head.smooth_dr, 0.0, 1.0);
+        }
+    }
+}
+
+fn overlap_of(head: Head, given: Ratio) -> Overlap {
+    var r = given;
+    if r.den < head.denominator_floor {
+        r.den = head.denominator_floor;
+        r.den_by_i = 0.0;
+        r.den_by_p = 0.0;
+    }
+    let ratio = r.num / r.den;
+    return Overlap(head.form - ratio, (ratio * r.den_by_i - r.num_by_i) / r.den, ratio * r.den_by_p / r.den);
+}
+
+// generalized_dice: 1/T², 1/T or 1; negative where it is infinite.
+fn class_weighting(head: Head, t: f32) -> f32 {
+    switch head.class_weighting {
+        case 0u: { return select(1.0 / (t * t), -1.0, t * t < LEAST_T); }
+        case 1u: { return select(1.0 / t, -1.0, t < LEAST_T); }
+        default: { return 1.0; }
+    }
+}
+
+fn on_parameter(head: Head, class_index: u32) -> f32 {
+    if head.has_class_parameters == 0u {
         return 1.0;
     }
-    return class_weights[head.class_weights + class_index];
+    return coefficients[head.class_parameters + 2u * class_index];
 }
 
-// The mean or sum over rows and classes; writes α and β on the way.
+fn off_parameter(head: Head, class_index: u32) -> f32 {
+    if head.has_class_parameters == 0u {
+        return 1.0;
+    }
+    return coefficients[head.class_parameters + 2u * class_index + 1u];
+}
+
+// Notes of each row, an invocation a row.
+fn note_rows(head: Head, invocation: u32, notes: u32) {
+    let rows = rows_of(head);
+    var mine = 0u;
+    for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
+        mine += select(0u, 1u, row_counts(head, row));
+    }
+    let counting = f32(max(fold_workgroup(COUNT, invocation, mine), 1u));
+    for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
+        let first = row_first(head, row);
+        var present = 0.0;
+        var largest = 0.0;
+        for (var c = head.first_class; c < head.classes; c += 1u) {
+            let t = sums_at(head, first, c).t;
+            present += select(0.0, 1.0, t > 0.0);
+            largest = max(largest, class_weighting(head, t));
+        }
+        var num = 0.0;
+        var den = 0.0;
+        if head.overlap_kind == GENERALIZED_DICE {
+            for (var c = head.first_class; c < head.classes; c += 1u) {
+                let sums = sums_at(head, first, c);
+                let given = class_weighting(head, sums.t);
+                let w = select(given, largest, given < 0.0);
+                num += 2.0 * w * sums.i;
+                den += w * (sums.p + sums.t);
+            }
+        }
+        var terms = f32(head.classes - head.first_class);
+        if head.present_classes_only != 0u {
+            terms = max(present, 1.0);
+        }
+        if head.overlap_kind == GENERALIZED_DICE {
+            terms = 1.0;
+        }
+        let share = select(1.0, 1.0 / (counting * terms), head.overlap_reduction == MEAN);
+        let note = notes + ROW_WORDS * row;
+        coefficients[note] = select(0.0, share, row_counts(head, row));
+        coefficients[note + 1u] = num + head.smooth_nr;
+        coefficients[note + 2u] = den + head.smooth_dr;
+        coefficients[note + 3u] = largest;
+    }
+    storageBarrier();
+}
+
+// The mean or sum over rows and classes; writes its slopes by I and P on the way.
 fn finish_overlap(head: Head, invocation: u32) -> f32 {
     let classes = head.classes;
-    let rows = select(head.items, 1u, head.batch != 0u);
-    let terms = rows * (classes - head.first_class);
-    let share = select(1.0, 1.0 / f32(terms), head.overlap_reduction == MEAN);
-    let first_row = head.statistics + select(3u * classes + 4u, 0u, head.batch != 0u);
-
+    let rows = rows_of(head);
+    let slopes = head.coefficients + 2u * classes;
+    let notes = slopes + 2u * rows * classes;
+    if head.overlap_kind != 0u {
+        note_rows(head, invocation, notes);
+    }
     var mine = 0.0;
     for (var index = invocation; index < rows * classes; index += FOLD_INVOCATIONS) {
         let row = index / classes;
         let c = index - row * classes;
-        let at = first_row + row * 3u * classes + c;
         var loss = 0.0;
-        var alpha = 0.0;
-        var beta = 0.0;
+        var by_i = 0.0;
+        var by_p = 0.0;
         if head.overlap_kind != 0u && c >= head.first_class {
-            let i = bitcast<f32>(statistics_words[at]);
-            let p = bitcast<f32>(statistics_words[at + classes]);
-            let t = f32(statistics_words[at + 2u * classes]);
-            var weight = share;
-            if head.weighted_overlap != 0u {
-                weight *= class_weights[head.overlap_class_weights + c - head.first_class];
+            let note = notes + ROW_WORDS * row;
+            let sums = sums_at(head, row_first(head, row), c);
+            var share = coefficients[note];
+            if head.present_classes_only != 0u && !(sums.t > 0.0) {
+                share = 0.0;
             }
-            let f = overlap(head, i, p, t);
-            loss = weight * f.loss;
-            alpha = head.overlap_weight * weight * f.by_i;
-            beta = head.overlap_weight * weight * f.by_p;
+            if head.weighted_overlap != 0u {
+                share *= coefficients[head.overlap_class_weights + c - head.first_class];
+            }
+            var f = Overlap(0.0, 0.0, 0.0);
+            if head.overlap_kind == GENERALIZED_DICE {
+                let given = class_weighting(head, sums.t);
+                let w = select(given, coefficients[note + 3u], given < 0.0);
+                f = overlap_of(head, Ratio(coefficients[note + 1u], 2.0 * w, coefficients[note + 2u], 0.0, w));
+                // one loss a row, told by its first class
+                f.loss = select(0.0, f.loss, c == head.first_class);
+            } else {
+                f = overlap_of(head, ratio_of(head, sums));
+            }
+            if share != 0.0 {
+                loss = share * f.loss;
+                by_i = head.overlap_weight * share * f.by_i;
+                by_p = head.overlap_weight * share * f.by_p;
+            }
         }
         mine += loss;
-        let out = head.coefficients + 1u + classes + 2u * index;
-        coefficients[out] = alpha;
-        coefficients[out + 1u] = beta;
+        coefficients[slopes + 2u * index] = by_i;
+        coefficients[slopes + 2u * index + 1u] = by_p;
     }
     return sum_workgroup(invocation, mine);
 }
 
-// Σ_c w_c T_c: what the mean of the pixel term divides by.
+// What the mean of the pixel term divides by.
 fn pixel_denominator(head: Head, invocation: u32) -> f32 {
+    let classes = head.classes;
+    let mass = bitcast<f32>(statistics_words[head.statistics + 3u * classes + 1u]);
     var mine = 0.0;
-    for (var c = invocation; c < head.classes; c += FOLD_INVOCATIONS) {
-        mine += class_weight(head, c) * f32(statistics_words[head.statistics + 2u * head.classes + c]);
+    for (var c = invocation; c < classes; c += FOLD_INVOCATIONS) {
+        mine += on_parameter(head, c) * t_of(head, statistics_words[head.statistics + 2u * classes + c]);
     }
-    return sum_workgroup(invocation, mine);
-}
-
-fn voxels_counted(head: Head, invocation: u32) -> u32 {
-    var mine = 0u;
-    for (var c = invocation; c < head.classes; c += FOLD_INVOCATIONS) {
-        mine += statistics_words[head.statistics + 2u * head.classes + c];
+    let weighted = sum_workgroup(invocation, mine);
+    switch head.pixel_denominator {
+        case BY_CLASS_WEIGHT: { return weighted; }
+        case BY_VOXEL: { return mass; }
+        default: { return mass * f32(classes - head.pixel_first_class); }
     }
-    return fold_workgroup(COUNT, invocation, mine);
 }
 
 // 2I / (P + T) of a class over the whole batch, without smoothing: NaN where the head has no valid voxel.
 fn write_soft_dice(head: Head, invocation: u32) {
     for (var c = invocation; c < head.classes; c += FOLD_INVOCATIONS) {
-        let at = head.statistics + c;
-        let i = bitcast<f32>(statistics_words[at]);
-        let p = bitcast<f32>(statistics_words[at + head.classes]);
-        let t = f32(statistics_words[at + 2u * head.classes]);
-        report[head.report + REPORT_WORDS + c] = select(0x7fc00000u, bitcast<u32>(2.0 * i / (p + t)), p + t > 0.0);
+        let sums = sums_at(head, head.statistics, c);
+        let dice = 2.0 * sums.i / (sums.p + sums.t);
+        report[head.report + REPORT_WORDS + c] = select(0x7fc00000u, bitcast<u32>(dice), sums.p + sums.t != 0.0);
     }
 }
 
@@ -164,10 +303,10 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         let classes = head.classes;
         let overlap_loss = finish_overlap(head, invocation);
         let denominator = pixel_denominator(head, invocation);
-        let counted = voxels_counted(head, invocation);
         write_soft_dice(head, invocation);
 
-        let pixel_sum = bitcast<f32>(statistics_words[head.statistics + 3u * classes]);
+        let tile_words = head.statistics + 3u * classes;
+        let pixel_sum = bitcast<f32>(statistics_words[tile_words]);
         let mean = head.pixel_reduction == MEAN;
         // A mean over nothing is what `empty` says; its gradient is 0.
         let nothing = mean && denominator == 0.0;
@@ -182,24 +321,27 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             pixel = bitcast<f32>(head.empty);
         }
         for (var c = invocation; c < classes; c += FOLD_INVOCATIONS) {
-            coefficients[head.coefficients + 1u + c] = kappa * class_weight(head, c);
+            coefficients[head.coefficients + 2u * c] = kappa * on_parameter(head, c);
+            coefficients[head.coefficients + 2u * c + 1u] = kappa * off_parameter(head, c);
         }
         let weighted_overlap = head.overlap_weight * overlap_loss;
         let weighted_pixel = head.pixel_weight * pixel;
         total_loss += weighted_overlap + weighted_pixel;
 
         if invocation == 0u {
-            coefficients[head.coefficients] = kappa;
-            let out_of_range = statistics_words[head.statistics + 3u * classes + 1u];
+            let counted = statistics_words[tile_words + 2u];
+            let out_of_range = statistics_words[tile_words + 3u];
+            // probabilities out of range count all the same; labels do not
+            let left_out = select(0u, out_of_range, head.has_labels != 0u);
             report[head.report] = bitcast<u32>(overlap_loss);
             report[head.report + 1u] = bitcast<u32>(weighted_overlap);
             report[head.report + 2u] = bitcast<u32>(pixel);
             report[head.report + 3u] = bitcast<u32>(weighted_pixel);
             report[head.report + 4u] = counted;
-            report[head.report + 5u] = head.items * head.voxels - counted - out_of_range;
+            report[head.report + 5u] = head.items * head.voxels - counted - left_out;
             report[head.report + 6u] = out_of_range;
-            report[head.report + 7u] = statistics_words[head.statistics + 3u * classes + 2u];
-            report[head.report + 8u] = statistics_words[head.statistics + 3u * classes + 3u];
+            report[head.report + 7u] = statistics_words[tile_words + 4u];
+            report[head.report + 8u] = statistics_words[tile_words + 5u];
         }
     }
     if invocation == 0u {

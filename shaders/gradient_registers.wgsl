@@ -1,139 +1,156 @@
 // Gradient of a tile, few classes: all classes of a quad of voxels at once, in registers, their loops unrolled in text.
 //
-// With a_c = upstream α_c, b_c = upstream β_c, k_c = upstream κ w_c, read once a workgroup:
+// With a_c = upstream α_c, b_c = upstream β_c, read once a workgroup, and the class parameters times upstream κ:
 //
-//   D    = Σ_c p_c g_c = a_y p_y + Σ_c b_c p_c       (squared: a_y p_y + Σ_c 2 b_c p_c²)
-//   Q    = Σ_c κ q_c   = on_label k_y + off_label Σ_c k_c
-//   dz_c = p_c (g_c − D + Q) − on_label k_c [y = c] − off_label k_c
+//   D = Σ_c p_c g_c,  g_c = a_c ∂I/∂p + b_c ∂P/∂p      Q = Σ_c κ q_c      U = Σ_c κ u_c
+//   dz_c = m (softmax: p_c (g_c − D),  sigmoid: p_c (1 − p_c) g_c,  none: g_c;   plus  s_c Q − κ q_c,  κ u_c − s_c U,
+//          or the binary terms' slope)
+// The terms are those of terms.wgsl.
 
 //# stand-in
 const INVOCATIONS = 8u;
 const TILE = 4096u;
+const LOWEST = vec4<f32>(-3.0e38);
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+const CLASSES_g0 = 1u;
 const c0 = 0u;
-const s0 = 0u;
-const t0 = 0u;
-const d0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head {
-    voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32, gradient_slot: u32,
-    gradient_first: u32, coefficients: u32, coefficient_row: u32, on_label: f32, off_label: f32,
-}
+struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, pixel_first_class: u32 }
+struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u, 0u, 0u, 0u, 0u, 1.0, 0.0); }
-fn load_logits_s0(first: u32, left: u32) -> vec4<f32> { return vec4<f32>(); }
-fn load_labels_t0(first: u32, left: u32) -> vec4<u32> { return vec4<u32>(); }
-fn store_gradient_d0(first: u32, left: u32, value: vec4<f32>) {}
-fn classify(labels: vec4<u32>, left: u32, classes: u32, head: Head) -> Labels { return Labels(labels, vec4<bool>(), vec4<bool>()); }
-struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u); }
+fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
+fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
+fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
+fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
+fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
+fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 //# end
-
-const CLASSES_g0 = 1u;
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
     let head = head_of(place);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
-    let item_first = place.item * CLASSES_g0 * head.voxels;
-    let target_row = head.target_first + place.item * head.voxels;
-
-    let pixel_at = head.coefficients;
-    let overlap_at = pixel_at + 1u + CLASSES_g0 + place.item * head.coefficient_row;
-    //# if overlap
+    let item_counts = vec4<bool>(item_counts_g0(place, head));
+    let overlap_at = head.coefficients + 2u * CLASSES_g0 + place.item * head.coefficient_row;
     //# each c
+    let on_c0 = incoming * coefficients[head.coefficients + 2u * c0];
+    let off_c0 = incoming * coefficients[head.coefficients + 2u * c0 + 1u];
+    //# if overlap
     let a_c0 = incoming * coefficients[overlap_at + 2u * c0];
     let b_c0 = incoming * coefficients[overlap_at + 2u * c0 + 1u];
     //# end
     //# end
-    var k_sum = 0.0;
-    //# each c
-    let k_c0 = incoming * coefficients[pixel_at + 1u + c0];
-    k_sum += k_c0;
-    //# end
 
     for (var voxel = tile_first + invocation * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
         let left = head.voxels - voxel;
-
         //# each c
-        var p_c0 = vec4<f32>();
+        let z_c0 = logits_g0(place, head, c0, voxel, left);
         //# end
-        switch head.logits_slot {
-            //# each s
-            case s0: {
-                //# each c
-                p_c0 = load_logits_s0(head.logits_first + item_first + c0 * head.voxels + voxel, left);
-                //# end
-            }
-            //# end
-            default: {}
-        }
-        var labels = vec4<u32>();
-        switch head.target_slot {
-            //# each t
-            case t0: { labels = load_labels_t0(target_row + voxel, left); }
-            //# end
-            default: {}
-        }
-        let y = classify(labels, left, CLASSES_g0, head);
-
-        var peak = p_c0;
+        let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
         //# each c
-        peak = max(peak, p_c0);
+        let target_c0 = target_g0(place, head, quad, c0, voxel, left);
         //# end
-        var sum = vec4<f32>();
+
+        // the softmax, for whichever term needs one
         //# each c
-        p_c0 = exp(p_c0 - peak);
-        sum += p_c0;
+        var s_c0 = NONE;
+        //# end
+        //# if softmax
+        var peak = z_c0;
+        //# each c
+        peak = max(peak, z_c0);
+        //# end
+        var sum = NONE;
+        //# each c
+        s_c0 = exp(z_c0 - peak);
+        sum += s_c0;
         //# end
         let scale = 1.0 / sum;
-        // the part of dz_c / p_c that all classes share: Q − D
-        var shared_part = vec4<f32>();
-        //# if cross_entropy
-        shared_part = vec4<f32>(head.off_label * k_sum);
-        //# end
         //# each c
-        p_c0 *= scale;
-        //# if overlap
-        //# if not squared
-        shared_part -= p_c0 * (select(vec4<f32>(), vec4<f32>(a_c0), y.class_of == vec4<u32>(c0)) + b_c0);
+        s_c0 *= scale;
         //# end
-        //# if squared
-        shared_part -= p_c0 * (select(vec4<f32>(), vec4<f32>(a_c0), y.class_of == vec4<u32>(c0)) + 2.0 * b_c0 * p_c0);
         //# end
+
+        // Q − D: the part of dz_c / s_c that all classes share
+        var joint = NONE;
+        //# each c
+        //# if overlap_softmax
+        joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
         //# end
         //# if cross_entropy
-        shared_part += select(vec4<f32>(), vec4<f32>(head.on_label * k_c0), y.class_of == vec4<u32>(c0));
+        joint += soft_label_g0(head, target_c0, on_c0);
+        //# end
+        //# end
+
+        //# if focal_softmax
+        var focal_peak = LOWEST;
+        //# each c
+        if c0 >= head.pixel_first_class {
+            focal_peak = max(focal_peak, z_c0);
+        }
+        //# end
+        var focal_sum = NONE;
+        //# each c
+        if c0 >= head.pixel_first_class {
+            focal_sum += exp(z_c0 - focal_peak);
+        }
+        //# end
+        let focal_ln = log(focal_sum);
+        var u_sum = NONE;
+        //# each c
+        let ln_s_c0 = z_c0 - focal_peak - focal_ln;
+        let u_c0 = focal_slope_g0(head, exp(ln_s_c0), ln_s_c0, target_c0, on_c0);
+        if c0 >= head.pixel_first_class {
+            u_sum += u_c0;
+        }
         //# end
         //# end
 
         //# each c
         {
-            let mine = y.class_of == vec4<u32>(c0);
-            var g = shared_part;
+            var dz = NONE;
+            //# if softmax
+            dz = s_c0 * joint;
+            //# end
             //# if overlap
-            //# if not squared
-            g += select(vec4<f32>(), vec4<f32>(a_c0), mine) + b_c0;
-            //# end
-            //# if squared
-            g += select(vec4<f32>(), vec4<f32>(a_c0), mine) + 2.0 * b_c0 * p_c0;
-            //# end
-            //# end
-            var dz = p_c0 * g;
-            //# if cross_entropy
-            dz -= select(vec4<f32>(), vec4<f32>(head.on_label * k_c0), mine) + head.off_label * k_c0;
-            //# end
-            p_c0 = select(vec4<f32>(), dz, y.valid);
-        }
-        //# end
-        switch head.gradient_slot {
-            //# each d
-            case d0: {
-                //# each c
-                store_gradient_d0(head.gradient_first + item_first + c0 * head.voxels + voxel, left, p_c0);
+            {
+                let p = activate_g0(z_c0, s_c0);
+                let g = overlap_slope_g0(p, target_c0, a_c0, b_c0);
+                //# if overlap_softmax
+                dz += p * g;
+                //# end
+                //# if sigmoid
+                dz += p * (1.0 - p) * g;
+                //# end
+                //# if identity
+                dz += g;
                 //# end
             }
             //# end
-            default: {}
+            //# if cross_entropy
+            dz -= soft_label_g0(head, target_c0, on_c0);
+            //# end
+            if c0 >= head.pixel_first_class {
+                //# if binary
+                dz += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0);
+                //# end
+                //# if focal_softmax
+                dz += u_c0 - exp(ln_s_c0) * u_sum;
+                //# end
+            }
+            //# if weight_map
+            dz *= quad.m;
+            //# end
+            store_g0(place, head, c0, voxel, left, select(NONE, dz, quad.valid));
         }
+        //# end
     }
 }

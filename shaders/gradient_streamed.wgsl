@@ -1,179 +1,171 @@
 // Gradient of a tile, many classes: the classes of a quad stream past in chunks, and no invocation ever holds them all.
 //
-// A quad's logits are read twice: first for peak, S and D, rescaling S and D when the peak moves; then for dz, which
-// follows gradient_registers.wgsl. The second read finds them in cache: 16 · INVOCATIONS · C bytes are in use at once.
+// A quad's logits are read three times: for peak and S, rescaling S when the peak moves; for the sums D, Q, U over the
+// classes; and for dz, which follows gradient_registers.wgsl. The later reads find them in cache: 16 · INVOCATIONS · C bytes
+// are in use at once. Without a softmax there is only the last.
 
 //# stand-in
 const INVOCATIONS = 8u;
-const CHUNK = 4u;
 const TILE = 4096u;
+const LOWEST = vec4<f32>(-3.0e38);
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+const CLASSES_g0 = 1u;
+const CHUNK = 4u;
 const k0 = 0u;
-const s0 = 0u;
-const t0 = 0u;
-const d0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head {
-    voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32, gradient_slot: u32,
-    gradient_first: u32, coefficients: u32, coefficient_row: u32, on_label: f32, off_label: f32,
-    class_weight_sum: f32,
-}
+struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, pixel_first_class: u32 }
+struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u, 0u, 0u, 0u, 0u, 1.0, 0.0, 1.0); }
-fn load_logits_s0(first: u32, left: u32) -> vec4<f32> { return vec4<f32>(); }
-fn load_labels_t0(first: u32, left: u32) -> vec4<u32> { return vec4<u32>(); }
-fn store_gradient_d0(first: u32, left: u32, value: vec4<f32>) {}
-fn classify(labels: vec4<u32>, left: u32, classes: u32, head: Head) -> Labels { return Labels(labels, vec4<bool>(), vec4<bool>()); }
-struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u); }
+fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
+fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
+fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
+fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
+fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
+fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 //# end
-
-const CLASSES_g0 = 1u;
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
     let head = head_of(place);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
-    let item_first = place.item * CLASSES_g0 * head.voxels;
-    let target_row = head.target_first + place.item * head.voxels;
-
-    let pixel_at = head.coefficients;
-    let overlap_at = pixel_at + 1u + CLASSES_g0 + place.item * head.coefficient_row;
-    let kappa = incoming * coefficients[pixel_at];
+    let item_counts = vec4<bool>(item_counts_g0(place, head));
+    let overlap_at = head.coefficients + 2u * CLASSES_g0 + place.item * head.coefficient_row;
 
     for (var voxel = tile_first + invocation * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
         let left = head.voxels - voxel;
-        var labels = vec4<u32>();
-        switch head.target_slot {
-            //# each t
-            case t0: { labels = load_labels_t0(target_row + voxel, left); }
-            //# end
-            default: {}
-        }
-        let y = classify(labels, left, CLASSES_g0, head);
+        let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
 
-        var peak = vec4<f32>();
-        var sum = vec4<f32>();
-        // a_y e_y + Σ b_c e_c, still to be divided by S   (squared: the second part apart, divided by S²)
-        var dot = vec4<f32>();
-        //# if squared
-        var dot_squared = vec4<f32>();
-        //# end
-        var k_label = vec4<f32>();
+        var peak = LOWEST;
+        var sum = NONE;
+        var focal_peak = LOWEST;
+        var focal_sum = NONE;
+        //# if any_softmax
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
+            // a chunk past the last class repeats it, and does not count it
             //# each k
-            let class_k0 = min(class_first + k0, CLASSES_g0 - 1u);
-            let more_k0 = class_first + k0 < CLASSES_g0;
-            var z_k0 = vec4<f32>();
+            let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left);
             //# end
-            switch head.logits_slot {
-                //# each s
-                case s0: {
-                    //# each k
-                    z_k0 = load_logits_s0(head.logits_first + item_first + class_k0 * head.voxels + voxel, left);
-                    //# end
-                }
-                //# end
-                default: {}
-            }
-            var higher = select(peak, z_k0, class_first == 0u);
+            //# if softmax
+            var higher = peak;
             //# each k
             higher = max(higher, z_k0);
             //# end
-            // at the first chunk the old sums are 0, and exp(0) harmless
-            let rescale = exp(select(peak, higher, class_first == 0u) - higher);
+            sum *= exp(peak - higher);
             peak = higher;
-            sum *= rescale;
-            //# if overlap
-            dot *= rescale;
-            //# if squared
-            dot_squared *= rescale * rescale;
-            //# end
-            //# end
             //# each k
-            if more_k0 {
-                let mine = y.class_of == vec4<u32>(class_k0);
-                let e = exp(z_k0 - peak);
-                sum += e;
-                //# if overlap
+            if class_first + k0 < CLASSES_g0 {
+                sum += exp(z_k0 - peak);
+            }
+            //# end
+            //# end
+            //# if focal_softmax
+            var focal_higher = focal_peak;
+            //# each k
+            if class_first + k0 >= head.pixel_first_class {
+                focal_higher = max(focal_higher, z_k0);
+            }
+            //# end
+            focal_sum *= exp(focal_peak - focal_higher);
+            focal_peak = focal_higher;
+            //# each k
+            if class_first + k0 >= head.pixel_first_class && class_first + k0 < CLASSES_g0 {
+                focal_sum += exp(z_k0 - focal_peak);
+            }
+            //# end
+            //# end
+        }
+        //# end
+        let scale = 1.0 / sum;
+        let focal_ln = log(focal_sum);
+
+        // Q − D: the part of dz_c / s_c that all classes share
+        var joint = NONE;
+        var u_sum = NONE;
+        //# if any_softmax
+        for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
+            //# each k
+            if class_first + k0 < CLASSES_g0 {
+                let class_k0 = class_first + k0;
+                let z = logits_g0(place, head, class_k0, voxel, left);
+                let t = target_g0(place, head, quad, class_k0, voxel, left);
+                let on = incoming * coefficients[head.coefficients + 2u * class_k0];
+                //# if overlap_softmax
+                let s = exp(z - peak) * scale;
                 let a = incoming * coefficients[overlap_at + 2u * class_k0];
                 let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
-                //# if not squared
-                dot += e * (select(vec4<f32>(), vec4<f32>(a), mine) + b);
-                //# end
-                //# if squared
-                dot += e * select(vec4<f32>(), vec4<f32>(a), mine);
-                dot_squared += 2.0 * b * e * e;
-                //# end
+                joint -= s * overlap_slope_g0(s, t, a, b);
                 //# end
                 //# if cross_entropy
-                k_label = select(k_label, vec4<f32>(incoming * coefficients[pixel_at + 1u + class_k0]), mine);
+                joint += soft_label_g0(head, t, on);
+                //# end
+                //# if focal_softmax
+                if class_k0 >= head.pixel_first_class {
+                    let ln_s = z - focal_peak - focal_ln;
+                    u_sum += focal_slope_g0(head, exp(ln_s), ln_s, t, on);
+                }
                 //# end
             }
             //# end
         }
-
-        let scale = 1.0 / sum;
-        // the part of dz_c / p_c that all classes share: Q − D
-        var shared_part = vec4<f32>();
-        //# if cross_entropy
-        shared_part = head.on_label * k_label + vec4<f32>(head.off_label * kappa * head.class_weight_sum);
-        //# end
-        //# if overlap
-        shared_part -= dot * scale;
-        //# if squared
-        shared_part -= dot_squared * scale * scale;
-        //# end
         //# end
 
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
             //# each k
-            let class_k0 = min(class_first + k0, CLASSES_g0 - 1u);
-            var z_k0 = vec4<f32>();
-            //# end
-            switch head.logits_slot {
-                //# each s
-                case s0: {
-                    //# each k
-                    z_k0 = load_logits_s0(head.logits_first + item_first + class_k0 * head.voxels + voxel, left);
-                    //# end
-                }
+            if class_first + k0 < CLASSES_g0 {
+                let class_k0 = class_first + k0;
+                let z = logits_g0(place, head, class_k0, voxel, left);
+                let t = target_g0(place, head, quad, class_k0, voxel, left);
+                let on = incoming * coefficients[head.coefficients + 2u * class_k0];
+                let off = incoming * coefficients[head.coefficients + 2u * class_k0 + 1u];
+                var s = NONE;
+                var dz = NONE;
+                //# if softmax
+                s = exp(z - peak) * scale;
+                dz = s * joint;
                 //# end
-                default: {}
-            }
-            //# each k
-            {
-                let mine = y.class_of == vec4<u32>(class_k0);
-                let p = exp(z_k0 - peak) * scale;
-                var g = shared_part;
                 //# if overlap
-                let a = incoming * coefficients[overlap_at + 2u * class_k0];
-                let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
-                //# if not squared
-                g += select(vec4<f32>(), vec4<f32>(a), mine) + b;
-                //# end
-                //# if squared
-                g += select(vec4<f32>(), vec4<f32>(a), mine) + 2.0 * b * p;
-                //# end
-                //# end
-                var dz = p * g;
-                //# if cross_entropy
-                let k = incoming * coefficients[pixel_at + 1u + class_k0];
-                dz -= select(vec4<f32>(), vec4<f32>(head.on_label * k), mine) + head.off_label * k;
-                //# end
-                z_k0 = select(vec4<f32>(), dz, y.valid);
-            }
-            //# end
-            switch head.gradient_slot {
-                //# each d
-                case d0: {
-                    // the classes that repeat at the end of the last chunk store the same value again
-                    //# each k
-                    store_gradient_d0(head.gradient_first + item_first + class_k0 * head.voxels + voxel, left, z_k0);
+                {
+                    let p = activate_g0(z, s);
+                    let a = incoming * coefficients[overlap_at + 2u * class_k0];
+                    let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
+                    let g = overlap_slope_g0(p, t, a, b);
+                    //# if overlap_softmax
+                    dz += p * g;
+                    //# end
+                    //# if sigmoid
+                    dz += p * (1.0 - p) * g;
+                    //# end
+                    //# if identity
+                    dz += g;
                     //# end
                 }
                 //# end
-                default: {}
+                //# if cross_entropy
+                dz -= soft_label_g0(head, t, on);
+                //# end
+                if class_k0 >= head.pixel_first_class {
+                    //# if binary
+                    dz += binary_slope_g0(head, z, t, on, off);
+                    //# end
+                    //# if focal_softmax
+                    let ln_s = z - focal_peak - focal_ln;
+                    dz += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;
+                    //# end
+                }
+                //# if weight_map
+                dz *= quad.m;
+                //# end
+                store_g0(place, head, class_k0, voxel, left, select(NONE, dz, quad.valid));
             }
+            //# end
         }
     }
 }

@@ -1,16 +1,18 @@
 // Stage 1, statistics: what the loss needs to know of one tile of voxels, as one row of partial sums.
 //
-// Per class c:   I_c = Σ m p_c [y = c]     P_c = Σ m p_c  (squared: Σ m p_c²)     T_c = Σ m [y = c]
-// Per tile:      Σ m ℓ of the pixel term; the labels out of range, and the first of them
-// with p = softmax(z), y the label, m = 0 where the label is ignored or out of range.
+// Per class c:   I_c = Σ m p_c t_c     P_c = Σ m p_c     T_c = Σ m t_c      (squared: p_c² and t_c²; minimum: min(p_c, t_c))
+// Per tile:      Σ m ℓ of the pixel term, Σ m, the voxels that count, those out of range, and the first of these
+// with p the activated logits, t the target, m the voxel weight, 0 where a voxel does not count. Out of range are labels that
+// are neither a class nor the ignore label (they do not count), and probabilities outside [0, 1] (they do).
 //
 // bindings   0  heads          (HEADS)                      uniform     the table
-//            1  class_weights  (words)                      read        of the pixel terms, head after head
-//            2  partials       per head (3 C + 3, items · tiles)  read_write  column-major: what `combine` adds up is contiguous
-//            …  logits_s#, labels_t#                        read        shared/logits_*.wgsl, shared/labels_*.wgsl
+//            1  coefficients   (words)                      read        here: parameters of classes and axes
+//            2  partials       per head (3 C + TILE_COLUMNS, items · tiles)  read_write  column-major: what `combine` adds
+//                              up is contiguous
+//            …  one a slot                                  read        shared/floats_*.wgsl, shared/integers_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
-// columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (an exact integer: a tile has at most 2^24 voxels),
-//            3C: pixel sum,  3C+1: labels out of range,  3C+2: the first of them, as its place in the tile, or NOWHERE
+// columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T,  then Σ m ℓ,  Σ m,  voxels counted,  out of range,  and the first of
+//            them as its place in the tile, or NOWHERE. Counts are exact: a tile has at most 2^24 voxels
 // determinism   bit for bit on one device: no atomics, and every sum has the order that the text gives it
 //
 // The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl for few classes,
@@ -19,8 +21,18 @@
 // voxels a tile: a multiple of 4 · INVOCATIONS
 const TILE = 4096u;
 const NOWHERE = 16777216.0;
+const TILE_COLUMNS = 5u;
 
-@group(0) @binding(1) var<storage, read> class_weights: array<f32>;
+// A tile's columns that belong to no class, as one invocation has them.
+struct TileSums {
+    pixel: f32,
+    mass: f32,
+    counted: f32,
+    out_of_range: f32,
+    first_out_of_range: f32,
+}
+
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
 //# stand-in
@@ -33,6 +45,10 @@ struct Place { head: u32, item: u32, tile: u32, inside: bool }
 fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
+const NONE = vec4<f32>();
+fn total(x: vec4<f32>) -> f32 { return x.x; }
+fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
+fn first_of(lanes: vec4<bool>, position: f32) -> f32 { return position; }
 fn put(me: Invocation, row: u32, value: f32) {}
 fn put_min(me: Invocation, row: u32, value: f32) {}
 fn sum_row(me: Invocation, row: u32) -> f32 { return 0.0; }
@@ -62,16 +78,37 @@ fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, coun
     workgroupBarrier();
 }
 
-// The columns of a tile that belong to no class.
-fn write_tile(place: Place, me: Invocation, classes: u32, pixel: f32, out_of_range: f32, first_out_of_range: f32) {
-    put(me, 0u, pixel);
-    put(me, 1u, out_of_range);
-    put_min(me, 2u, first_out_of_range);
+// One quad more: the pixel term's ℓ, the voxel weights, and which voxels count or are out of range. `position` is the
+// quad's place in the tile.
+fn add_quad(
+    sums: TileSums,
+    position: u32,
+    loss: vec4<f32>,
+    m: vec4<f32>,
+    valid: vec4<bool>,
+    out_of_range: vec4<bool>,
+) -> TileSums {
+    return TileSums(
+        sums.pixel + total(select(NONE, m * loss, valid)),
+        sums.mass + total(m),
+        sums.counted + count(valid),
+        sums.out_of_range + count(out_of_range),
+        min(sums.first_out_of_range, first_of(out_of_range, f32(position))),
+    );
+}
+
+fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {
+    put(me, 0u, sums.pixel);
+    put(me, 1u, sums.mass);
+    put(me, 2u, sums.counted);
+    put(me, 3u, sums.out_of_range);
+    put_min(me, 4u, sums.first_out_of_range);
     workgroupBarrier();
     if me.index == 0u {
-        partials[cell(place, 3u * classes)] = sum_row(me, 0u);
-        partials[cell(place, 3u * classes + 1u)] = sum_row(me, 1u);
-        partials[cell(place, 3u * classes + 2u)] = min_row(me, 2u);
+        for (var column = 0u; column < TILE_COLUMNS - 1u; column += 1u) {
+            partials[cell(place, 3u * classes + column)] = sum_row(me, column);
+        }
+        partials[cell(place, 3u * classes + TILE_COLUMNS - 1u)] = min_row(me, TILE_COLUMNS - 1u);
     }
     workgroupBarrier();
 }

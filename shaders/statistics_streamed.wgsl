@@ -1,179 +1,156 @@
 // Statistics of a tile, many classes: the classes of a quad stream past in chunks, and no invocation ever holds them all.
 //
 // The tile is walked in blocks of one quad an invocation. A block's logits are read twice:
-//   first   peak, S = Σ exp(z_c − peak) and the pixel term, chunk by chunk, rescaling S when the peak moves;
-//   second  p_c = exp(z_c − peak) / S, and I, P, T of the chunk's classes, summed over the workgroup and added to the
-//           tile's row.
-// The second read finds them in cache: a block is 16 · INVOCATIONS · C bytes.
-//
-// With smoothing, Σ w_c d_c = Σ w_c (z_c − z_0) + W (z_0 − peak): z_0, unlike the peak, is known from the start, and
-// d_0 is a term of the sum, so the detour costs no more than its rounding.
+//   first   peak and S = Σ exp(z_c − peak), chunk by chunk, rescaling S when the peak moves;
+//   second  all terms (terms.wgsl), and I, P, T of the chunk's classes, summed over the workgroup and added to the tile's row.
+// The second read finds them in cache: a block is 16 · INVOCATIONS · C bytes. Without a softmax there is no first.
 
 //# stand-in
 const INVOCATIONS = 8u;
 const CHUNK = 4u;
 const TILE = 4096u;
+const TILE_COLUMNS = 5u;
 const NOWHERE = 16777216.0;
+const LOWEST = vec4<f32>(-3.0e38);
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+const CLASSES_g0 = 1u;
 const k0 = 0u;
-const s0 = 0u;
-const t0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head {
-    voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32, has_ignore_index: u32,
-    ignore_index: u32, class_weights: u32, on_label: f32, off_label: f32, class_weight_sum: f32,
-}
+struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32 }
+struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
+struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, first_out_of_range: f32 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-@group(0) @binding(1) var<storage, read> class_weights: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u, 0u, 0u, 0u, 1.0, 0.0, 1.0); }
-fn load_logits_s0(first: u32, left: u32) -> vec4<f32> { return vec4<f32>(); }
-fn load_labels_t0(first: u32, left: u32) -> vec4<u32> { return vec4<u32>(); }
-fn classify(labels: vec4<u32>, left: u32, classes: u32, head: Head) -> Labels { return Labels(labels, vec4<bool>(), vec4<bool>()); }
-struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u); }
+fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
+fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
+fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
+fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
+fn measure_g0(x: vec4<f32>) -> vec4<f32> { return x; }
+fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
+fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
-fn first_of(lanes: vec4<bool>, position: f32) -> f32 { return position; }
+fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>) -> TileSums { return sums; }
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, count: u32, begin: bool) {}
-fn write_tile(place: Place, me: Invocation, classes: u32, pixel: f32, out_of_range: f32, first_out_of_range: f32) {}
+fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {}
 //# end
-
-const CLASSES_g0 = 1u;
 
 fn statistics_g0(place: Place, me: Invocation) {
     let head = head_of(place);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
-    let logits_row = head.logits_first + place.item * CLASSES_g0 * head.voxels;
-    let target_row = head.target_first + place.item * head.voxels;
-
-    var pixel = 0.0;
-    var out_of_range = 0.0;
-    var first_out_of_range = NOWHERE;
+    let item_counts = vec4<bool>(item_counts_g0(place, head));
+    var sums = TileSums(0.0, 0.0, 0.0, 0.0, NOWHERE);
 
     // All invocations walk all blocks, since the sums below meet at barriers; past the end of the row they repeat its
     // last voxel, which then counts nowhere.
     for (var block = tile_first; block < tile_end; block += INVOCATIONS * 4u) {
         let voxel = min(block + me.index * 4u, head.voxels - 1u);
-        let left = select(0u, head.voxels - voxel, block + me.index * 4u < head.voxels);
-        let readable = max(left, 1u);
-        var labels = vec4<u32>();
-        switch head.target_slot {
-            //# each t
-            case t0: { labels = load_labels_t0(target_row + voxel, readable); }
-            //# end
-            default: {}
-        }
-        let y = classify(labels, left, CLASSES_g0, head);
+        let present = block + me.index * 4u < head.voxels;
+        let left = head.voxels - voxel;
+        let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
+        var out_of_range = quad.out_of_range;
 
-        var peak = vec4<f32>();
-        var sum = vec4<f32>();
-        //# if cross_entropy
-        var z_label = vec4<f32>();
-        //# end
-        //# if smoothing
-        var z_zero = vec4<f32>();
-        var from_zero = vec4<f32>();
-        //# end
-        //# if class_weights
-        var w_label = vec4<f32>();
-        //# end
+        var peak = LOWEST;
+        var sum = NONE;
+        var focal_peak = LOWEST;
+        var focal_sum = NONE;
+        //# if any_softmax
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-            // a chunk past the last class repeats it
+            // a chunk past the last class repeats it, and does not count it
             //# each k
-            let class_k0 = min(class_first + k0, CLASSES_g0 - 1u);
-            let more_k0 = class_first + k0 < CLASSES_g0;
-            var z_k0 = vec4<f32>();
+            let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left);
             //# end
-            switch head.logits_slot {
-                //# each s
-                case s0: {
-                    //# each k
-                    z_k0 = load_logits_s0(logits_row + class_k0 * head.voxels + voxel, readable);
-                    //# end
-                }
-                //# end
-                default: {}
-            }
-            var higher = select(peak, z_k0, class_first == 0u);
+            //# if softmax
+            var higher = peak;
             //# each k
             higher = max(higher, z_k0);
             //# end
-            // at the first chunk the old sum is 0, and exp(0) harmless
-            sum *= exp(select(peak, higher, class_first == 0u) - higher);
+            sum *= exp(peak - higher);
             peak = higher;
-            //# if smoothing
-            z_zero = select(z_zero, z_k0, class_first == 0u);
-            //# end
             //# each k
-            if more_k0 {
+            if class_first + k0 < CLASSES_g0 {
                 sum += exp(z_k0 - peak);
-                //# if cross_entropy
-                z_label = select(z_label, z_k0, y.class_of == vec4<u32>(class_k0));
-                //# end
-                //# if class_weights
-                let w = class_weights[head.class_weights + class_k0];
-                w_label = select(w_label, vec4<f32>(w), y.class_of == vec4<u32>(class_k0));
-                //# end
-                //# if smoothing
-                //# if class_weights
-                from_zero += w * (z_k0 - z_zero);
-                //# end
-                //# if not class_weights
-                from_zero += z_k0 - z_zero;
-                //# end
-                //# end
             }
             //# end
+            //# end
+            //# if focal_softmax
+            var focal_higher = focal_peak;
+            //# each k
+            if class_first + k0 >= head.pixel_first_class {
+                focal_higher = max(focal_higher, z_k0);
+            }
+            //# end
+            focal_sum *= exp(focal_peak - focal_higher);
+            focal_peak = focal_higher;
+            //# each k
+            if class_first + k0 >= head.pixel_first_class && class_first + k0 < CLASSES_g0 {
+                focal_sum += exp(z_k0 - focal_peak);
+            }
+            //# end
+            //# end
         }
-
-        //# if cross_entropy
-        let ln_sum = log(sum);
-        var loss = head.on_label * (ln_sum - (z_label - peak));
-        //# if class_weights
-        loss *= w_label;
         //# end
-        //# if smoothing
-        loss += head.off_label * (head.class_weight_sum * (ln_sum - (z_zero - peak)) - from_zero);
-        //# end
-        pixel += total(select(vec4<f32>(), loss, y.valid));
-        //# end
-        out_of_range += total(select(vec4<f32>(), vec4<f32>(1.0), y.out_of_range));
-        first_out_of_range = min(first_out_of_range, first_of(y.out_of_range, f32(voxel - tile_first)));
-
         let scale = 1.0 / sum;
+        let ln_sum = log(sum);
+        let focal_ln = log(focal_sum);
+
+        var loss = NONE;
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
             //# each k
             let class_k0 = min(class_first + k0, CLASSES_g0 - 1u);
-            var z_k0 = vec4<f32>();
+            let z_k0 = logits_g0(place, head, class_k0, voxel, left);
             //# end
-            switch head.logits_slot {
-                //# each s
-                case s0: {
-                    //# each k
-                    z_k0 = load_logits_s0(logits_row + class_k0 * head.voxels + voxel, readable);
-                    //# end
-                }
-                //# end
-                default: {}
-            }
             //# each k
             {
+                let t = target_g0(place, head, quad, class_k0, voxel, left);
+                //# if probabilities
+                out_of_range = out_of_range | outside_unit(t);
+                //# end
+                var on = 1.0;
+                var off = 1.0;
+                //# if class_parameters
+                on = coefficients[head.class_parameters + 2u * class_k0];
+                off = coefficients[head.class_parameters + 2u * class_k0 + 1u];
+                //# end
+                if class_first + k0 < CLASSES_g0 && class_k0 >= head.pixel_first_class {
+                    //# if cross_entropy
+                    loss += soft_label_g0(head, t, on) * (ln_sum - (z_k0 - peak));
+                    //# end
+                    //# if binary
+                    loss += binary_g0(head, z_k0, t, on, off);
+                    //# end
+                    //# if focal_softmax
+                    let ln_s = z_k0 - focal_peak - focal_ln;
+                    loss += focal_g0(head, exp(ln_s), ln_s, t, on);
+                    //# end
+                }
+                var s = NONE;
+                //# if softmax
+                s = exp(z_k0 - peak) * scale;
+                //# end
                 // selected, not multiplied by 0: a voxel that does not count may hold a NaN
-                let p = select(vec4<f32>(), exp(z_k0 - peak) * scale, y.valid);
-                let mine = y.class_of == vec4<u32>(class_k0);
-                put(me, 3u * k0, total(select(vec4<f32>(), p, mine)));
-                //# if squared
-                put(me, 3u * k0 + 1u, total(p * p));
+                let p = select(NONE, activate_g0(z_k0, s), quad.valid);
+                var m = ONES;
+                //# if weight_map
+                m = quad.m;
                 //# end
-                //# if not squared
-                put(me, 3u * k0 + 1u, total(p));
-                //# end
-                put(me, 3u * k0 + 2u, total(select(vec4<f32>(), vec4<f32>(1.0), mine)));
+                put(me, 3u * k0, total(m * product_g0(p, t)));
+                put(me, 3u * k0 + 1u, total(m * measure_g0(p)));
+                put(me, 3u * k0 + 2u, total(m * measure_g0(t)));
             }
             //# end
-            let count = min(CHUNK, CLASSES_g0 - class_first);
-            write_rows(place, me, CLASSES_g0, class_first, count, block == tile_first);
+            write_rows(place, me, CLASSES_g0, class_first, min(CHUNK, CLASSES_g0 - class_first), block == tile_first);
         }
+        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range);
     }
-    write_tile(place, me, CLASSES_g0, pixel, out_of_range, first_out_of_range);
+    write_tile(place, me, CLASSES_g0, sums);
 }

@@ -7,8 +7,14 @@ use std::fmt;
 pub enum Tensor {
     /// The network's output, `[N, C, *spatial]`.
     Logits,
-    /// Labels, `[N, *spatial]`.
+    /// Labels, `[N, *spatial]`, or probabilities, `[N, C, *spatial]`.
     Target,
+    /// The voxel mask, `[N, *spatial]`.
+    Mask,
+    /// The voxel weights, `[N, *spatial]`.
+    WeightMap,
+    /// The sample mask, `[N]`.
+    SampleMask,
     /// The gradient of the logits, of their shape.
     Gradient,
 }
@@ -18,6 +24,9 @@ impl fmt::Display for Tensor {
         f.write_str(match self {
             Self::Logits => "logits",
             Self::Target => "target",
+            Self::Mask => "mask",
+            Self::WeightMap => "weight_map",
+            Self::SampleMask => "sample_mask",
             Self::Gradient => "gradient",
         })
     }

@@ -2,15 +2,50 @@
 
 use crate::plan::device::{buffer_with, checked};
 use crate::spec::Target;
-use crate::{Error, HeadTensors, LabelType, Plan, Report};
+use crate::{Error, Head, HeadTensors, LabelType, Plan, Report};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostTensors<'a> {
     /// `[N, C, *spatial]`.
     pub logits: &'a [f32],
+    /// The target.
+    pub target: HostTarget<'a>,
+    /// `[N, *spatial]`, where the head has a mask.
+    pub mask: Option<&'a [u8]>,
+    /// `[N, *spatial]`, where the head has a weight map.
+    pub weight_map: Option<&'a [f32]>,
+    /// `[N]`, where the head has a sample mask.
+    pub sample_mask: Option<&'a [u8]>,
+}
+
+/// The target of a head, on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum HostTarget<'a> {
     /// `[N, *spatial]`; each is stored in the head's label type.
-    pub labels: &'a [i64],
+    Labels(&'a [i64]),
+    /// `[N, C, *spatial]`.
+    Probabilities(&'a [f32]),
+}
+
+impl<'a> HostTensors<'a> {
+    /// Logits and labels, without masks.
+    #[must_use]
+    pub fn labels(logits: &'a [f32], labels: &'a [i64]) -> Self {
+        Self { logits, target: HostTarget::Labels(labels), mask: None, weight_map: None, sample_mask: None }
+    }
+
+    /// Logits and probabilities, without masks.
+    #[must_use]
+    pub fn probabilities(logits: &'a [f32], probabilities: &'a [f32]) -> Self {
+        Self {
+            logits,
+            target: HostTarget::Probabilities(probabilities),
+            mask: None,
+            weight_map: None,
+            sample_mask: None,
+        }
+    }
 }
 
 /// What a step computed.
@@ -26,9 +61,7 @@ pub struct HostResult {
 #[must_use]
 pub fn label_bytes(labels: &[i64], label_type: LabelType) -> Vec<u8> {
     let bytes = label_type.bits() as usize / 8;
-    let mut out: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes().into_iter().take(bytes)).collect();
-    out.resize(out.len().next_multiple_of(4), 0);
-    out
+    whole_words(labels.iter().flat_map(|label| label.to_le_bytes().into_iter().take(bytes)).collect())
 }
 
 /// Forward and backward of a plan, with this upstream gradient.
@@ -42,35 +75,11 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
         return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
     }
     let during = "moving tensors between host and device";
-    let buffers: Vec<[wgpu::Buffer; 4]> = checked(device, during, || {
-        let upload = |label, bytes: &[u8]| buffer_with(device, label, bytes, Usage::STORAGE);
-        let empty = |label, size: usize, usage| {
-            let descriptor =
-                wgpu::BufferDescriptor { label: Some(label), size: size as u64, usage, mapped_at_creation: false };
-            device.create_buffer(&descriptor)
-        };
+    let buffers: Vec<HeadBuffers> = checked(device, during, || {
         let heads = plan.spec().heads.iter().zip(tensors);
-        heads
-            .map(|(head, tensors)| {
-                let Target::Labels(label_type) = head.target;
-                let size = size_of_val(tensors.logits);
-                [
-                    upload("logits", bytemuck::cast_slice(tensors.logits)),
-                    upload("target", &label_bytes(tensors.labels, label_type)),
-                    empty("gradient", size, Usage::STORAGE | Usage::COPY_SRC),
-                    empty("gradient, host", size, Usage::MAP_READ | Usage::COPY_DST),
-                ]
-            })
-            .collect()
+        heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect()
     })?;
-    let bindings: Vec<HeadTensors<'_>> = buffers
-        .iter()
-        .map(|[logits, target, gradient, _]| HeadTensors {
-            logits: logits.as_entire_buffer_binding(),
-            target: target.as_entire_buffer_binding(),
-            gradient: Some(gradient.as_entire_buffer_binding()),
-        })
-        .collect();
+    let bindings: Vec<HeadTensors<'_>> = buffers.iter().map(HeadBuffers::bindings).collect();
     let scale = buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), Usage::STORAGE);
     let step = plan.bind_with_upstream(&bindings, scale.as_entire_buffer_binding())?;
     let pending = checked(device, during, || {
@@ -78,16 +87,73 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
         step.forward(&mut encoder);
         step.backward(&mut encoder);
         let pending = step.report(&mut encoder);
-        for [_, _, gradient, host] in &buffers {
-            encoder.copy_buffer_to_buffer(gradient, 0, host, 0, gradient.size());
-            encoder.map_buffer_on_submit(host, wgpu::MapMode::Read, .., |_| {});
+        for head in &buffers {
+            encoder.copy_buffer_to_buffer(&head.gradient, 0, &head.host, 0, head.host.size());
+            encoder.map_buffer_on_submit(&head.host, wgpu::MapMode::Read, .., |_| {});
         }
         queue.submit([encoder.finish()]);
         pending
     })??;
     let report = pending.read_blocking()?;
-    let gradients = buffers.iter().map(|[.., host]| read(host)).collect::<Result<_, _>>()?;
+    let gradients = buffers.iter().map(|head| read(&head.host)).collect::<Result<_, _>>()?;
     Ok(HostResult { report, gradients })
+}
+
+struct HeadBuffers {
+    logits: wgpu::Buffer,
+    target: wgpu::Buffer,
+    mask: Option<wgpu::Buffer>,
+    weight_map: Option<wgpu::Buffer>,
+    sample_mask: Option<wgpu::Buffer>,
+    gradient: wgpu::Buffer,
+    host: wgpu::Buffer,
+}
+
+impl HeadBuffers {
+    fn new(device: &wgpu::Device, head: &Head, tensors: &HostTensors<'_>) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let upload = |label, bytes: &[u8]| buffer_with(device, label, &whole_words(bytes.to_vec()), Usage::STORAGE);
+        let empty = |label, usage| {
+            let size = size_of_val(tensors.logits) as u64;
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        };
+        let target = match tensors.target {
+            HostTarget::Labels(labels) => {
+                let label_type = match head.target {
+                    Target::Labels(label_type) => label_type,
+                    Target::Probabilities => LabelType::I32,
+                };
+                label_bytes(labels, label_type)
+            }
+            HostTarget::Probabilities(probabilities) => bytemuck::cast_slice(probabilities).to_vec(),
+        };
+        Self {
+            logits: upload("logits", bytemuck::cast_slice(tensors.logits)),
+            target: upload("target", &target),
+            mask: tensors.mask.map(|mask| upload("mask", mask)),
+            weight_map: tensors.weight_map.map(|map| upload("weight map", bytemuck::cast_slice(map))),
+            sample_mask: tensors.sample_mask.map(|mask| upload("sample mask", mask)),
+            gradient: empty("gradient", Usage::STORAGE | Usage::COPY_SRC),
+            host: empty("gradient, host", Usage::MAP_READ | Usage::COPY_DST),
+        }
+    }
+
+    fn bindings(&self) -> HeadTensors<'_> {
+        HeadTensors {
+            logits: self.logits.as_entire_buffer_binding(),
+            target: self.target.as_entire_buffer_binding(),
+            gradient: Some(self.gradient.as_entire_buffer_binding()),
+            mask: self.mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            weight_map: self.weight_map.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            sample_mask: self.sample_mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+        }
+    }
+}
+
+/// Filled up to whole words.
+fn whole_words(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 fn read(buffer: &wgpu::Buffer) -> Result<Vec<f32>, Error> {

@@ -16,7 +16,7 @@
 //! let spec = LossSpec::new().head(Head::new([1, 3, 2, 2], Loss::monai_dice_ce()));
 //! let plan = Plan::new(&device, &queue, &spec)?;
 //! // a trainer binds its own buffers; this uploads two slices
-//! let tensors = host::HostTensors { logits: &[0.5; 12], labels: &[0, 1, 2, 1] };
+//! let tensors = host::HostTensors::labels(&[0.5; 12], &[0, 1, 2, 1]);
 //! let result = host::run(&plan, &[tensors], 1.0)?;
 //! assert!((result.report.heads[0].pixel.unwrap().value - 3.0_f32.ln()).abs() < 1e-6);
 //! # Ok::<(), segloss::Error>(())
@@ -41,8 +41,8 @@ pub use error::{Error, Tensor};
 pub use plan::{HeadTensors, Plan, Variant};
 pub use report::{HeadReport, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
-    Activation, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Reduction,
-    Target, other_convention,
+    Activation, Alpha, ClassWeighting, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel,
+    PixelKind, Product, Reduction, Target, other_convention,
 };
 pub use step::{Commands, Step};
 pub use wgpu;

@@ -108,11 +108,7 @@ fn at(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BufferBinding<'_> 
 /// Binds the specification above with one thing wrong in head 1.
 fn bind_error(gpu: &Gpu, change: impl for<'a> FnOnce(&mut HeadTensors<'a>, &'a wgpu::Buffer)) -> Error {
     let buffers: Vec<_> = (0..7).map(|_| storage(gpu, &[0; 256])).collect();
-    let head = |i: usize| HeadTensors {
-        logits: whole(&buffers[i]),
-        target: whole(&buffers[i + 1]),
-        gradient: Some(whole(&buffers[i + 2])),
-    };
+    let head = |i: usize| HeadTensors::new(whole(&buffers[i]), whole(&buffers[i + 1])).gradient(whole(&buffers[i + 2]));
     let mut heads = [head(0), head(3)];
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
     plan.bind(&heads).expect("nothing is wrong yet");
@@ -149,9 +145,8 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
     let buffers: Vec<_> = (0..6).map(|_| storage(&gpu, &[0; 256])).collect();
     let bind = |logits: &wgpu::Buffer, target: &wgpu::Buffer| {
-        let first =
-            HeadTensors { logits: whole(&buffers[0]), target: whole(&buffers[1]), gradient: Some(whole(&buffers[2])) };
-        let second = HeadTensors { logits: whole(logits), target: whole(target), gradient: Some(whole(&buffers[5])) };
+        let first = HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]));
+        let second = HeadTensors::new(whole(logits), whole(target)).gradient(whole(&buffers[5]));
         plan.bind(&[first, second]).map(|_| ())
     };
     let refused = |result: Result<(), Error>, tensor| match result.expect_err("refused") {
@@ -174,16 +169,8 @@ fn overlapping_writes_are_refused() {
     let labels = storage(&gpu, &[0; 64]);
     let heads = |gradient_0: u64, gradient_1: u64| {
         [
-            HeadTensors {
-                logits: at(&pool, 0, first),
-                target: whole(&labels),
-                gradient: Some(at(&pool, gradient_0, first)),
-            },
-            HeadTensors {
-                logits: at(&pool, 1024, second),
-                target: whole(&labels),
-                gradient: Some(at(&pool, gradient_1, second)),
-            },
+            HeadTensors::new(at(&pool, 0, first), whole(&labels)).gradient(at(&pool, gradient_0, first)),
+            HeadTensors::new(at(&pool, 1024, second), whole(&labels)).gradient(at(&pool, gradient_1, second)),
         ]
     };
     assert!(plan.bind(&heads(64, 2048)).is_ok());
@@ -205,8 +192,7 @@ fn a_wrong_upstream_is_refused() {
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
-    let heads =
-        [HeadTensors { logits: whole(&buffers[0]), target: whole(&buffers[1]), gradient: Some(whole(&buffers[2])) }];
+    let heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
     let refused = |upstream| plan.bind_with_upstream(&heads, upstream).map(|_| ()).expect_err("refused").to_string();
     assert_eq!(
         refused(at(&buffers[1], 2, 4)),
@@ -227,8 +213,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
-    let mut heads =
-        [HeadTensors { logits: whole(&buffers[0]), target: whole(&buffers[1]), gradient: Some(whole(&buffers[2])) }];
+    let mut heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
     let words =
         "head 0: the bindings of its tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
@@ -337,7 +322,7 @@ fn all_voxels_ignored_is_zero_or_nan_as_chosen() {
     for (empty, expected) in [(Empty::Zero, Some(0.0_f32)), (Empty::Nan, None)] {
         let loss = Loss::new().pixel(Pixel::cross_entropy().empty(empty).label_smoothing(0.1));
         let spec = LossSpec::new().head(Head::new([1, 3, 16], loss).ignore_index(9));
-        let tensors = [Tensors { logits: vec![0.5; 48], labels: vec![9; 16] }];
+        let tensors = [Tensors { logits: vec![0.5; 48], labels: vec![9; 16], ..Tensors::default() }];
         let result = run(&gpu, &spec, &tensors, 1.0);
         match expected {
             Some(zero) => assert!((result.report.total - zero).abs() < f32::EPSILON),

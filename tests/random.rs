@@ -3,14 +3,17 @@
 
 mod common;
 
-use common::{Differences, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant};
+use common::{
+    Differences, Tensors, WideTensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use segloss::{
-    Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, Reduction, Variant, other_convention,
+    Activation, Alpha, ClassWeighting, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel,
+    PixelKind, Product, Reduction, Target, Variant, other_convention,
 };
 
 const CASES: u32 = 40;
@@ -29,61 +32,130 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
     let floor = option::of(select(vec![1e-8_f32, 5.0]));
-    (flags, smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+    let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
+    let kind = prop_oneof![
+        3 => Just(OverlapKind::Dice),
+        2 => Just(OverlapKind::Jaccard),
+        1 => (0.1_f32..1.0, 0.1_f32..1.0).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
+        1 => select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
+    ];
+    (kind, flags, any::<bool>(), smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
         move |(
-            (jaccard, include, batch, squared, negative),
-            (smooth_nr, smooth_dr),
+            kind,
+            (include, batch, squared, negative, present),
+            minimum,
+            smooth,
             floor,
             weights,
             reduction,
             weight,
         )| {
             let first_class = usize::from(!include && classes > 1);
+            let generalized = matches!(kind, OverlapKind::GeneralizedDice { .. });
+            let squared = squared && matches!(kind, OverlapKind::Dice | OverlapKind::Jaccard);
             Overlap {
-                kind: if jaccard { OverlapKind::Jaccard } else { OverlapKind::Dice },
+                kind,
                 include_background: include,
                 batch,
                 squared,
-                smooth_nr,
-                smooth_dr,
+                smooth_nr: smooth.0,
+                smooth_dr: smooth.1,
                 denominator_floor: floor,
-                class_weights: weights.map(|w| w[first_class..].to_vec()),
+                class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
                 reduction,
                 form: if negative { Form::Negative } else { Form::OneMinus },
+                product: if minimum && !squared { Product::Minimum } else { Product::Product },
+                present_classes_only: present && !generalized,
                 weight,
             }
         },
     )
 }
 
+fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
+    let alpha = prop_oneof![
+        Just(Alpha::None),
+        (0.1_f32..0.9).prop_map(Alpha::Scalar),
+        vec(0.1_f32..0.9, classes).prop_map(Alpha::PerClass)
+    ];
+    let focal = (select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]), alpha, any::<bool>());
+    prop_oneof![
+        2 => Just(PixelKind::CrossEntropy),
+        1 => weights(classes).prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
+        2 => focal.prop_map(move |(gamma, alpha, include_background)| {
+            let first_class = usize::from(!include_background && classes > 1);
+            let alpha = match alpha {
+                Alpha::PerClass(alpha) => Alpha::PerClass(alpha[first_class..].to_vec()),
+                other => other,
+            };
+            PixelKind::Focal { gamma, alpha, include_background }
+        }),
+    ]
+}
+
 fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
     let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
-    (smoothing, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
-        |(label_smoothing, class_weights, reduction, weight)| Pixel {
-            label_smoothing,
-            class_weights,
-            reduction,
-            weight,
-            empty: Empty::Zero,
-            ..Pixel::cross_entropy()
+    (pixel_kind(classes), smoothing, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+        move |(kind, label_smoothing, class_weights, reduction, weight)| {
+            let (smoothed, weighted, first_class) = match kind {
+                PixelKind::BinaryCrossEntropy { .. } => (true, false, 0),
+                PixelKind::Focal { include_background, .. } => {
+                    (false, true, usize::from(!include_background && classes > 1))
+                }
+                _ => (true, true, 0),
+            };
+            Pixel {
+                kind,
+                label_smoothing: if smoothed { label_smoothing } else { 0.0 },
+                class_weights: class_weights.filter(|_| weighted).map(|w| w[first_class..].to_vec()),
+                reduction,
+                weight,
+                empty: Empty::Zero,
+            }
         },
     )
+}
+
+fn loss(classes: usize) -> impl Strategy<Value = Loss> {
+    let terms = prop_oneof![
+        overlap(classes).prop_map(|o| Loss::new().overlap(o)),
+        pixel(classes).prop_map(|p| Loss::new().pixel(p)),
+        (overlap(classes), pixel(classes)).prop_map(|(o, p)| Loss::new().overlap(o).pixel(p)),
+    ];
+    let activations = vec![Activation::Softmax, Activation::Softmax, Activation::Sigmoid, Activation::None];
+    (terms, select(activations)).prop_map(|(loss, activation)| {
+        let focal = matches!(&loss.pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
+        let activation = if focal && activation == Activation::None { Activation::Sigmoid } else { activation };
+        Loss { activation, ..loss }
+    })
 }
 
 fn head() -> impl Strategy<Value = Head> {
     let shape = (1..4_usize, prop_oneof![3 => 1..8_usize, 1 => 15..40_usize], vec(1..9_usize, 0..4));
     shape.prop_flat_map(|(items, classes, spatial)| {
+        let axes = spatial.len();
         let shape: Vec<usize> = [items, classes].into_iter().chain(spatial).collect();
-        let terms = prop_oneof![
-            overlap(classes).prop_map(|o| Loss::new().overlap(o)),
-            pixel(classes).prop_map(|p| Loss::new().pixel(p)),
-            (overlap(classes), pixel(classes)).prop_map(|(o, p)| Loss::new().overlap(o).pixel(p)),
-        ];
         let types = select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]);
-        (Just(shape), terms, types, option::of(select(vec![0_i64, 255, -1])), 0.1_f32..2.0).prop_map(
-            |(shape, loss, labels, ignore_index, weight)| {
-                let ignore_index = ignore_index.filter(|label| labels.range().contains(label));
-                Head { ignore_index, ..Head::new(shape, loss).labels(labels).weight(weight) }
+        let masks = (any::<bool>(), any::<bool>(), any::<bool>());
+        let target = prop_oneof![
+            2 => (types.clone(), Just(None)).prop_map(|(labels, resample)| (Target::Labels(labels), resample)),
+            1 => (types, vec(1..12_usize, axes)).prop_map(|(labels, there)| (Target::Labels(labels), Some(there))),
+            2 => Just((Target::Probabilities, None)),
+        ];
+        let ignore = option::of(select(vec![0_i64, 255, -1]));
+        (Just(shape), loss(classes), target, masks, ignore, 0.1_f32..2.0).prop_map(
+            |(shape, loss, (target, resample), (mask, weight_map, sample_mask), ignore_index, weight)| {
+                let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
+                let ignore_index = ignore_index.filter(holds);
+                Head {
+                    target,
+                    resample,
+                    mask,
+                    weight_map,
+                    sample_mask,
+                    ignore_index,
+                    ..Head::new(shape, loss).weight(weight)
+                }
             },
         )
     })
@@ -95,7 +167,17 @@ fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u64)>
 
 fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
     let mut random = fastrand::Rng::with_seed(seed);
-    spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect()
+    let heads = spec.heads.iter();
+    heads
+        .map(|head| {
+            let mut tensors = random_tensors(head, 3.0, &mut random);
+            if head.loss.activation == Activation::None {
+                // logits that are probabilities already
+                tensors.logits.iter_mut().for_each(|z| *z = z.abs() / 3.0);
+            }
+            tensors
+        })
+        .collect()
 }
 
 fn runner(cases: u32) -> TestRunner {
@@ -110,19 +192,13 @@ fn the_references_gradient_is_its_finite_difference() {
             let tensors = tensors(&spec, seed);
             let analytic = evaluate(&spec, &tensors, upstream);
             let mut random = fastrand::Rng::with_seed(seed);
-            let logits: Vec<Vec<f64>> =
-                tensors.iter().map(|t| t.logits.iter().map(|&z| f64::from(z)).collect()).collect();
             for _ in 0..8 {
                 let head = random.usize(0..spec.heads.len());
-                let at = random.usize(0..logits[head].len());
+                let at = random.usize(0..tensors[head].logits.len());
                 let total = |by: f64| {
-                    let mut moved = logits.clone();
-                    moved[head][at] += by;
-                    let data: Vec<_> = moved
-                        .iter()
-                        .zip(&tensors)
-                        .map(|(logits, t)| segloss::reference::HeadData { logits, labels: &t.labels })
-                        .collect();
+                    let mut moved: Vec<_> = tensors.iter().map(WideTensors::new).collect();
+                    moved[head].logits[at] += by;
+                    let data: Vec<_> = moved.iter().map(WideTensors::data).collect();
                     segloss::reference::evaluate(&spec, &data, 1.0).expect("evaluated").total
                 };
                 let numeric = f64::from(upstream) * (total(H) - total(-H)) / (2.0 * H);
@@ -203,7 +279,7 @@ fn smoothings_two_conventions_agree_at_the_converted_epsilon() {
         let z = z as f32;
         z
     });
-    let tensors = [Tensors { logits: logits.collect(), labels: vec![2] }];
+    let tensors = [Tensors { logits: logits.collect(), labels: vec![2], ..Tensors::default() }];
     let total = run(&gpu(), &spec, &tensors, 1.0).report.total;
     assert!((f64::from(total) - expected).abs() < 1e-6, "{total} {expected}");
     assert!(other_convention(0.5, 1).abs() < f32::EPSILON);

@@ -69,11 +69,7 @@ fn run_pooled(gpu: &Gpu, spec: &LossSpec, pools: &Pools) -> HostResult {
     let bindings: Vec<_> = pools
         .heads
         .iter()
-        .map(|[logits, target, gradient]| HeadTensors {
-            logits: bind(*logits),
-            target: bind(*target),
-            gradient: Some(bind(*gradient)),
-        })
+        .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
         .collect();
     let plan = Plan::new(&gpu.device, &gpu.queue, spec).expect("the plan is made");
     let step = plan.bind(&bindings).expect("the tensors are bound");
@@ -163,11 +159,7 @@ fn pooled_heads_fit_the_smallest_device_in_one_dispatch_each() {
     let bindings: Vec<_> = pools
         .heads
         .iter()
-        .map(|[logits, target, gradient]| HeadTensors {
-            logits: bind(*logits),
-            target: bind(*target),
-            gradient: Some(bind(*gradient)),
-        })
+        .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
         .collect();
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     assert_eq!(plan.bind(&bindings).expect("the tensors are bound").dispatches(), (1, 1));
@@ -191,11 +183,7 @@ fn an_upstream_scalar_inside_the_pool_is_read_where_it_is() {
         size: NonZeroU64::new(words * 4),
     };
     let words = logits as u64;
-    let heads = [HeadTensors {
-        logits: bind(0, words),
-        target: labels.as_entire_buffer_binding(),
-        gradient: Some(bind(words + 1, words)),
-    }];
+    let heads = [HeadTensors::new(bind(0, words), labels.as_entire_buffer_binding()).gradient(bind(words + 1, words))];
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let step = plan.bind_with_upstream(&heads, bind(words, 1)).expect("the tensors are bound");
     // the caller's compute pass, instead of the encoder

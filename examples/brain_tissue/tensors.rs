@@ -37,10 +37,9 @@ impl Tensors {
     pub fn bindings(&self) -> Vec<HeadTensors<'_>> {
         let heads = self.heads.iter();
         heads
-            .map(|head| HeadTensors {
-                logits: head.logits.as_entire_buffer_binding(),
-                target: head.target.as_entire_buffer_binding(),
-                gradient: Some(head.gradient.as_entire_buffer_binding()),
+            .map(|head| {
+                HeadTensors::new(head.logits.as_entire_buffer_binding(), head.target.as_entire_buffer_binding())
+                    .gradient(head.gradient.as_entire_buffer_binding())
             })
             .collect()
     }

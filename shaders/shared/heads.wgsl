@@ -9,12 +9,24 @@
 
 const HEADS = 1u;
 
+// overlap kinds
 const DICE = 1u;
 const JACCARD = 2u;
+const TVERSKY = 3u;
+const GENERALIZED_DICE = 4u;
 
+// pixel kinds
 const CROSS_ENTROPY = 1u;
+const BINARY_CROSS_ENTROPY = 2u;
+const FOCAL = 3u;
 
+// reductions
 const MEAN = 1u;
+
+// what a mean of the pixel term divides by
+const BY_CLASS_WEIGHT = 1u;
+const BY_VOXEL = 2u;
+const BY_VOXEL_AND_CLASS = 3u;
 
 struct Head {
     // shape of the logits: [items, classes, voxels]; rows of a uniform array begin at multiples of 16 bytes
@@ -31,6 +43,12 @@ struct Head {
     target_first: u32,
     gradient_slot: u32,
     gradient_first: u32,
+    mask_slot: u32,
+    mask_first: u32,
+    weight_map_slot: u32,
+    weight_map_first: u32,
+    sample_mask_slot: u32,
+    sample_mask_first: u32,
     upstream: u32,
 
     // work: the first workgroup of this head, tiles an item, and the first workgroup of `combine`
@@ -45,19 +63,27 @@ struct Head {
     coefficient_row: u32,
     report: u32,
 
-    // target
+    // target; labels of another spatial size have `target_voxels` an item, and `axes` axes described among the parameters
     has_ignore_index: u32,
     ignore_index: u32,
+    target_voxels: u32,
+    axes: u32,
+    axis_parameters: u32,
+    // 1 where the target is labels, and where T is a count whose words are integers
+    has_labels: u32,
+    counts: u32,
 
-    // pixel term: q_k = w_k (on_label [k = label] + off_label)
+    // pixel term: smoothed target on_target t + off_target; two parameters a class where `class_parameters` is set
     pixel_kind: u32,
     pixel_reduction: u32,
     pixel_weight: f32,
-    on_label: f32,
-    off_label: f32,
-    weighted_classes: u32,
-    class_weights: u32,
-    class_weight_sum: f32,
+    on_target: f32,
+    off_target: f32,
+    gamma: f32,
+    has_class_parameters: u32,
+    class_parameters: u32,
+    pixel_first_class: u32,
+    pixel_denominator: u32,
     empty: u32,
 
     // overlap term
@@ -70,8 +96,14 @@ struct Head {
     smooth_dr: f32,
     denominator_floor: f32,
     form: f32,
+    alpha: f32,
+    beta: f32,
+    class_weighting: u32,
+    present_classes_only: u32,
     weighted_overlap: u32,
     overlap_class_weights: u32,
+    // 1 where a sample mask says which items take part
+    masked_samples: u32,
 }
 
 @group(0) @binding(0) var<uniform> heads: array<Head, HEADS>;

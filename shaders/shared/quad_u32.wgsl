@@ -1,7 +1,7 @@
-// Four labels of 32 bits in four words. A negative i32 is a large u32, and so out of range of every class.
+// Four integers of 32 bits in four words. A negative i32 is a large u32, and so out of range of every class.
 
-alias Quad_t0 = vec4<u32>;
+alias Quad_x0 = vec4<u32>;
 
-fn unpack_t0(quad: Quad_t0) -> vec4<u32> {
+fn unpack_x0(quad: Quad_x0) -> vec4<u32> {
     return quad;
 }

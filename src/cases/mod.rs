@@ -7,4 +7,6 @@ mod run;
 mod schema;
 
 pub use run::{Outcome, run};
-pub use schema::{Case, CaseError, CaseFile, CaseHead, CaseTarget, Expected, ExpectedHead, Number, Tolerance, read};
+pub use schema::{
+    Case, CaseError, CaseFile, CaseHead, CaseMask, CaseTarget, Expected, ExpectedHead, Number, Tolerance, read,
+};

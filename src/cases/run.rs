@@ -1,8 +1,8 @@
 //! A case on a device, compared with what it expects.
 
 use super::schema::{Case, Number};
-use crate::host::{self, HostTensors};
-use crate::{Error, LossSpec, Plan, Report};
+use crate::host::{self, HostTarget, HostTensors};
+use crate::{Error, LossSpec, Plan, Report, Target};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,17 @@ pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
 fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &LossSpec) -> Result<Vec<String>, Error> {
     let logits: Vec<Vec<f32>> = case.heads.iter().map(|head| to_f32(&head.logits)).collect();
     let labels: Vec<Vec<i64>> = case.heads.iter().map(super::CaseHead::labels).collect();
-    let tensors: Vec<_> = logits.iter().zip(&labels).map(|(logits, labels)| HostTensors { logits, labels }).collect();
+    let probabilities: Vec<Vec<f32>> = case.heads.iter().map(|head| to_f32(&head.target.values)).collect();
+    let tensors: Vec<_> = (0..spec.heads.len())
+        .map(|i| HostTensors {
+            target: match spec.heads[i].target {
+                Target::Labels(_) => HostTarget::Labels(&labels[i]),
+                Target::Probabilities => HostTarget::Probabilities(&probabilities[i]),
+            },
+            mask: case.heads[i].mask.as_ref().map(|mask| &mask.values[..]),
+            ..HostTensors::labels(&logits[i], &labels[i])
+        })
+        .collect();
     let result = host::run(&Plan::new(device, queue, spec)?, &tensors, 1.0)?;
     let mut differences = loss_differences(case, &result.report);
     if let Some(expected) = &case.expected.grads {

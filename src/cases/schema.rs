@@ -6,7 +6,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 
-use crate::spec::{Empty, Form, OverlapKind, PixelKind};
+use crate::spec::{Alpha, ClassWeighting, Empty, Form, OverlapKind, PixelKind, Product};
 use crate::{Activation, Head, LabelType, Loss, Overlap, Pixel, Reduction, Target};
 
 /// The schema that this module reads.
@@ -132,12 +132,22 @@ pub struct CaseHead {
     pub logits: Vec<Number>,
     /// The target.
     pub target: CaseTarget,
-    mask: Option<serde::de::IgnoredAny>,
+    /// Voxels that count.
+    pub mask: Option<CaseMask>,
     ignore_index: Option<i64>,
     activation: String,
     overlap: Option<CaseOverlap>,
     pixel: Option<CasePixel>,
     weight: f32,
+}
+
+/// A voxel mask, 0 or 1.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CaseMask {
+    /// `[N, *spatial]`.
+    pub shape: Vec<usize>,
+    /// Row-major.
+    pub values: Vec<u8>,
 }
 
 /// The target of a head.
@@ -165,6 +175,9 @@ struct CaseOverlap {
     form: String,
     product: Option<String>,
     weight: f32,
+    alpha: Option<f32>,
+    beta: Option<f32>,
+    class_weighting: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -175,6 +188,17 @@ struct CasePixel {
     class_weights: Option<Vec<f32>>,
     reduction: String,
     weight: f32,
+    pos_weight: Option<Vec<f32>>,
+    gamma: Option<f32>,
+    alpha: Option<CaseAlpha>,
+    include_background: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum CaseAlpha {
+    Scalar(f32),
+    PerClass(Vec<f32>),
 }
 
 /// Reads a case file, `.json` or `.json.gz`.
@@ -219,23 +243,28 @@ impl CaseHead {
     /// What is lacking, a phrase each.
     pub fn to_head(&self) -> Result<Head, Vec<String>> {
         let mut lacks = Lacks::default();
-        let activation = lacks.word("activation", &self.activation, &[("softmax", Activation::Softmax)]);
-        let target = lacks.word("target", &self.target.kind, &[("labels", ())]);
-        if let Some(resample) = &self.target.resample {
-            lacks.0.push(format!("resample {resample}"));
-        }
-        if self.mask.is_some() {
-            lacks.0.push("mask".to_owned());
-        }
+        let activations =
+            [("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid), ("none", Activation::None)];
+        let activation = lacks.word("activation", &self.activation, &activations);
+        let targets = [("labels", Target::Labels(self.label_type())), ("probabilities", Target::Probabilities)];
+        let target = lacks.word("target", &self.target.kind, &targets);
+        let resample = self.target.resample.as_ref().and_then(|resample| {
+            lacks.word("resample", resample, &[("nearest-exact", ())])?;
+            Some(self.target.shape[1..].to_vec())
+        });
         let overlap = self.overlap.as_ref().map(|overlap| overlap.to_overlap(&mut lacks));
         let pixel = self.pixel.as_ref().map(|pixel| pixel.to_pixel(&mut lacks));
-        let (Some(activation), Some(())) = (activation, target) else { return Err(lacks.0) };
+        let (Some(activation), Some(target)) = (activation, target) else { return Err(lacks.0) };
         if !lacks.0.is_empty() {
             return Err(lacks.0);
         }
         Ok(Head {
             shape: self.shape.clone(),
-            target: Target::Labels(self.label_type()),
+            target,
+            resample,
+            mask: self.mask.is_some(),
+            weight_map: false,
+            sample_mask: false,
             ignore_index: self.ignore_index,
             loss: Loss { activation, overlap: overlap.flatten(), pixel: pixel.flatten() },
             weight: self.weight,
@@ -261,13 +290,27 @@ const REDUCTIONS: [(&str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", R
 
 impl CaseOverlap {
     fn to_overlap(&self, lacks: &mut Lacks) -> Option<Overlap> {
-        let kinds = [("dice", OverlapKind::Dice), ("jaccard", OverlapKind::Jaccard)];
+        let weightings = [
+            ("square", ClassWeighting::Square),
+            ("simple", ClassWeighting::Simple),
+            ("uniform", ClassWeighting::Uniform),
+        ];
+        let class_weighting =
+            self.class_weighting.as_ref().and_then(|word| lacks.word("class_weighting", word, &weightings));
+        let mut kinds = vec![("dice", OverlapKind::Dice), ("jaccard", OverlapKind::Jaccard)];
+        if let (Some(alpha), Some(beta)) = (self.alpha, self.beta) {
+            kinds.push(("tversky", OverlapKind::Tversky { alpha, beta }));
+        }
+        if let Some(class_weighting) = class_weighting {
+            kinds.push(("generalized_dice", OverlapKind::GeneralizedDice { class_weighting }));
+        }
         let forms = [("one_minus", Form::OneMinus), ("negative", Form::Negative)];
         let product = self.product.as_deref().unwrap_or("product");
         let kind = lacks.word("overlap", &self.kind, &kinds);
         let reduction = lacks.word("overlap reduction", &self.reduction, &REDUCTIONS);
         let form = lacks.word("overlap form", &self.form, &forms);
-        lacks.word("overlap product", product, &[("product", ())])?;
+        let products = [("product", Product::Product), ("minimum", Product::Minimum)];
+        let product = lacks.word("overlap product", product, &products);
         Some(Overlap {
             kind: kind?,
             include_background: self.include_background,
@@ -279,6 +322,8 @@ impl CaseOverlap {
             class_weights: self.class_weights.clone(),
             reduction: reduction?,
             form: form?,
+            product: product?,
+            present_classes_only: false,
             weight: self.weight,
         })
     }
@@ -286,7 +331,23 @@ impl CaseOverlap {
 
 impl CasePixel {
     fn to_pixel(&self, lacks: &mut Lacks) -> Option<Pixel> {
-        let kind = lacks.word("pixel", &self.kind, &[("cross_entropy", PixelKind::CrossEntropy)]);
+        let kind = match self.kind.as_str() {
+            "cross_entropy" => Some(PixelKind::CrossEntropy),
+            "binary_cross_entropy" => Some(PixelKind::BinaryCrossEntropy { pos_weight: self.pos_weight.clone() }),
+            "focal" => Some(PixelKind::Focal {
+                gamma: self.gamma?,
+                alpha: match self.alpha.clone() {
+                    None => Alpha::None,
+                    Some(CaseAlpha::Scalar(alpha)) => Alpha::Scalar(alpha),
+                    Some(CaseAlpha::PerClass(alpha)) => Alpha::PerClass(alpha),
+                },
+                include_background: self.include_background.unwrap_or(true),
+            }),
+            other => {
+                lacks.0.push(format!("pixel {other}"));
+                None
+            }
+        };
         let reduction = lacks.word("pixel reduction", &self.reduction, &REDUCTIONS);
         Some(Pixel {
             kind: kind?,

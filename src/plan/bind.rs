@@ -6,10 +6,12 @@ use super::compose::{self, GRADIENT_OWN, STATISTICS_OWN};
 use super::device::{Access, Entry, checked, grid};
 use super::slots::{Part, Role, Room, split};
 use super::table::{self, HeadRow};
-use super::tensors::{self, Extent, HeadExtents, HeadTensors};
+use super::tensors::{self, Extent, HeadTensors};
 use super::{Plan, Shared, Tables};
-use crate::Error;
+use crate::error::Tensor;
+use crate::spec::Target;
 use crate::step::{Dispatch, Step};
+use crate::{Error, Head};
 
 /// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
 const LEAST_ALIGNMENT: u64 = 32;
@@ -23,14 +25,16 @@ pub(super) fn bind(
     let heads = tensors::check_heads(&shared.spec.heads, tensors)?;
     let upstream = tensors::check_upstream(upstream, &heads)?;
 
-    let statistics = split(&heads, reads, room(&shared.limits, STATISTICS_OWN))?;
-    let gradient = split(
-        &heads,
-        |head| {
-            head.gradient.iter().flat_map(|g| reads(head).into_iter().chain([(Role::Gradient, g.clone())])).collect()
-        },
-        room(&shared.limits, GRADIENT_OWN),
-    )?;
+    let reads = |index: usize| -> Vec<(Role, Extent)> {
+        let of = |tensor| role(tensor, &shared.spec.heads[index]);
+        heads[index].reads.iter().map(|(tensor, extent)| (of(*tensor), extent.clone())).collect()
+    };
+    let all = |index: usize| match &heads[index].gradient {
+        Some(gradient) => reads(index).into_iter().chain([(Role::Gradient, gradient.clone())]).collect(),
+        None => Vec::new(),
+    };
+    let statistics = split(heads.len(), reads, room(&shared.limits, STATISTICS_OWN))?;
+    let gradient = split(heads.len(), all, room(&shared.limits, GRADIENT_OWN))?;
     checked(&shared.device, "binding tensors", || Step {
         plan: plan.clone(),
         statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
@@ -38,8 +42,16 @@ pub(super) fn bind(
     })
 }
 
-fn reads(head: &HeadExtents) -> Vec<(Role, Extent)> {
-    vec![(Role::Logits, head.logits.clone()), (Role::Labels, head.target.clone())]
+fn role(tensor: Tensor, head: &Head) -> Role {
+    match tensor {
+        Tensor::Logits => Role::Logits,
+        Tensor::Target if head.target == Target::Probabilities => Role::Probabilities,
+        Tensor::Target => Role::Labels,
+        Tensor::Mask => Role::Mask,
+        Tensor::WeightMap => Role::WeightMap,
+        Tensor::SampleMask => Role::SampleMask,
+        Tensor::Gradient => Role::Gradient,
+    }
 }
 
 fn room(limits: &wgpu::Limits, own: u32) -> Room {
@@ -54,7 +66,7 @@ fn room(limits: &wgpu::Limits, own: u32) -> Room {
 }
 
 fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
-    let own = [(Access::Read, &shared.scratch.class_weights), (Access::ReadWrite, &shared.scratch.partials)];
+    let own = [(Access::Read, &shared.scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
     let own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding()));
     let text = compose::statistics(&part.text(), &shared.layout.heads, shared.variant);
     dispatch(shared, part, "statistics", text, &own, 0)
@@ -129,9 +141,14 @@ fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32)
         .map(|slots| {
             let mut row = all[slots.head];
             row.group = groups[&shared.layout.heads[slots.head].arithmetic];
-            (row.logits_slot, row.logits_first) = slots.logits;
-            (row.target_slot, row.target_first) = slots.target;
-            (row.gradient_slot, row.gradient_first) = slots.gradient;
+            let is_labels = slots.slots.contains_key(&Role::Labels);
+            let target = if is_labels { Role::Labels } else { Role::Probabilities };
+            (row.logits_slot, row.logits_first) = slots.of(Role::Logits);
+            (row.target_slot, row.target_first) = slots.of(target);
+            (row.mask_slot, row.mask_first) = slots.of(Role::Mask);
+            (row.weight_map_slot, row.weight_map_first) = slots.of(Role::WeightMap);
+            (row.sample_mask_slot, row.sample_mask_first) = slots.of(Role::SampleMask);
+            (row.gradient_slot, row.gradient_first) = slots.of(Role::Gradient);
             row.upstream = upstream;
             row.first_workgroup = first_workgroup;
             first_workgroup += row.items * row.tiles;

@@ -1,11 +1,11 @@
 //! Which files make the shader of a stage, and with which values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
-use super::shader::{Values, numbered, numbers, render};
-use super::slots::{HeadSlots, PartText, Role, SlotKind};
+use super::shader::{Values, numbered, numbers, renamed, render};
+use super::slots::{PartText, Role, SlotKind};
 use super::variant::Variant;
 
 /// The files under `shaders/`.
@@ -16,19 +16,22 @@ mod files {
         };
     }
     pub const HEADS: &str = file!("shared/heads.wgsl");
-    pub const LABELS: &str = file!("shared/labels.wgsl");
+    pub const MATH: &str = file!("shared/math.wgsl");
+    pub const TARGET: &str = file!("shared/target.wgsl");
     pub const FOLD: &str = file!("shared/fold.wgsl");
     pub const REDUCE_SUBGROUP: &str = file!("shared/reduce_subgroup.wgsl");
     pub const REDUCE_WORKGROUP: &str = file!("shared/reduce_workgroup.wgsl");
-    pub const LOGITS_WIDE: &str = file!("shared/logits_wide.wgsl");
-    pub const LOGITS_SCALAR: &str = file!("shared/logits_scalar.wgsl");
-    pub const LABELS_WIDE: &str = file!("shared/labels_wide.wgsl");
-    pub const LABELS_SCALAR: &str = file!("shared/labels_scalar.wgsl");
+    pub const FLOATS_WIDE: &str = file!("shared/floats_wide.wgsl");
+    pub const FLOATS_SCALAR: &str = file!("shared/floats_scalar.wgsl");
+    pub const INTEGERS_WIDE: &str = file!("shared/integers_wide.wgsl");
+    pub const INTEGERS_SCALAR: &str = file!("shared/integers_scalar.wgsl");
     pub const QUAD_U8: &str = file!("shared/quad_u8.wgsl");
     pub const QUAD_U16: &str = file!("shared/quad_u16.wgsl");
     pub const QUAD_U32: &str = file!("shared/quad_u32.wgsl");
-    pub const GRADIENT_WIDE: &str = file!("shared/gradient_wide.wgsl");
-    pub const GRADIENT_SCALAR: &str = file!("shared/gradient_scalar.wgsl");
+    pub const STORE_WIDE: &str = file!("shared/store_wide.wgsl");
+    pub const STORE_SCALAR: &str = file!("shared/store_scalar.wgsl");
+    pub const VOXELS: &str = file!("voxels.wgsl");
+    pub const TERMS: &str = file!("terms.wgsl");
     pub const STATISTICS: &str = file!("statistics.wgsl");
     pub const STATISTICS_REGISTERS: &str = file!("statistics_registers.wgsl");
     pub const STATISTICS_STREAMED: &str = file!("statistics_streamed.wgsl");
@@ -39,7 +42,7 @@ mod files {
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
 }
 
-/// Storage bindings of the statistics stage besides the slots: class weights, partials.
+/// Storage bindings of the statistics stage besides the slots: coefficients, partials.
 pub(crate) const STATISTICS_OWN: u32 = 2;
 /// Storage bindings of the gradient stage besides the slots: coefficients, upstream.
 pub(crate) const GRADIENT_OWN: u32 = 2;
@@ -51,6 +54,7 @@ struct VoxelStage {
     main: &'static str,
     registers: &'static str,
     streamed: &'static str,
+    writes_gradient: bool,
 }
 
 /// The shader of a statistics dispatch.
@@ -59,6 +63,7 @@ pub(crate) fn statistics(part: &PartText, heads: &[HeadLayout], variant: Variant
         main: files::STATISTICS,
         registers: files::STATISTICS_REGISTERS,
         streamed: files::STATISTICS_STREAMED,
+        writes_gradient: false,
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
     let values = Values::default()
@@ -69,8 +74,12 @@ pub(crate) fn statistics(part: &PartText, heads: &[HeadLayout], variant: Variant
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
 pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, upstream_read_write: bool) -> String {
-    let stage =
-        VoxelStage { main: files::GRADIENT, registers: files::GRADIENT_REGISTERS, streamed: files::GRADIENT_STREAMED };
+    let stage = VoxelStage {
+        main: files::GRADIENT,
+        registers: files::GRADIENT_REGISTERS,
+        streamed: files::GRADIENT_STREAMED,
+        writes_gradient: true,
+    };
     let invocations = format!("const INVOCATIONS = {};\n", unsigned(variant.invocations));
     let text = voxel_stage(&stage, part, heads, variant) + &invocations;
     if !upstream_read_write {
@@ -95,7 +104,7 @@ pub(crate) fn finish(heads: usize, variant: Variant) -> String {
 /// The groups of a part: heads with the same arithmetic share one.
 pub(crate) fn groups(part: &PartText, heads: &[HeadLayout]) -> BTreeMap<Arithmetic, u32> {
     let mut groups: BTreeMap<Arithmetic, u32> =
-        part.heads.iter().map(|slots| (heads[slots.head].arithmetic, 0)).collect();
+        part.heads.iter().map(|slots| (heads[slots.head].arithmetic.clone(), 0)).collect();
     groups.values_mut().zip(0..).for_each(|(group, index)| *group = index);
     groups
 }
@@ -112,23 +121,19 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         .constant("HEADS", format!("{}u", part.heads.len()))
         .constant("TILE", unsigned(variant.tile))
         .list('g', groups.values().copied());
-    let mut text = render(files::HEADS, &values) + &render(files::LABELS, &values) + &render(stage.main, &values);
+    let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
+    let mut text = shared.map(|file| render(file, &values)).concat();
     let _ = writeln!(text, "const CHUNK = {}u;", variant.chunk);
 
     let unrolled = groups.keys().map(|a| a.classes).filter(|&c| c <= variant.register_classes).max().unwrap_or(0);
     let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
     let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.len()).expect("a dispatch has few groups");
-    for (letter, count) in [
-        ('c', unrolled),
-        ('k', variant.chunk),
-        ('s', slots),
-        ('t', slots),
-        ('d', slots),
-        ('g', group_count),
-        ('w', windows),
-    ] {
+    for (letter, count) in [('c', unrolled), ('k', variant.chunk), ('g', group_count), ('w', windows)] {
         text += &numbers(letter, count);
+    }
+    for role in Role::ALL {
+        text += &numbers(role.letter(), slots);
     }
 
     let mut binding = FIRST_SLOT;
@@ -137,7 +142,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         binding += kind.windows;
     }
     for (arithmetic, &group) in &groups {
-        text += &arithmetic_text(stage, part, heads, variant, *arithmetic, group);
+        text += &arithmetic_text(stage, part, heads, variant, arithmetic, group);
     }
     text
 }
@@ -148,61 +153,65 @@ fn arithmetic_text(
     part: &PartText,
     heads: &[HeadLayout],
     variant: Variant,
-    arithmetic: Arithmetic,
+    arithmetic: &Arithmetic,
     group: u32,
 ) -> String {
-    let mine = || part.heads.iter().filter(|slots| heads[slots.head].arithmetic == arithmetic);
-    let used = |slot: fn(&HeadSlots) -> u32| {
-        let mut used: Vec<u32> = mine().map(slot).collect();
-        used.sort_unstable();
-        used.dedup();
-        used
-    };
-    let values = Values::default()
-        .flag("overlap", arithmetic.overlap)
-        .flag("squared", arithmetic.squared)
-        .flag("cross_entropy", arithmetic.cross_entropy)
-        .flag("smoothing", arithmetic.smoothing)
-        .flag("class_weights", arithmetic.class_weights)
+    let mut values = Values::default()
+        .flag("gradient", stage.writes_gradient)
         .list('c', 0..arithmetic.classes)
         .list('k', 0..variant.chunk)
-        .list('s', used(|slots| slots.logits.0))
-        .list('t', used(|slots| slots.target.0))
-        .list('d', used(|slots| slots.gradient.0))
         .constant("CLASSES_g0", unsigned(arithmetic.classes));
+    for &name in &arithmetic.flags {
+        values = values.flag(name, true);
+    }
+    for role in Role::ALL {
+        let mine = part.heads.iter().filter(|slots| heads[slots.head].arithmetic == *arithmetic);
+        let used: BTreeSet<u32> = mine.filter_map(|slots| slots.slots.get(&role)).map(|(slot, _)| *slot).collect();
+        let only = used.len() == 1;
+        values = match role {
+            Role::Logits => values.flag("one_logits", only),
+            Role::Labels => values.flag("one_target", only),
+            Role::Gradient => values.flag("one_gradient", only),
+            _ => values,
+        };
+        values = values.list(role.letter(), used);
+    }
     let in_registers = arithmetic.classes <= variant.register_classes;
-    let file = if in_registers { stage.registers } else { stage.streamed };
-    numbered(&render(file, &values), 'g', group)
+    let kernel = if in_registers { stage.registers } else { stage.streamed };
+    let text = [files::VOXELS, files::TERMS, kernel].map(|file| render(file, &values)).concat();
+    numbered(&text, 'g', group)
 }
 
 /// The load or store of one slot.
 fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
-    let (list, name, files) = match (kind.role, kind.wide) {
-        (Role::Logits, true) => ('s', "LOGITS", vec![files::LOGITS_WIDE]),
-        (Role::Logits, false) => ('s', "LOGITS", vec![files::LOGITS_SCALAR]),
-        (Role::Gradient, true) => ('d', "GRADIENT", vec![files::GRADIENT_WIDE]),
-        (Role::Gradient, false) => ('d', "GRADIENT", vec![files::GRADIENT_SCALAR]),
-        (Role::Labels, false) => ('t', "LABELS", vec![files::LABELS_SCALAR]),
-        (Role::Labels, true) => match kind.bits {
-            8 => ('t', "LABELS", vec![files::QUAD_U8, files::LABELS_WIDE]),
-            16 => ('t', "LABELS", vec![files::QUAD_U16, files::LABELS_WIDE]),
-            _ => ('t', "LABELS", vec![files::QUAD_U32, files::LABELS_WIDE]),
+    let integers = matches!(kind.role, Role::Labels | Role::Mask | Role::SampleMask);
+    let files = match (kind.role, kind.wide) {
+        (Role::Gradient, true) => vec![files::STORE_WIDE],
+        (Role::Gradient, false) => vec![files::STORE_SCALAR],
+        (_, false) if integers => vec![files::INTEGERS_SCALAR],
+        (_, true) if integers => match kind.bits {
+            8 => vec![files::QUAD_U8, files::INTEGERS_WIDE],
+            16 => vec![files::QUAD_U16, files::INTEGERS_WIDE],
+            _ => vec![files::QUAD_U32, files::INTEGERS_WIDE],
         },
+        (_, true) => vec![files::FLOATS_WIDE],
+        (_, false) => vec![files::FLOATS_SCALAR],
     };
     let values = Values::default()
         .flag("windows", kind.windows > 1)
         .list('w', 0..kind.windows)
-        .constant(&format!("WINDOW_{list}0"), unsigned(kind.window))
-        .constant(&format!("BITS_{list}0"), unsigned(kind.bits))
-        .constant(&format!("{name}_{list}0_w0"), unsigned(binding));
+        .constant("WINDOW_x0", unsigned(kind.window))
+        .constant("BITS_x0", unsigned(kind.bits))
+        .constant("BINDING_x0_w0", unsigned(binding));
     let mut text: String = files.iter().map(|file| render(file, &values)).collect();
     for window in 1..kind.windows {
-        let _ = writeln!(text, "const {name}_{list}0_w{window} = {}u;", binding + window);
+        let _ = writeln!(text, "const BINDING_x0_w{window} = {}u;", binding + window);
     }
     if kind.read_write {
         text = text.replace("var<storage, read>", "var<storage, read_write>");
     }
-    numbered(&text, list, index)
+    // the files say x0; the slots of a role have a letter of their own
+    renamed(&text, 'x', kind.role.letter(), index)
 }
 
 fn unsigned(value: u32) -> String {

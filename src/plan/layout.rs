@@ -1,21 +1,109 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
 use super::variant::Variant;
-use crate::{Error, Head, LossSpec};
+use crate::spec::{Activation, Alpha, PixelKind, Product, Target};
+use crate::{Error, Head, LossSpec, Pixel};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
 pub(crate) const REPORT_WORDS: u32 = 9;
 
+/// Columns of a tile that belong to no class: `TILE_COLUMNS` of statistics.wgsl.
+pub(crate) const TILE_COLUMNS: u32 = 5;
+/// Words of the global sums that belong to no class: see combine.wgsl.
+const GLOBAL_WORDS: u64 = 6;
+/// A row's notes in the finish stage: `ROW_WORDS` of finish.wgsl.
+const ROW_WORDS: u64 = 4;
+
 /// What decides the text of a head's arithmetic. Heads that agree in it share the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the shader's text")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Arithmetic {
     pub classes: u32,
     pub overlap: bool,
-    pub squared: bool,
-    pub cross_entropy: bool,
-    pub smoothing: bool,
-    pub class_weights: bool,
+    /// The names of `//# if` that are set.
+    pub flags: Vec<&'static str>,
+}
+
+impl Arithmetic {
+    fn new(head: &Head, classes: u32) -> Self {
+        let overlap = head.loss.overlap.as_ref();
+        let pixel = head.loss.pixel.as_ref();
+        let kind = pixel.map(|pixel| &pixel.kind);
+        let softmax = head.loss.activation == Activation::Softmax;
+        let cross_entropy = matches!(kind, Some(PixelKind::CrossEntropy));
+        let focal = matches!(kind, Some(PixelKind::Focal { .. }));
+        let binary = matches!(kind, Some(PixelKind::BinaryCrossEntropy { .. }));
+        let alpha_list = matches!(kind, Some(PixelKind::Focal { alpha: Alpha::PerClass(_), .. }));
+        let flags = [
+            ("overlap", overlap.is_some()),
+            ("overlap_softmax", overlap.is_some() && softmax),
+            ("softmax", softmax || cross_entropy),
+            ("any_softmax", softmax || cross_entropy),
+            ("sigmoid", head.loss.activation == Activation::Sigmoid),
+            ("identity", head.loss.activation == Activation::None),
+            ("squared", overlap.is_some_and(|o| o.squared)),
+            ("minimum", overlap.is_some_and(|o| o.product == Product::Minimum)),
+            ("cross_entropy", cross_entropy),
+            ("smoothing", cross_entropy && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
+            ("binary", binary || focal && !softmax),
+            ("binary_cross_entropy", binary),
+            ("focal_sigmoid", focal && !softmax),
+            ("focal_softmax", focal && softmax),
+            ("alpha_list", alpha_list),
+            ("class_parameters", pixel.is_some_and(|p| !class_parameters(p, classes as usize, softmax).is_empty())),
+            ("labels", matches!(head.target, Target::Labels(_))),
+            ("probabilities", head.target == Target::Probabilities),
+            ("resample", head.resample.is_some()),
+            ("mask", head.mask),
+            ("weight_map", head.weight_map),
+            ("sample_mask", head.sample_mask),
+        ];
+        let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
+        Self { classes, overlap: overlap.is_some(), flags }
+    }
+}
+
+/// The two numbers of each class that the pixel term takes, on and off: see terms.wgsl. Empty where all are 1.
+fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
+    let first = pixel.first_class(classes);
+    let weight = |c: usize| match &pixel.class_weights {
+        Some(weights) if c >= first => weights[c - first],
+        _ => 1.0,
+    };
+    let of_class = |c: usize| match &pixel.kind {
+        PixelKind::CrossEntropy => [weight(c), 1.0],
+        PixelKind::BinaryCrossEntropy { pos_weight } => [pos_weight.as_ref().map_or(1.0, |w| w[c]), 1.0],
+        PixelKind::Focal { alpha, .. } => {
+            let [on, off] = match alpha {
+                Alpha::None => [1.0, 1.0],
+                Alpha::Scalar(alpha) if softmax && c == first => [1.0 - alpha, 1.0],
+                Alpha::Scalar(alpha) if softmax => [*alpha, 1.0],
+                Alpha::Scalar(alpha) => [*alpha, 1.0 - alpha],
+                Alpha::PerClass(alpha) if c >= first => [alpha[c - first], 1.0],
+                Alpha::PerClass(_) => [1.0, 1.0],
+            };
+            [on * weight(c), off * weight(c)]
+        }
+    };
+    let parameters: Vec<f32> = (0..classes).flat_map(of_class).collect();
+    if parameters.iter().all(|&parameter| parameter.to_bits() == 1.0_f32.to_bits()) { Vec::new() } else { parameters }
+}
+
+/// Where labels of another spatial shape are read: three numbers an axis, last axis first (its length here, its stride
+/// there, where its table begins), then the tables. `first` is the place of all this among the parameters.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "PyTorch computes the index in f32")]
+fn axis_parameters(spatial: &[usize], labels: &[usize], first: usize) -> Vec<f32> {
+    let axes = spatial.len();
+    let (mut heads, mut tables) = (Vec::new(), Vec::new());
+    let mut stride = 1_usize;
+    for (&length, &source) in spatial.iter().zip(labels).rev() {
+        heads.extend([length as f32, stride as f32, (first + 3 * axes + tables.len()) as f32]);
+        let scale = source as f32 / length as f32;
+        let pick = |i: usize| ((i as f64 + 0.5) * f64::from(scale)) as f32;
+        tables.extend((0..length).map(|i| pick(i).floor().min((source - 1) as f32)));
+        stride *= source;
+    }
+    heads.extend(tables);
+    heads
 }
 
 /// One head's share of the work and of the scratch buffers, in words.
@@ -32,8 +120,12 @@ pub(crate) struct HeadLayout {
     pub coefficient_row: u32,
     pub report: u32,
     pub arithmetic: Arithmetic,
-    pub pixel_class_weights: u32,
+    pub has_class_parameters: bool,
+    pub class_parameters: u32,
     pub overlap_class_weights: u32,
+    pub axes: u32,
+    pub axis_parameters: u32,
+    pub target_voxels: u32,
 }
 
 /// All heads, and the sizes of the scratch buffers in words.
@@ -45,7 +137,8 @@ pub(crate) struct Layout {
     pub statistics: u32,
     pub coefficients: u32,
     pub report: u32,
-    pub class_weights: Vec<f32>,
+    /// Constants of the heads, at the start of the coefficients.
+    pub parameters: Vec<f32>,
 }
 
 impl Layout {
@@ -56,37 +149,38 @@ impl Layout {
         for (index, head) in spec.heads.iter().enumerate() {
             layout.push(index, head, variant)?;
         }
-        if layout.class_weights.is_empty() {
-            // a binding is never empty
-            layout.class_weights.push(1.0);
-        }
+        // the parameters come first: every head's coefficients lie behind them
+        let parameters = word(None, "the parameters", layout.parameters.len() as u64)?;
+        word(None, "the coefficients", u64::from(layout.coefficients) + u64::from(parameters))?;
+        layout.coefficients += parameters;
+        layout.heads.iter_mut().for_each(|head| head.coefficients += parameters);
         Ok(layout)
     }
 
     fn push(&mut self, index: usize, head: &Head, variant: Variant) -> Result<(), Error> {
-        let word = |what: &str, needed: u64| {
-            u32::try_from(needed).map_err(|_| Error::Limit {
-                head: Some(index),
-                what: what.to_owned(),
-                limit: "range of a 32-bit index",
-                needed,
-                available: u32::MAX.into(),
-            })
-        };
+        let word = |what: &str, needed: u64| word(Some(index), what, needed);
         let (items, classes, voxels) = (head.items() as u64, head.classes() as u64, head.voxels() as u64);
         // one tile and one quad more, so that stepping past the end cannot wrap
         word("a row of voxels", voxels.saturating_add(u64::from(variant.tile) + 4))?;
+        word("the labels", items.saturating_mul(head.target_voxels() as u64).saturating_add(4))?;
         word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(4))?;
         let tiles = voxels.div_ceil(variant.tile.into());
-        let statistics_words = (3 * classes + 4).saturating_add(items.saturating_mul(3 * classes));
+        let statistics_words = (3 * classes + GLOBAL_WORDS).saturating_add(items.saturating_mul(3 * classes + 1));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
-        let coefficient_words = 1 + classes + rows * 2 * classes;
-        let partial_words = (3 * classes + 3).saturating_mul(items * tiles);
+        let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS);
+        let partial_words = (3 * classes + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
 
         let overlap = head.loss.overlap.as_ref();
         let pixel = head.loss.pixel.as_ref();
-        let pixel_class_weights = self.weights(pixel.and_then(|p| p.class_weights.as_deref()), index)?;
-        let overlap_class_weights = self.weights(overlap.and_then(|o| o.class_weights.as_deref()), index)?;
+        let softmax = head.loss.activation == Activation::Softmax;
+        let of_classes = pixel.map_or_else(Vec::new, |pixel| class_parameters(pixel, head.classes(), softmax));
+        let has_class_parameters = !of_classes.is_empty();
+        let class_parameters = self.parameters(&of_classes, index)?;
+        let weights = overlap.and_then(|o| o.class_weights.as_deref()).unwrap_or_default();
+        let overlap_class_weights = self.parameters(weights, index)?;
+        let first = self.parameters.len();
+        let of_axes = head.resample.as_ref().map(|labels| axis_parameters(&head.shape[2..], labels, first));
+        let axis_parameters = self.parameters(of_axes.as_deref().unwrap_or_default(), index)?;
         let classes_word = word("the classes", classes)?;
         self.heads.push(HeadLayout {
             items: word("the items", items)?,
@@ -99,18 +193,15 @@ impl Layout {
             coefficients: self.coefficients,
             coefficient_row: if rows == items && items > 1 { word("the coefficients", 2 * classes)? } else { 0 },
             report: self.report,
-            arithmetic: Arithmetic {
-                classes: classes_word,
-                overlap: overlap.is_some(),
-                squared: overlap.is_some_and(|o| o.squared),
-                cross_entropy: pixel.is_some(),
-                smoothing: pixel.is_some_and(|p| p.label_smoothing > 0.0),
-                class_weights: pixel.is_some_and(|p| p.class_weights.is_some()),
-            },
-            pixel_class_weights,
+            arithmetic: Arithmetic::new(head, classes_word),
+            has_class_parameters,
+            class_parameters,
             overlap_class_weights,
+            axes: head.resample.as_ref().map_or(Ok(0), |labels| word("the axes", labels.len() as u64))?,
+            axis_parameters,
+            target_voxels: word("the labels of an item", head.target_voxels() as u64)?,
         });
-        self.columns = word("the columns of partial sums", u64::from(self.columns) + 3 * classes + 3)?;
+        self.columns = word("the columns of partial sums", u64::from(self.columns) + 3 * classes + u64::from(TILE_COLUMNS))?;
         self.partials = word("the partial sums", u64::from(self.partials).saturating_add(partial_words))?;
         self.statistics = word("the statistics", u64::from(self.statistics).saturating_add(statistics_words))?;
         self.coefficients = word("the coefficients", u64::from(self.coefficients) + coefficient_words)?;
@@ -118,16 +209,31 @@ impl Layout {
         Ok(())
     }
 
-    /// Appends class weights, and says where they begin.
-    fn weights(&mut self, weights: Option<&[f32]>, head: usize) -> Result<u32, Error> {
-        let first = u32::try_from(self.class_weights.len()).map_err(|_| Error::Limit {
-            head: Some(head),
-            what: "the class weights".to_owned(),
-            limit: "range of a 32-bit index",
-            needed: self.class_weights.len() as u64,
-            available: u32::MAX.into(),
-        })?;
-        self.class_weights.extend(weights.unwrap_or_default());
-        Ok(first)
+    /// Appends parameters, and says where they begin. They are looked up by f32 numbers, exact up to 2^24.
+    fn parameters(&mut self, parameters: &[f32], head: usize) -> Result<u32, Error> {
+        let first = self.parameters.len();
+        self.parameters.extend(parameters);
+        let needed = self.parameters.len() as u64;
+        if needed > 1 << 24 {
+            let what = "the parameters of classes and axes".to_owned();
+            return Err(Error::Limit {
+                head: Some(head),
+                what,
+                limit: "range of an exact f32",
+                needed,
+                available: 1 << 24,
+            });
+        }
+        word(Some(head), "the parameters", first as u64)
     }
+}
+
+fn word(head: Option<usize>, what: &str, needed: u64) -> Result<u32, Error> {
+    u32::try_from(needed).map_err(|_| Error::Limit {
+        head,
+        what: what.to_owned(),
+        limit: "range of a 32-bit index",
+        needed,
+        available: u32::MAX.into(),
+    })
 }

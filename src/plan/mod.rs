@@ -59,7 +59,6 @@ pub(crate) struct Shared {
 /// The few kB that stand between forward and backward, and the partial sums before them.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    class_weights: wgpu::Buffer,
     partials: wgpu::Buffer,
     statistics: wgpu::Buffer,
     coefficients: wgpu::Buffer,
@@ -179,16 +178,18 @@ impl Scratch {
     fn new(device: &wgpu::Device, layout: &Layout) -> Self {
         use wgpu::BufferUsages as Usage;
         let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
+        // the parameters come first, and stay
+        let mut coefficients = layout.parameters.clone();
+        coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
-            class_weights: device::buffer_with(
-                device,
-                "segloss: class weights",
-                bytemuck::cast_slice(&layout.class_weights),
-                Usage::STORAGE,
-            ),
             partials: words("segloss: partials", layout.partials, Usage::empty()),
             statistics: words("segloss: statistics", layout.statistics, Usage::empty()),
-            coefficients: words("segloss: coefficients", layout.coefficients, Usage::empty()),
+            coefficients: device::buffer_with(
+                device,
+                "segloss: coefficients",
+                bytemuck::cast_slice(&coefficients),
+                Usage::STORAGE,
+            ),
             report: words("segloss: report", layout.report, Usage::COPY_SRC),
             one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
         }
@@ -212,8 +213,6 @@ fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
     ] {
         limit(what, "max_storage_buffer_binding_size", u64::from(words) * 4, largest)?;
     }
-    let weights = layout.class_weights.len() as u64 * 4;
-    limit("the class weights", "max_storage_buffer_binding_size", weights, largest)?;
     let table = (layout.heads.len() * size_of::<table::HeadRow>()) as u64;
     limit("the table of heads", "max_uniform_buffer_binding_size", table, limits.max_uniform_buffer_binding_size)?;
     let side = u64::from(limits.max_compute_workgroups_per_dimension);
@@ -251,7 +250,6 @@ fn small_stages(
         &compose::finish(rows.len(), variant),
         [1, 1],
         &[
-            (Access::Read, &scratch.class_weights),
             (Access::Read, &scratch.statistics),
             (Access::ReadWrite, &scratch.coefficients),
             (Access::ReadWrite, &scratch.report),

@@ -4,7 +4,7 @@ use super::compose;
 use super::layout::Layout;
 use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::variant::Variant;
-use crate::{Head, Loss, LossSpec, Overlap, Pixel};
+use crate::{Activation, Alpha, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
 
 /// The text of one shader.
 #[derive(Clone, Debug)]
@@ -21,21 +21,29 @@ pub struct ComposedShader {
 const VARIANT: Variant =
     Variant { invocations: 64, tile: 4096, register_classes: 16, chunk: 8, fold_invocations: 64, subgroups: false };
 
-/// Every permutation of every shader: all term settings that change text × registers or streamed × loads × windows ×
-/// binding modes × reductions. A few thousand.
+/// Every permutation of every shader. Arithmetic and loads are separate text that meets in function signatures, so it is
+/// every choice of terms × targets and masks × registers or streamed, on one way to load; and every way to load, store and
+/// reduce (labels' types × wide or scalar × windows × binding modes × subgroups), on one choice of terms.
 #[must_use]
 pub fn permutations() -> Vec<ComposedShader> {
     let mut all = small_stages(1, "1-head");
+    let targets = targets();
     for (terms, loss) in losses() {
-        for classes in [4, 17] {
-            let spec = LossSpec::new().head(Head::new([2, classes, 8, 8, 8], loss(classes)));
-            for (loads, kinds) in kinds() {
-                for subgroups in [false, true] {
-                    let variant = Variant { subgroups, ..VARIANT };
-                    let reduction = if subgroups { "subgroup" } else { "workgroup" };
-                    let name = format!("{terms}-{classes}-classes-{loads}-{reduction}");
-                    all.extend(voxel_stages(&name, &spec, variant, &[kinds]));
-                }
+        for (target, head_of) in &targets {
+            for classes in [4, 17] {
+                let spec = LossSpec::new().head(head_of(Head::new([2, classes, 8, 8, 8], loss(classes))));
+                let name = format!("{terms}-{target}-{classes}-classes");
+                all.extend(voxel_stages(&name, &spec, VARIANT, SlotChoice::SIMPLE));
+            }
+        }
+    }
+    for (target, head_of) in &targets {
+        for choice in SlotChoice::all() {
+            for subgroups in [false, true] {
+                let spec = LossSpec::new().head(head_of(Head::new([2, 4, 8, 8, 8], Loss::monai_dice_ce())));
+                let reduction = if subgroups { "subgroup" } else { "workgroup" };
+                let name = format!("{target}-{}-{reduction}", choice.name());
+                all.extend(voxel_stages(&name, &spec, Variant { subgroups, ..VARIANT }, choice));
             }
         }
     }
@@ -45,107 +53,171 @@ pub fn permutations() -> Vec<ComposedShader> {
 /// The shaders of a few plans that show the rest: one head of few classes, one of many, five unlike heads.
 #[must_use]
 pub fn representative() -> Vec<ComposedShader> {
-    let wide = slot_kinds(8, true, 1, false);
     let five = [[2, 4, 128, 128, 128], [2, 4, 64, 64, 64], [2, 3, 32, 32, 32], [2, 14, 16, 16, 16], [2, 105, 8, 8, 8]];
+    let regions = Loss::new().overlap(Overlap::dice()).pixel(Pixel::binary_cross_entropy());
+    let regions = Loss { activation: Activation::Sigmoid, ..regions };
     let plans = [
         ("monai-dice-ce-4-classes", vec![Head::new([2, 4, 128, 128, 128], Loss::monai_dice_ce())]),
         ("nnunet-dc-ce-105-classes", vec![Head::new([2, 105, 96, 96, 96], Loss::nnunet_dc_ce())]),
+        ("regions-3-classes", vec![Head::new([2, 3, 96, 96, 96], regions).probabilities().mask(true)]),
         ("five-heads", five.map(|shape| Head::new(shape, Loss::monai_dice_ce())).to_vec()),
     ];
     let mut all = Vec::new();
     for (name, heads) in plans {
-        let kinds = vec![wide; heads.len()];
         all.extend(small_stages(heads.len(), name));
-        all.extend(voxel_stages(name, &LossSpec { heads }, VARIANT, &kinds));
+        all.extend(voxel_stages(name, &LossSpec { heads }, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
     }
     all
 }
 
 type LossOf = Box<dyn Fn(usize) -> Loss>;
+type HeadOf = Box<dyn Fn(Head) -> Head>;
 
 /// Every choice of terms that changes text.
 fn losses() -> Vec<(String, LossOf)> {
-    let overlaps = [("", None), ("dice", Some(false)), ("dice-squared", Some(true))];
-    let pixels = [("", None), ("ce", Some((false, false))), ("ce-smoothing", Some((true, false)))]
-        .into_iter()
-        .chain([("ce-weights", Some((false, true))), ("ce-smoothing-weights", Some((true, true)))]);
+    let activations = [("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid), ("none", Activation::None)];
+    let overlaps = [
+        ("", None),
+        ("dice", Some(Overlap::dice())),
+        ("dice-squared", Some(Overlap::dice().squared(true))),
+        ("dice-minimum", Some(Overlap::dice().product(Product::Minimum))),
+    ];
     let mut losses: Vec<(String, LossOf)> = Vec::new();
-    for (pixel_name, pixel) in pixels {
-        for (overlap_name, overlap) in overlaps {
-            if pixel.is_none() && overlap.is_none() {
-                continue;
+    for (activation_name, activation) in activations {
+        for (overlap_name, overlap) in &overlaps {
+            for (pixel_name, pixel) in pixels() {
+                let focal = pixel_name.starts_with("focal");
+                if pixel_name.is_empty() && overlap.is_none() || focal && activation == Activation::None {
+                    continue;
+                }
+                let overlap = overlap.clone();
+                let loss = move |classes| Loss { activation, overlap: overlap.clone(), pixel: pixel(classes) };
+                losses.push((format!("{activation_name}-{overlap_name}-{pixel_name}"), Box::new(loss)));
             }
-            let loss = move |classes| Loss {
-                overlap: overlap.map(|squared| Overlap::dice().squared(squared)),
-                pixel: pixel.map(|(smoothing, weights)| Pixel {
-                    label_smoothing: if smoothing { 0.1 } else { 0.0 },
-                    class_weights: weights.then(|| vec![1.0; classes]),
-                    ..Pixel::cross_entropy()
-                }),
-                ..Loss::new()
-            };
-            losses.push((format!("{overlap_name}+{pixel_name}"), Box::new(loss)));
         }
     }
     losses
 }
 
-/// Logits, labels and gradient of a head.
-type HeadKinds = [SlotKind; 3];
+type PixelOf = fn(usize) -> Option<Pixel>;
 
-/// Every way to load and store.
-fn kinds() -> Vec<(String, HeadKinds)> {
-    let mut all = Vec::new();
-    for bits in [8, 16, 32] {
-        for wide in [false, true] {
-            for windows in [1, 3] {
-                for pooled in [false, true] {
-                    let width = if wide { "wide" } else { "scalar" };
-                    let mode = if pooled { "pooled" } else { "separate" };
-                    let name = format!("u{bits}-{width}-{windows}-windows-{mode}");
-                    all.push((name, slot_kinds(bits, wide, windows, pooled)));
-                }
-            }
+fn pixels() -> [(&'static str, PixelOf); 9] {
+    [
+        ("", |_| None),
+        ("ce", |_| Some(Pixel::cross_entropy())),
+        ("ce-smoothing", |_| Some(Pixel::cross_entropy().label_smoothing(0.1))),
+        ("ce-weights", |classes| Some(Pixel::cross_entropy().class_weights(vec![2.0; classes]))),
+        ("ce-smoothing-weights", |classes| {
+            Some(Pixel::cross_entropy().label_smoothing(0.1).class_weights(vec![2.0; classes]))
+        }),
+        ("bce", |_| Some(Pixel::binary_cross_entropy())),
+        ("bce-pos-weight", |classes| Some(Pixel::binary_cross_entropy_with(vec![2.0; classes]))),
+        ("focal", |_| Some(Pixel::focal(2.0, Alpha::None))),
+        ("focal-alpha-list", |classes| Some(Pixel::focal(2.0, Alpha::PerClass(vec![0.5; classes])))),
+    ]
+}
+
+/// Every kind of target and masks.
+fn targets() -> Vec<(String, HeadOf)> {
+    let targets: [(&str, fn(Head) -> Head); 3] = [
+        ("labels", |head| head),
+        ("resampled", |head| head.resample([16, 16, 16])),
+        ("probabilities", Head::probabilities),
+    ];
+    let mut all: Vec<(String, HeadOf)> = Vec::new();
+    for (target_name, target) in targets {
+        for masked in [false, true] {
+            let name = if masked { format!("{target_name}-masked") } else { target_name.to_owned() };
+            let head = move |head| target(head).mask(masked).weight_map(masked).sample_mask(masked);
+            all.push((name, Box::new(head)));
         }
     }
     all
 }
 
-fn slot_kinds(label_bits: u32, wide: bool, windows: u32, pooled: bool) -> HeadKinds {
-    let window = if windows > 1 { 25 } else { 31 };
-    let kind = |role, bits, read_write| SlotKind { role, bits, wide, window, windows, read_write };
-    [kind(Role::Logits, 32, pooled), kind(Role::Labels, label_bits, pooled), kind(Role::Gradient, 32, true)]
+/// How a head's tensors are bound.
+#[derive(Clone, Copy)]
+struct SlotChoice {
+    label_bits: u32,
+    wide: bool,
+    windows: u32,
+    pooled: bool,
 }
 
-/// Statistics and gradient of heads that have these loads and stores.
-fn voxel_stages(name: &str, spec: &LossSpec, variant: Variant, kinds: &[HeadKinds]) -> [ComposedShader; 2] {
+impl SlotChoice {
+    const SIMPLE: Self = Self { label_bits: 8, wide: false, windows: 1, pooled: false };
+
+    fn all() -> impl Iterator<Item = Self> {
+        let choices = [8, 16, 32].into_iter().flat_map(|label_bits| [false, true].map(move |wide| (label_bits, wide)));
+        let choices = choices.flat_map(|(bits, wide)| [1, 3].map(move |windows| (bits, wide, windows)));
+        choices.flat_map(|(label_bits, wide, windows)| {
+            [false, true].map(move |pooled| Self { label_bits, wide, windows, pooled })
+        })
+    }
+
+    fn name(self) -> String {
+        let width = if self.wide { "wide" } else { "scalar" };
+        let mode = if self.pooled { "pooled" } else { "separate" };
+        format!("u{}-{width}-{}-windows-{mode}", self.label_bits, self.windows)
+    }
+
+    fn kind(self, role: Role, head: &Head) -> SlotKind {
+        let bits = match role {
+            Role::Labels => self.label_bits,
+            Role::Mask | Role::SampleMask => 8,
+            Role::Logits | Role::Probabilities | Role::WeightMap | Role::Gradient => 32,
+        };
+        let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
+        SlotKind {
+            role,
+            bits,
+            wide: self.wide && !one_by_one,
+            window: if self.windows > 1 { 25 } else { 31 },
+            windows: self.windows,
+            read_write: self.pooled || role == Role::Gradient,
+        }
+    }
+}
+
+/// Statistics and gradient of heads that have a slot of their own for each tensor.
+fn voxel_stages(name: &str, spec: &LossSpec, variant: Variant, choice: SlotChoice) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
-    let pooled = kinds[0][0].read_write;
-    let with_gradient = part(kinds, 3);
     [
         ComposedShader {
             name: format!("statistics-{name}"),
             entry_point: "statistics",
-            source: compose::statistics(&part(kinds, 2), &layout.heads, variant),
+            source: compose::statistics(&part(spec, choice, false), &layout.heads, variant),
         },
         ComposedShader {
             name: format!("gradient-{name}"),
             entry_point: "gradient",
-            source: compose::gradient(&with_gradient, &layout.heads, variant, pooled),
+            source: compose::gradient(&part(spec, choice, true), &layout.heads, variant, choice.pooled),
         },
     ]
 }
 
-/// A part in which each head has slots of its own, the first `slots_a_head` of its three.
-fn part(kinds: &[HeadKinds], slots_a_head: usize) -> PartText {
-    let mut slots = Vec::new();
-    let mut heads = Vec::new();
-    for (head, of_head) in kinds.iter().enumerate() {
-        let first = u32::try_from(slots.len()).expect("few slots");
-        slots.extend(&of_head[..slots_a_head]);
-        heads.push(HeadSlots { head, logits: (first, 0), target: (first + 1, 0), gradient: (first + 2, 0) });
+fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
+    let mut part = PartText { heads: Vec::new(), kinds: Vec::new() };
+    for (index, head) in spec.heads.iter().enumerate() {
+        let labels = matches!(head.target, Target::Labels(_));
+        let roles = [
+            (Role::Logits, true),
+            (Role::Labels, labels),
+            (Role::Probabilities, !labels),
+            (Role::Mask, head.mask),
+            (Role::WeightMap, head.weight_map),
+            (Role::SampleMask, head.sample_mask),
+            (Role::Gradient, with_gradient),
+        ];
+        let mut slots = HeadSlots { head: index, ..HeadSlots::default() };
+        for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
+            let slot = u32::try_from(part.kinds.len()).expect("few slots");
+            slots.slots.insert(role, (slot, 0));
+            part.kinds.push(choice.kind(role, head));
+        }
+        part.heads.push(slots);
     }
-    PartText { heads, kinds: slots }
+    part
 }
 
 fn small_stages(heads: usize, name: &str) -> Vec<ComposedShader> {
@@ -198,7 +270,7 @@ mod tests {
     #[test]
     fn every_permutation_is_valid() {
         let all = permutations();
-        assert!(all.len() > 2000, "{} permutations", all.len());
+        assert!(all.len() > 1500, "{} permutations", all.len());
         for shader in all.iter().chain(&representative()) {
             let module = validate(&shader.name, &shader.source);
             assert!(module.entry_points.iter().any(|e| e.name == shader.entry_point), "{}", shader.name);
@@ -207,12 +279,11 @@ mod tests {
 
     #[test]
     fn the_arithmetic_of_like_heads_is_emitted_once() {
-        let heads = vec![Head::new([2, 4, 16, 16, 16], Loss::monai_dice_ce()); 5];
-        let layout = Layout::new(&LossSpec { heads }, VARIANT).expect("fits");
-        let kinds = vec![slot_kinds(8, true, 1, false); 5];
-        let text = compose::statistics(&part(&kinds, 2), &layout.heads, VARIANT);
+        let spec = LossSpec { heads: vec![Head::new([2, 4, 16, 16, 16], Loss::monai_dice_ce()); 5] };
+        let layout = Layout::new(&spec, VARIANT).expect("fits");
+        let text = compose::statistics(&part(&spec, SlotChoice::SIMPLE, false), &layout.heads, VARIANT);
         assert_eq!(text.matches("fn statistics_g").count(), 1);
-        assert_eq!(text.matches("fn load_logits_s").count(), 5);
+        assert_eq!(text.matches("fn load_s").count(), 5);
     }
 
     /// naga's layout of the struct against the host's, field by field.
@@ -240,6 +311,12 @@ mod tests {
             target_first,
             gradient_slot,
             gradient_first,
+            mask_slot,
+            mask_first,
+            weight_map_slot,
+            weight_map_first,
+            sample_mask_slot,
+            sample_mask_first,
             upstream,
             first_workgroup,
             tiles,
@@ -251,14 +328,21 @@ mod tests {
             report,
             has_ignore_index,
             ignore_index,
+            target_voxels,
+            axes,
+            axis_parameters,
+            has_labels,
+            counts,
             pixel_kind,
             pixel_reduction,
             pixel_weight,
-            on_label,
-            off_label,
-            weighted_classes,
-            class_weights,
-            class_weight_sum,
+            on_target,
+            off_target,
+            gamma,
+            has_class_parameters,
+            class_parameters,
+            pixel_first_class,
+            pixel_denominator,
             empty,
             overlap_kind,
             overlap_reduction,
@@ -269,8 +353,13 @@ mod tests {
             smooth_dr,
             denominator_floor,
             form,
+            alpha,
+            beta,
+            class_weighting,
+            present_classes_only,
             weighted_overlap,
             overlap_class_weights,
+            masked_samples,
         ];
         let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
         assert_eq!(shader, host);

@@ -116,6 +116,11 @@ fn with_constant(line: &str, values: &Values) -> String {
 
 /// `text` with the name part `x0` of list `x` replaced by `x<number>`.
 pub(crate) fn numbered(text: &str, letter: char, number: u32) -> String {
+    renamed(text, letter, letter, number)
+}
+
+/// As [`numbered`], into another list.
+pub(crate) fn renamed(text: &str, letter: char, to: char, number: u32) -> String {
     let part = format!("{letter}0");
     let is_word = |c: char| c.is_ascii_alphanumeric();
     let mut out = String::with_capacity(text.len());
@@ -125,7 +130,7 @@ pub(crate) fn numbered(text: &str, letter: char, number: u32) -> String {
         let stands_alone = !rest[..at].ends_with(is_word) && !after.starts_with(is_word);
         out.push_str(&rest[..at]);
         if stands_alone {
-            let _ = write!(out, "{letter}{number}");
+            let _ = write!(out, "{to}{number}");
         } else {
             out.push_str(&part);
         }

@@ -3,17 +3,47 @@
 //! A slot is a load or store that several heads may share: heads whose tensors lie in one buffer share one binding that
 //! covers them, as far as the largest binding goes. A tensor larger than that is a slot of its own, bound in windows.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::tensors::{Extent, HeadExtents};
+use super::tensors::Extent;
 use crate::Error;
 
 /// What a slot reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Role {
     Logits,
     Labels,
+    Probabilities,
+    Mask,
+    WeightMap,
+    SampleMask,
     Gradient,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Logits,
+        Self::Labels,
+        Self::Probabilities,
+        Self::Mask,
+        Self::WeightMap,
+        Self::SampleMask,
+        Self::Gradient,
+    ];
+
+    /// The list of shaders/voxels.wgsl that has its slots.
+    pub(crate) const fn letter(self) -> char {
+        match self {
+            Self::Logits => 's',
+            Self::Labels => 't',
+            Self::Probabilities => 'q',
+            Self::Mask => 'm',
+            Self::WeightMap => 'u',
+            Self::SampleMask => 'n',
+            Self::Gradient => 'd',
+        }
+    }
 }
 
 /// How a slot loads or stores: all that its text depends on.
@@ -49,13 +79,18 @@ impl Slot {
     }
 }
 
-/// What a head uses of its dispatch: slots, and its first element in each.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a head uses of its dispatch: of each role the slot, and its first element there.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HeadSlots {
     pub head: usize,
-    pub logits: (u32, u32),
-    pub target: (u32, u32),
-    pub gradient: (u32, u32),
+    pub slots: BTreeMap<Role, (u32, u32)>,
+}
+
+impl HeadSlots {
+    /// Slot and first element of a role; of a role that the head has not, nothing that a shader reads.
+    pub(crate) fn of(&self, role: Role) -> (u32, u32) {
+        self.slots.get(&role).copied().unwrap_or_default()
+    }
 }
 
 /// The heads of one dispatch, and their slots by role.
@@ -83,15 +118,15 @@ pub(crate) struct Room {
     pub alignment: u64,
 }
 
-/// Splits heads into as few dispatches as fit.
+/// Splits heads into as few dispatches as fit; `wanted` are the tensors of a head in this stage, none if it has no part.
 pub(crate) fn split(
-    heads: &[HeadExtents],
-    wanted: impl Fn(&HeadExtents) -> Vec<(Role, Extent)>,
+    heads: usize,
+    wanted: impl Fn(usize) -> Vec<(Role, Extent)>,
     room: Room,
 ) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
-    for (index, head) in heads.iter().enumerate() {
-        let tensors = wanted(head);
+    for index in 0..heads {
+        let tensors = wanted(index);
         if tensors.is_empty() {
             continue;
         }
@@ -138,7 +173,7 @@ impl Part {
         let mut entry = HeadSlots { head, ..HeadSlots::default() };
         for ((role, slot), (_, extent)) in slots.into_iter().zip(tensors) {
             let first = part.slots[slot].element(extent.bytes.start);
-            *entry.of(role) = (to_u32(slot), first);
+            entry.slots.insert(role, (to_u32(slot), first));
         }
         part.heads.push(entry);
         part
@@ -159,8 +194,9 @@ impl Part {
             slot.bytes = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             slot.kind.wide &= extent.wide;
             for head in &mut self.heads {
-                let (of_head, first) = head.of(role);
-                if *of_head == to_u32(index) {
+                if let Some((slot, first)) = head.slots.get_mut(&role)
+                    && *slot == to_u32(index)
+                {
                     *first += u32::try_from(moved).expect("a shared slot is no larger than a binding");
                 }
             }
@@ -202,17 +238,6 @@ impl Slot {
         let element = (byte - self.bytes.start) / u64::from(self.kind.bits / 8);
         // less than a binding where the slot is shared, less than the alignment where it is not
         u32::try_from(element).expect("the first element of a tensor is near the start of its slot")
-    }
-}
-
-impl HeadSlots {
-    /// Slot and first element of a role.
-    fn of(&mut self, role: Role) -> &mut (u32, u32) {
-        match role {
-            Role::Logits => &mut self.logits,
-            Role::Labels => &mut self.target,
-            Role::Gradient => &mut self.gradient,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::layout::HeadLayout;
-use crate::spec::{Empty, Form, OverlapKind, PixelKind, Reduction};
+use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Reduction, Target};
 use crate::{Head, LossSpec};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
@@ -22,6 +22,12 @@ pub(crate) struct HeadRow {
     pub target_first: u32,
     pub gradient_slot: u32,
     pub gradient_first: u32,
+    pub mask_slot: u32,
+    pub mask_first: u32,
+    pub weight_map_slot: u32,
+    pub weight_map_first: u32,
+    pub sample_mask_slot: u32,
+    pub sample_mask_first: u32,
     pub upstream: u32,
 
     pub first_workgroup: u32,
@@ -36,15 +42,22 @@ pub(crate) struct HeadRow {
 
     pub has_ignore_index: u32,
     pub ignore_index: u32,
+    pub target_voxels: u32,
+    pub axes: u32,
+    pub axis_parameters: u32,
+    pub has_labels: u32,
+    pub counts: u32,
 
     pub pixel_kind: u32,
     pub pixel_reduction: u32,
     pub pixel_weight: f32,
-    pub on_label: f32,
-    pub off_label: f32,
-    pub weighted_classes: u32,
-    pub class_weights: u32,
-    pub class_weight_sum: f32,
+    pub on_target: f32,
+    pub off_target: f32,
+    pub gamma: f32,
+    pub has_class_parameters: u32,
+    pub class_parameters: u32,
+    pub pixel_first_class: u32,
+    pub pixel_denominator: u32,
     pub empty: u32,
 
     pub overlap_kind: u32,
@@ -56,10 +69,15 @@ pub(crate) struct HeadRow {
     pub smooth_dr: f32,
     pub denominator_floor: f32,
     pub form: f32,
+    pub alpha: f32,
+    pub beta: f32,
+    pub class_weighting: u32,
+    pub present_classes_only: u32,
     pub weighted_overlap: u32,
     pub overlap_class_weights: u32,
+    pub masked_samples: u32,
     /// A row in a uniform buffer takes a multiple of 16 bytes.
-    pub padding: [u32; 3],
+    pub padding: [u32; 1],
 }
 
 /// The rows of all heads, before anything is bound: slots, first elements, groups and workgroups are still 0.
@@ -68,6 +86,7 @@ pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
 }
 
 fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
+    let has_labels = matches!(head.target, Target::Labels(_));
     let mut row = HeadRow {
         items: layout.items,
         classes: layout.classes,
@@ -81,6 +100,12 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         report: layout.report,
         has_ignore_index: head.ignore_bits().is_some().into(),
         ignore_index: head.ignore_bits().unwrap_or(0),
+        target_voxels: layout.target_voxels,
+        axes: layout.axes,
+        axis_parameters: layout.axis_parameters,
+        has_labels: has_labels.into(),
+        counts: (has_labels && !head.weight_map).into(),
+        masked_samples: head.sample_mask.into(),
         ..HeadRow::default()
     };
     pixel(&mut row, head, layout);
@@ -88,22 +113,30 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
     row
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once")]
+#[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once; the first class is 0 or 1")]
 fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(pixel) = &head.loss.pixel else { return };
     let epsilon = f64::from(pixel.label_smoothing);
-    let weights = pixel.class_weights.as_deref();
-    row.pixel_kind = match pixel.kind {
-        PixelKind::CrossEntropy => 1,
+    let has_labels = matches!(head.target, Target::Labels(_));
+    // mirrors the constants of heads.wgsl: by class weight, by voxel, by voxel and class
+    let (kind, denominator, off_target) = match pixel.kind {
+        PixelKind::CrossEntropy if has_labels => (1, 1, epsilon / f64::from(layout.classes)),
+        PixelKind::CrossEntropy => (1, 2, epsilon / f64::from(layout.classes)),
+        PixelKind::BinaryCrossEntropy { .. } => (2, 3, epsilon / 2.0),
+        PixelKind::Focal { gamma, .. } => {
+            row.gamma = gamma;
+            (3, 3, 0.0)
+        }
     };
+    row.pixel_kind = kind;
+    row.pixel_denominator = denominator;
+    row.off_target = off_target as f32;
+    row.on_target = (1.0 - epsilon) as f32;
     row.pixel_reduction = reduction(pixel.reduction);
     row.pixel_weight = (f64::from(head.weight) * f64::from(pixel.weight)) as f32;
-    row.on_label = (1.0 - epsilon) as f32;
-    row.off_label = (epsilon / f64::from(layout.classes)) as f32;
-    row.weighted_classes = weights.is_some().into();
-    row.class_weights = layout.pixel_class_weights;
-    row.class_weight_sum =
-        weights.map_or(f64::from(layout.classes), |w| w.iter().map(|&w| f64::from(w)).sum::<f64>()) as f32;
+    row.has_class_parameters = layout.has_class_parameters.into();
+    row.class_parameters = layout.class_parameters;
+    row.pixel_first_class = pixel.first_class(head.classes()) as u32;
     row.empty = match pixel.empty {
         Empty::Zero => 0.0_f32,
         Empty::Nan => f32::NAN,
@@ -117,6 +150,18 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     row.overlap_kind = match overlap.kind {
         OverlapKind::Dice => 1,
         OverlapKind::Jaccard => 2,
+        OverlapKind::Tversky { alpha, beta } => {
+            (row.alpha, row.beta) = (alpha, beta);
+            3
+        }
+        OverlapKind::GeneralizedDice { class_weighting } => {
+            row.class_weighting = match class_weighting {
+                ClassWeighting::Square => 0,
+                ClassWeighting::Simple => 1,
+                ClassWeighting::Uniform => 2,
+            };
+            4
+        }
     };
     row.overlap_reduction = reduction(overlap.reduction);
     row.overlap_weight = (f64::from(head.weight) * f64::from(overlap.weight)) as f32;
@@ -129,6 +174,7 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
         Form::OneMinus => 1.0,
         Form::Negative => 0.0,
     };
+    row.present_classes_only = overlap.present_classes_only.into();
     row.weighted_overlap = overlap.class_weights.is_some().into();
     row.overlap_class_weights = layout.overlap_class_weights;
 }

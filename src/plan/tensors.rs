@@ -14,11 +14,53 @@ use crate::{Error, Head};
 pub struct HeadTensors<'a> {
     /// f32, `[N, C, *spatial]`.
     pub logits: wgpu::BufferBinding<'a>,
-    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`. A packed tensor takes a whole number of words:
-    /// ceil(bytes / 4) · 4 bytes.
+    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, f32, `[N, C, *spatial]`. A
+    /// packed tensor takes a whole number of words: ceil(bytes / 4) · 4 bytes.
     pub target: wgpu::BufferBinding<'a>,
     /// f32, `[N, C, *spatial]`; overwritten. `None`: this head's gradient is not wanted.
     pub gradient: Option<wgpu::BufferBinding<'a>>,
+    /// u8, `[N, *spatial]`, where the head has a mask.
+    pub mask: Option<wgpu::BufferBinding<'a>>,
+    /// f32, `[N, *spatial]`, where the head has a weight map.
+    pub weight_map: Option<wgpu::BufferBinding<'a>>,
+    /// u8, `[N]`, where the head has a sample mask.
+    pub sample_mask: Option<wgpu::BufferBinding<'a>>,
+}
+
+impl<'a> HeadTensors<'a> {
+    /// Logits and target alone: a head that is evaluated and not trained.
+    #[must_use]
+    pub fn new(logits: wgpu::BufferBinding<'a>, target: wgpu::BufferBinding<'a>) -> Self {
+        Self { logits, target, gradient: None, mask: None, weight_map: None, sample_mask: None }
+    }
+
+    /// Sets [`gradient`](Self::gradient).
+    #[must_use]
+    pub fn gradient(mut self, gradient: wgpu::BufferBinding<'a>) -> Self {
+        self.gradient = Some(gradient);
+        self
+    }
+
+    /// Sets [`mask`](Self::mask).
+    #[must_use]
+    pub fn mask(mut self, mask: wgpu::BufferBinding<'a>) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Sets [`weight_map`](Self::weight_map).
+    #[must_use]
+    pub fn weight_map(mut self, weight_map: wgpu::BufferBinding<'a>) -> Self {
+        self.weight_map = Some(weight_map);
+        self
+    }
+
+    /// Sets [`sample_mask`](Self::sample_mask).
+    #[must_use]
+    pub fn sample_mask(mut self, sample_mask: wgpu::BufferBinding<'a>) -> Self {
+        self.sample_mask = Some(sample_mask);
+        self
+    }
 }
 
 /// The bytes of a tensor in its buffer.
@@ -35,8 +77,8 @@ pub(crate) struct Extent {
 /// The tensors of a head, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadExtents {
-    pub logits: Extent,
-    pub target: Extent,
+    /// Logits, target, and the masks that the head has.
+    pub reads: Vec<(Tensor, Extent)>,
     pub gradient: Option<Extent>,
 }
 
@@ -56,14 +98,40 @@ pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result
 
 fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<HeadExtents, Error> {
     let voxels = head.voxels() as u64;
-    let logits = (head.items() * head.classes()) as u64 * voxels;
-    let Target::Labels(labels) = head.target;
-    let check = |tensor, binding, elements, bits| Check { head: index, tensor }.extent(binding, elements, bits, voxels);
-    Ok(HeadExtents {
-        logits: check(Tensor::Logits, &tensors.logits, logits, 32)?,
-        target: check(Tensor::Target, &tensors.target, head.items() as u64 * voxels, labels.bits())?,
-        gradient: tensors.gradient.as_ref().map(|g| check(Tensor::Gradient, g, logits, 32)).transpose()?,
-    })
+    let all = head.items() as u64 * voxels;
+    let logits = all * head.classes() as u64;
+    let check = |tensor| Check { head: index, tensor };
+    let target_bits = match head.target {
+        Target::Labels(labels) => labels.bits(),
+        Target::Probabilities => 32,
+    };
+    let mut target =
+        check(Tensor::Target).extent(&tensors.target, head.target_elements() as u64, target_bits, voxels)?;
+    // resampled labels are picked one by one
+    target.wide &= head.resample.is_none();
+    let mut reads = vec![
+        (Tensor::Logits, check(Tensor::Logits).extent(&tensors.logits, logits, 32, voxels)?),
+        (Tensor::Target, target),
+    ];
+    for (tensor, wanted, given, elements, bits) in [
+        (Tensor::Mask, head.mask, &tensors.mask, all, 8),
+        (Tensor::WeightMap, head.weight_map, &tensors.weight_map, all, 32),
+        (Tensor::SampleMask, head.sample_mask, &tensors.sample_mask, head.items() as u64, 8),
+    ] {
+        match (wanted, given) {
+            (true, Some(binding)) => {
+                let mut extent = check(tensor).extent(binding, elements, bits, voxels)?;
+                extent.wide &= tensor != Tensor::SampleMask;
+                reads.push((tensor, extent));
+            }
+            (false, None) => {}
+            (true, None) => check(tensor).refuse("a tensor, as the head says".into(), "none".into())?,
+            (false, Some(_)) => check(tensor).refuse("none, as the head says".into(), "a tensor".into())?,
+        }
+    }
+    let gradient = tensors.gradient.as_ref();
+    let gradient = gradient.map(|g| check(Tensor::Gradient).extent(g, logits, 32, voxels)).transpose()?;
+    Ok(HeadExtents { reads, gradient })
 }
 
 struct Check {
@@ -107,14 +175,9 @@ fn refuse_overlap(heads: &[HeadExtents]) -> Result<(), Error> {
     for (head, extents) in heads.iter().enumerate() {
         let Some(gradient) = &extents.gradient else { continue };
         for (other_head, others) in heads.iter().enumerate() {
-            let other_gradient = others.gradient.as_ref().filter(|_| other_head != head);
-            let others = [
-                (Tensor::Logits, Some(&others.logits)),
-                (Tensor::Target, Some(&others.target)),
-                (Tensor::Gradient, other_gradient),
-            ];
-            for (other, extent) in others {
-                let Some(extent) = extent else { continue };
+            let other_gradient = others.gradient.iter().filter(|_| other_head != head);
+            let reads = others.reads.iter().map(|(tensor, extent)| (*tensor, extent));
+            for (other, extent) in reads.chain(other_gradient.map(|extent| (Tensor::Gradient, extent))) {
                 if extent.overlaps(gradient) {
                     let Range { start: first, end } = gradient.bytes;
                     return Err(Error::Overlapping { head, first, end, other_head, other });

@@ -1,5 +1,6 @@
 //! Numbers found by tuning, apart from the algorithms that take them.
 
+use super::layout::TILE_COLUMNS;
 use crate::Error;
 
 /// The shape of the kernels on a device: numbers that change speed and nothing else.
@@ -38,14 +39,14 @@ impl Variant {
         }
     }
 
-    /// Rows of workgroup memory of the statistics kernel: three a class of a chunk, and three of a tile.
-    pub(crate) const fn rows(self) -> u32 {
-        3 * self.chunk
+    /// Rows of workgroup memory of the statistics kernel: three a class of a chunk, or those of a tile.
+    pub(crate) fn rows(self) -> u32 {
+        (3 * self.chunk).max(TILE_COLUMNS)
     }
 
     /// Bytes of workgroup memory of the statistics kernel, by the larger of its two reductions.
-    const fn workgroup_memory(self) -> u64 {
-        self.rows() as u64 * (self.invocations as u64 + 1) * 4
+    fn workgroup_memory(self) -> u64 {
+        u64::from(self.rows()) * (u64::from(self.invocations) + 1) * 4
     }
 
     /// Checks the numbers against each other and against the device.

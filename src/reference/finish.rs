@@ -1,8 +1,8 @@
 //! From the statistics to the loss and the coefficients of the gradient; see shaders/finish.wgsl.
 
-use super::count;
 use super::statistics::Statistics;
-use crate::spec::{Empty, Form, OverlapKind};
+use super::{HeadData, count};
+use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Target};
 use crate::{Head, Overlap, Reduction};
 
 /// What the finish stage knows of a head.
@@ -16,15 +16,15 @@ pub struct Finished {
     pub total: f64,
     /// `2I / (P + T)` of each class over the whole batch.
     pub soft_dice: Vec<f64>,
-    /// `α = ∂total/∂I`, `[N][C]`.
-    pub alpha: Vec<Vec<f64>>,
-    /// `β = ∂total/∂P`, `[N][C]`.
-    pub beta: Vec<Vec<f64>>,
+    /// `∂total/∂I`, `[N][C]`.
+    pub by_i: Vec<Vec<f64>>,
+    /// `∂total/∂P`, `[N][C]`.
+    pub by_p: Vec<Vec<f64>>,
     /// `κ`: what a voxel's `∂ℓ/∂z` is multiplied by.
     pub kappa: f64,
 }
 
-pub(super) fn finish(head: &Head, sums: &Statistics) -> Finished {
+pub(super) fn finish(head: &Head, data: &HeadData<'_>, sums: &Statistics) -> Finished {
     let zeros = vec![vec![0.0; head.classes()]; head.items()];
     let all = |rows: &[Vec<f64>], c: usize| rows.iter().map(|row| row[c]).sum::<f64>();
     let mut finished = Finished {
@@ -32,50 +32,115 @@ pub(super) fn finish(head: &Head, sums: &Statistics) -> Finished {
         pixel: 0.0,
         total: 0.0,
         soft_dice: (0..head.classes()).map(|c| 2.0 * all(&sums.i, c) / (all(&sums.p, c) + all(&sums.t, c))).collect(),
-        alpha: zeros.clone(),
-        beta: zeros,
+        by_i: zeros.clone(),
+        by_p: zeros,
         kappa: 0.0,
     };
-    overlap_term(head, sums, &mut finished);
+    overlap_term(head, data, sums, &mut finished);
     pixel_term(head, sums, &mut finished);
     finished
 }
 
-fn overlap_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
+/// I, P and T of one row and class.
+#[derive(Clone, Copy)]
+struct Sums {
+    i: f64,
+    p: f64,
+    t: f64,
+}
+
+/// f, and its derivatives by I and P.
+#[derive(Clone, Copy)]
+struct Slopes {
+    f: f64,
+    by_i: f64,
+    by_p: f64,
+}
+
+fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &mut Finished) {
     let Some(overlap) = &head.loss.overlap else { return };
     let (items, classes) = (head.items(), head.classes());
-    // with `batch`, one row that all items share
-    let rows: Vec<Vec<usize>> =
+    // with `batch`, one row that all items share; an item that a sample mask leaves out is no row
+    let mut rows: Vec<Vec<usize>> =
         if overlap.batch { vec![(0..items).collect()] } else { (0..items).map(|item| vec![item]).collect() };
+    if data.sample_mask.is_some() && !overlap.batch {
+        rows.retain(|row| sums.counted_of_item[row[0]] > 0);
+    }
     let first_class = usize::from(!overlap.include_background && classes > 1);
-    let share = match overlap.reduction {
-        Reduction::Mean => 1.0 / count(rows.len() * (classes - first_class)),
-        Reduction::Sum => 1.0,
-    };
     let outer = f64::from(head.weight) * f64::from(overlap.weight);
     for row in &rows {
-        for c in first_class..classes {
-            let sum = |of: &[Vec<f64>]| row.iter().map(|&item| of[item][c]).sum::<f64>();
-            let class_weight = overlap.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c - first_class]));
-            let (f, by_i, by_p) = ratio(overlap, sum(&sums.i), sum(&sums.p), sum(&sums.t));
-            finished.overlap += share * class_weight * f;
+        let sum = |of: &[Vec<f64>], c: usize| row.iter().map(|&item| of[item][c]).sum::<f64>();
+        let of_class: Vec<Sums> = (first_class..classes)
+            .map(|c| Sums { i: sum(&sums.i, c), p: sum(&sums.p, c), t: sum(&sums.t, c) })
+            .collect();
+        let (slopes, terms) = row_slopes(overlap, &of_class);
+        let share = match overlap.reduction {
+            Reduction::Mean => 1.0 / (count(rows.len()) * count(terms.max(1))),
+            Reduction::Sum => 1.0,
+        };
+        for (k, slopes) in slopes.iter().enumerate() {
+            let class_weight = overlap.class_weights.as_ref().map_or(1.0, |w| f64::from(w[k]));
+            finished.overlap += share * class_weight * slopes.f;
             for &item in row {
-                finished.alpha[item][c] = outer * share * class_weight * by_i;
-                finished.beta[item][c] = outer * share * class_weight * by_p;
+                finished.by_i[item][first_class + k] = outer * share * class_weight * slopes.by_i;
+                finished.by_p[item][first_class + k] = outer * share * class_weight * slopes.by_p;
             }
         }
     }
     finished.total += outer * finished.overlap;
 }
 
-/// f and its derivatives by I and P.
-fn ratio(overlap: &Overlap, i: f64, p: f64, t: f64) -> (f64, f64, f64) {
+/// The losses of a row's classes, and how many there are in its mean.
+fn row_slopes(overlap: &Overlap, classes: &[Sums]) -> (Vec<Slopes>, usize) {
     let (nr, dr) = (f64::from(overlap.smooth_nr), f64::from(overlap.smooth_dr));
-    let (num, num_by_i) = (2.0 * i + nr, 2.0);
-    let (mut den, mut den_by_i, mut den_by_p) = match overlap.kind {
-        OverlapKind::Dice => (p + t + dr, 0.0, 1.0),
-        OverlapKind::Jaccard => (2.0 * (p + t - i) + dr, -2.0, 2.0),
-    };
+    if let OverlapKind::GeneralizedDice { class_weighting } = overlap.kind {
+        let weights = class_weights(class_weighting, classes);
+        let weighted = |of: fn(&Sums) -> f64| weights.iter().zip(classes).map(|(w, s)| w * of(s)).sum::<f64>();
+        let (num, den) = (2.0 * weighted(|s| s.i) + nr, weighted(|s| s.p + s.t) + dr);
+        let slopes = weights.iter().enumerate().map(|(k, &w)| {
+            let slopes = quotient(overlap, num, den, [2.0 * w, 0.0, w]);
+            // one loss a row, told by its first class
+            Slopes { f: if k == 0 { slopes.f } else { 0.0 }, ..slopes }
+        });
+        return (slopes.collect(), 1);
+    }
+    let absent = |sums: &Sums| overlap.present_classes_only && sums.t == 0.0;
+    let slopes = classes.iter().map(|sums| {
+        if absent(sums) {
+            return Slopes { f: 0.0, by_i: 0.0, by_p: 0.0 };
+        }
+        let Sums { i, p, t } = *sums;
+        match overlap.kind {
+            OverlapKind::Jaccard => quotient(overlap, 2.0 * i + nr, 2.0 * (p + t - i) + dr, [2.0, -2.0, 2.0]),
+            OverlapKind::Tversky { alpha, beta } => {
+                let (alpha, beta) = (f64::from(alpha), f64::from(beta));
+                let den = i + alpha * (p - i) + beta * (t - i) + dr;
+                quotient(overlap, i + nr, den, [1.0, 1.0 - alpha - beta, alpha])
+            }
+            _ => quotient(overlap, 2.0 * i + nr, p + t + dr, [2.0, 0.0, 1.0]),
+        }
+    });
+    (slopes.collect(), classes.iter().filter(|sums| !absent(sums)).count())
+}
+
+/// The weights of generalized Dice.
+fn class_weights(weighting: ClassWeighting, classes: &[Sums]) -> Vec<f64> {
+    let weights: Vec<f64> = classes
+        .iter()
+        .map(|sums| match weighting {
+            ClassWeighting::Square => 1.0 / (sums.t * sums.t),
+            ClassWeighting::Simple => 1.0 / sums.t,
+            ClassWeighting::Uniform => 1.0,
+        })
+        .collect();
+    let largest = weights.iter().copied().filter(|w| w.is_finite()).fold(0.0, f64::max);
+    weights.into_iter().map(|w| if w.is_finite() { w } else { largest }).collect()
+}
+
+/// form − num/den by the quotient rule; `by` are the derivatives of num by I, of den by I, of den by P.
+fn quotient(overlap: &Overlap, num: f64, den: f64, by: [f64; 3]) -> Slopes {
+    let [num_by_i, mut den_by_i, mut den_by_p] = by;
+    let mut den = den;
     if let Some(floor) = overlap.denominator_floor.map(f64::from)
         && den < floor
     {
@@ -85,19 +150,30 @@ fn ratio(overlap: &Overlap, i: f64, p: f64, t: f64) -> (f64, f64, f64) {
         Form::OneMinus => 1.0,
         Form::Negative => 0.0,
     };
-    // quotient rule
-    let by_i = -(num_by_i * den - num * den_by_i) / (den * den);
-    let by_p = num * den_by_p / (den * den);
-    (form - num / den, by_i, by_p)
+    Slopes {
+        f: form - num / den,
+        by_i: -(num_by_i * den - num * den_by_i) / (den * den),
+        by_p: num * den_by_p / (den * den),
+    }
 }
 
 fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
     let Some(pixel) = &head.loss.pixel else { return };
     let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
     let outer = f64::from(head.weight) * f64::from(pixel.weight);
+    let mean = match &pixel.kind {
+        PixelKind::CrossEntropy if matches!(head.target, Target::Labels(_)) => {
+            sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
+        }
+        PixelKind::CrossEntropy => sums.mass,
+        PixelKind::Focal { include_background: false, .. } if head.classes() > 1 => {
+            sums.mass * count(head.classes() - 1)
+        }
+        PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. } => sums.mass * count(head.classes()),
+    };
     let denominator = match pixel.reduction {
         Reduction::Sum => 1.0,
-        Reduction::Mean => sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum(),
+        Reduction::Mean => mean,
     };
     if denominator == 0.0 {
         finished.pixel = match pixel.empty {

@@ -1,21 +1,39 @@
 //! The same loss on the CPU in f64: what the kernels are checked against.
 //!
 //! It reads a [`LossSpec`] and nothing of the plan, and shares no code with the kernels; the names are theirs. Plain loops,
-//! to be read beside `shaders/`: [`statistics`](mod@statistics) → [`finish`](mod@finish) → [`gradient`](mod@gradient).
+//! to be read beside `shaders/`: [`mod@statistics`] → [`mod@finish`] → [`mod@gradient`], with the terms of one voxel in
+//! [`mod@terms`].
 
 pub mod finish;
 pub mod gradient;
 pub mod statistics;
+pub mod terms;
+mod voxels;
 
-use crate::{Error, LossSpec};
+use crate::{Error, LossSpec, Target};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadData<'a> {
     /// `[N, C, *spatial]`.
     pub logits: &'a [f64],
+    /// The target.
+    pub target: TargetData<'a>,
+    /// `[N, *spatial]`, where the head has a mask.
+    pub mask: Option<&'a [u8]>,
+    /// `[N, *spatial]`, where the head has a weight map.
+    pub weight_map: Option<&'a [f64]>,
+    /// `[N]`, where the head has a sample mask.
+    pub sample_mask: Option<&'a [u8]>,
+}
+
+/// The target of a head, on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum TargetData<'a> {
     /// `[N, *spatial]`; signed, as an `i32` tensor reads.
-    pub labels: &'a [i64],
+    Labels(&'a [i64]),
+    /// `[N, C, *spatial]`.
+    Probabilities(&'a [f64]),
 }
 
 /// What was computed of a head.
@@ -29,9 +47,9 @@ pub struct HeadEvaluation {
     pub soft_dice: Vec<f64>,
     /// Voxels that counted.
     pub counted: u64,
-    /// Voxels with the ignore label.
+    /// Voxels with the ignore label, or masked out.
     pub ignored: u64,
-    /// Voxels whose label is neither a class nor the ignore label.
+    /// Voxels whose label is neither a class nor the ignore label, or with a probability outside [0, 1].
     pub out_of_range: u64,
     /// Item and voxel of the first of them.
     pub first_out_of_range: Option<(usize, usize)>,
@@ -60,17 +78,9 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
     let mut total = 0.0;
     let mut heads = Vec::new();
     for (index, (head, data)) in spec.heads.iter().zip(data).enumerate() {
-        let (items, classes, voxels) = (head.items(), head.classes(), head.voxels());
-        for (setting, expected, given) in
-            [("logits", items * classes * voxels, data.logits.len()), ("target", items * voxels, data.labels.len())]
-        {
-            if expected != given {
-                let (expected, given) = (format!("{expected} elements"), given.to_string());
-                return Err(Error::Spec { head: index, setting, expected, given });
-            }
-        }
-        let statistics = statistics::statistics(head, *data);
-        let finished = finish::finish(head, &statistics);
+        check_sizes(index, head, data)?;
+        let statistics = statistics::statistics(head, data);
+        let finished = finish::finish(head, data, &statistics);
         total += finished.total;
         heads.push(HeadEvaluation {
             overlap: finished.overlap,
@@ -80,57 +90,33 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
             ignored: statistics.ignored,
             out_of_range: statistics.out_of_range,
             first_out_of_range: statistics.first_out_of_range,
-            gradient: gradient::gradient(head, *data, &finished, upstream),
+            gradient: gradient::gradient(head, data, &finished, upstream),
         });
     }
     Ok(Evaluation { total, heads })
 }
 
-/// softmax of one voxel, and log softmax.
-fn softmax(z: &[f64], p: &mut Vec<f64>, log_p: &mut Vec<f64>) {
-    let peak = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let ln_sum = z.iter().map(|z| (z - peak).exp()).sum::<f64>().ln();
-    log_p.clear();
-    log_p.extend(z.iter().map(|z| z - peak - ln_sum));
-    p.clear();
-    p.extend(log_p.iter().map(|l| l.exp()));
-}
-
-/// `q_k = (1 − ε) w_y [k = y] + (ε / C) w_k`
-fn smoothed_target(head: &crate::Head, label: usize, q: &mut Vec<f64>) {
-    q.clear();
-    let Some(pixel) = &head.loss.pixel else { return };
-    let classes = head.classes();
-    let epsilon = f64::from(pixel.label_smoothing);
-    let weight = |k: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[k]));
-    q.extend((0..classes).map(|k| {
-        let on_label = if k == label { (1.0 - epsilon) * weight(label) } else { 0.0 };
-        on_label + epsilon / count(classes) * weight(k)
-    }));
-}
-
-/// What a label means to a head.
-enum Voxel {
-    Counts(usize),
-    Ignored,
-    OutOfRange,
-}
-
-fn classify(head: &crate::Head, label: i64) -> Voxel {
-    if head.ignore_index == Some(label) {
-        return Voxel::Ignored;
+fn check_sizes(index: usize, head: &crate::Head, data: &HeadData<'_>) -> Result<(), Error> {
+    let all = head.items() * head.voxels();
+    let target = match (data.target, head.target) {
+        (TargetData::Labels(labels), Target::Labels(_)) => Some(labels.len()),
+        (TargetData::Probabilities(probabilities), Target::Probabilities) => Some(probabilities.len()),
+        _ => None,
+    };
+    let wanted = |wanted: bool, size: usize| wanted.then_some(size);
+    for (setting, expected, given) in [
+        ("logits", Some(all * head.classes()), Some(data.logits.len())),
+        ("target", Some(head.target_elements()), target),
+        ("mask", wanted(head.mask, all), data.mask.map(<[u8]>::len)),
+        ("weight_map", wanted(head.weight_map, all), data.weight_map.map(<[f64]>::len)),
+        ("sample_mask", wanted(head.sample_mask, head.items()), data.sample_mask.map(<[u8]>::len)),
+    ] {
+        if expected != given {
+            let words = |size: Option<usize>| size.map_or("none".to_owned(), |size| format!("{size} elements"));
+            return Err(Error::Spec { head: index, setting, expected: words(expected), given: words(given) });
+        }
     }
-    match usize::try_from(label) {
-        Ok(class) if class < head.classes() => Voxel::Counts(class),
-        _ => Voxel::OutOfRange,
-    }
-}
-
-/// The logits of one voxel, class by class.
-fn gather(head: &crate::Head, logits: &[f64], item: usize, voxel: usize, z: &mut Vec<f64>) {
-    let (classes, voxels) = (head.classes(), head.voxels());
-    z.clear();
-    z.extend((0..classes).map(|c| logits[(item * classes + c) * voxels + voxel]));
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]

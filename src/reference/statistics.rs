@@ -1,69 +1,85 @@
 //! Sums over voxels; see shaders/statistics.wgsl.
 
-use super::{HeadData, Voxel, classify, gather, smoothed_target, softmax};
+use super::terms::{activate, pixel, product};
+use super::voxels::{Voxel, gather, voxel};
+use super::{HeadData, TargetData};
 use crate::Head;
 
 /// The statistics of a head.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    /// `I = Σ m p t` per item and class, `[N][C]`.
+    /// `I = Σ m p t` per item and class, `[N][C]`; with the minimum as product `Σ m min(p, t)`.
     pub i: Vec<Vec<f64>>,
     /// `P = Σ m p`, or `Σ m p²` with `squared`.
     pub p: Vec<Vec<f64>>,
-    /// `T = Σ m t`.
+    /// `T = Σ m t`, or `Σ m t²` with `squared`.
     pub t: Vec<Vec<f64>>,
     /// `Σ m ℓ` of the pixel term.
     pub pixel: f64,
+    /// `Σ m`.
+    pub mass: f64,
     /// Voxels that counted.
     pub counted: u64,
-    /// Voxels with the ignore label.
+    /// Voxels with the ignore label, or masked out.
     pub ignored: u64,
-    /// Voxels whose label is neither a class nor the ignore label.
+    /// Voxels out of range.
     pub out_of_range: u64,
     /// Item and voxel of the first of them.
     pub first_out_of_range: Option<(usize, usize)>,
+    /// Voxels that counted, of each item.
+    pub counted_of_item: Vec<u64>,
 }
 
 /// One pass over the voxels.
-pub(super) fn statistics(head: &Head, data: HeadData<'_>) -> Statistics {
+pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
     let (items, classes, voxels) = (head.items(), head.classes(), head.voxels());
-    let squared = head.loss.overlap.as_ref().is_some_and(|o| o.squared);
+    let overlap = head.loss.overlap.as_ref();
+    let squared = overlap.is_some_and(|o| o.squared);
+    let measure = |x: f64| if squared { x * x } else { x };
     let zeros = || vec![vec![0.0; classes]; items];
     let mut sums = Statistics {
         i: zeros(),
         p: zeros(),
         t: zeros(),
         pixel: 0.0,
+        mass: 0.0,
         counted: 0,
         ignored: 0,
         out_of_range: 0,
         first_out_of_range: None,
+        counted_of_item: vec![0; items],
     };
-    let (mut z, mut p, mut log_p, mut q) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut z, mut t) = (Vec::new(), Vec::new());
     for item in 0..items {
-        for voxel in 0..voxels {
-            let label = match classify(head, data.labels[item * voxels + voxel]) {
-                Voxel::Counts(label) => label,
+        for v in 0..voxels {
+            let m = match voxel(head, data, item, v, &mut t) {
+                Voxel::Counts(m) => m,
                 Voxel::Ignored => {
                     sums.ignored += 1;
                     continue;
                 }
                 Voxel::OutOfRange => {
                     sums.out_of_range += 1;
-                    sums.first_out_of_range.get_or_insert((item, voxel));
+                    sums.first_out_of_range.get_or_insert((item, v));
                     continue;
                 }
             };
-            sums.counted += 1;
-            gather(head, data.logits, item, voxel, &mut z);
-            softmax(&z, &mut p, &mut log_p);
-            smoothed_target(head, label, &mut q);
-            sums.i[item][label] += p[label];
-            sums.t[item][label] += 1.0;
-            for (sum, p) in sums.p[item].iter_mut().zip(&p) {
-                *sum += if squared { p * p } else { *p };
+            // a probability out of range counts all the same
+            if matches!(data.target, TargetData::Probabilities(_)) && t.iter().any(|t| !(0.0..=1.0).contains(t)) {
+                sums.out_of_range += 1;
+                sums.first_out_of_range.get_or_insert((item, v));
             }
-            sums.pixel -= q.iter().zip(&log_p).map(|(q, l)| q * l).sum::<f64>();
+            sums.counted += 1;
+            sums.counted_of_item[item] += 1;
+            sums.mass += m;
+            gather(head, data.logits, item, v, &mut z);
+            let p = activate(head.loss.activation, &z);
+            for c in 0..classes {
+                sums.i[item][c] += m * product(overlap, p[c], t[c]).0;
+                sums.p[item][c] += m * measure(p[c]);
+                sums.t[item][c] += m * measure(t[c]);
+            }
+            sums.pixel += m * pixel(head, &z, &t).0;
         }
     }
     sums

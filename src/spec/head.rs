@@ -2,12 +2,16 @@
 
 use super::{Overlap, Pixel};
 
-/// How the logits become the `p` of the overlap term. The pixel term is always on the softmax, as in MONAI.
+/// How the logits become the `p` of the overlap term. Cross-entropy is always on the softmax and binary cross-entropy on
+/// the sigmoid, whatever the activation, as in MONAI; the focal term follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Activation {
     /// Softmax over the classes.
     Softmax,
+    /// A sigmoid a class: classes may overlap (nnU-Net's regions).
+    Sigmoid,
+    /// The logits are probabilities already.
+    None,
 }
 
 /// The integer type of labels in their buffer. Eight- and sixteen-bit labels lie packed in 32-bit words, the first in the
@@ -59,6 +63,8 @@ impl LabelType {
 pub enum Target {
     /// One class a voxel, shape `[N, *spatial]`.
     Labels(LabelType),
+    /// A number in [0, 1] a class and voxel, f32, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
+    Probabilities,
 }
 
 /// What is computed of a head: an overlap term, a pixel term, or both.
@@ -107,6 +113,15 @@ pub struct Head {
     pub shape: Vec<usize>,
     /// The target.
     pub target: Target,
+    /// The spatial shape of the labels, where it is not that of the logits: each voxel reads the label that PyTorch's
+    /// `interpolate(mode="nearest-exact")` would pick for it. Deep supervision needs no smaller copies of its labels.
+    pub resample: Option<Vec<usize>>,
+    /// Whether a voxel mask is bound: u8, `[N, *spatial]`; voxels where it is 0 count nowhere.
+    pub mask: bool,
+    /// Whether a weight map is bound: f32, `[N, *spatial]`; it multiplies a voxel's part in both terms and in their means.
+    pub weight_map: bool,
+    /// Whether a sample mask is bound: u8, `[N]`; items where it is 0 count nowhere, and leave the mean over items.
+    pub sample_mask: bool,
     /// The label that counts nowhere: neither in a term, nor in a mean, and its voxels' gradient is exactly 0. A label that
     /// the target's type cannot hold (−100 in `u8`) ignores nothing.
     pub ignore_index: Option<i64>,
@@ -120,13 +135,58 @@ impl Head {
     /// A head with logits of this shape, `[N, C, *spatial]`; labels are `u8` until [`labels`](Self::labels) says otherwise.
     #[must_use]
     pub fn new(shape: impl Into<Vec<usize>>, loss: Loss) -> Self {
-        Self { shape: shape.into(), target: Target::Labels(LabelType::U8), ignore_index: None, loss, weight: 1.0 }
+        Self {
+            shape: shape.into(),
+            target: Target::Labels(LabelType::U8),
+            resample: None,
+            mask: false,
+            weight_map: false,
+            sample_mask: false,
+            ignore_index: None,
+            loss,
+            weight: 1.0,
+        }
     }
 
     /// The target is labels of this type.
     #[must_use]
     pub fn labels(mut self, labels: LabelType) -> Self {
         self.target = Target::Labels(labels);
+        self
+    }
+
+    /// The target is a probability a class and voxel.
+    #[must_use]
+    pub fn probabilities(mut self) -> Self {
+        self.target = Target::Probabilities;
+        self
+    }
+
+    /// The labels have this spatial shape; sets [`resample`](Self::resample).
+    #[must_use]
+    pub fn resample(mut self, spatial: impl Into<Vec<usize>>) -> Self {
+        self.resample = Some(spatial.into());
+        self
+    }
+
+    /// Sets [`mask`](Self::mask).
+    #[must_use]
+    pub fn mask(mut self, mask: bool) -> Self {
+        self.mask = mask;
+        self
+    }
+
+    /// Sets [`weight_map`](Self::weight_map).
+    #[must_use]
+    pub fn weight_map(mut self, weight_map: bool) -> Self {
+        self.weight_map = weight_map;
+        self
+    }
+
+    /// Sets [`sample_mask`](Self::sample_mask).
+    #[must_use]
+    pub fn sample_mask(mut self, sample_mask: bool) -> Self {
+        self.sample_mask = sample_mask;
         self
     }
 
@@ -162,9 +222,24 @@ impl Head {
         self.shape.iter().skip(2).product()
     }
 
+    /// Labels of an item: its voxels, unless the labels have another spatial shape.
+    #[must_use]
+    pub fn target_voxels(&self) -> usize {
+        self.resample.as_ref().map_or_else(|| self.voxels(), |spatial| spatial.iter().product())
+    }
+
+    /// Elements of the target: a label a voxel, or a probability a class and voxel.
+    #[must_use]
+    pub fn target_elements(&self) -> usize {
+        match self.target {
+            Target::Labels(_) => self.items() * self.target_voxels(),
+            Target::Probabilities => self.items() * self.classes() * self.voxels(),
+        }
+    }
+
     /// The ignore label as the shader compares it: the bits of an i32 or u32, if the target can hold it.
     pub(crate) fn ignore_bits(&self) -> Option<u32> {
-        let Target::Labels(labels) = self.target;
+        let Target::Labels(labels) = self.target else { return None };
         let label = self.ignore_index.filter(|label| labels.range().contains(label))?;
         // the low 32 bits: two's complement for a negative i32
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

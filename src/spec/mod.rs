@@ -10,8 +10,8 @@ mod presets;
 mod validate;
 
 pub use head::{Activation, Head, LabelType, Loss, Target};
-pub use overlap::{Form, Overlap, OverlapKind};
-pub use pixel::{Empty, Pixel, PixelKind, other_convention};
+pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
+pub use pixel::{Alpha, Empty, Pixel, PixelKind, other_convention};
 
 use crate::Error;
 

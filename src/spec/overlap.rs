@@ -3,13 +3,46 @@
 use super::Reduction;
 
 /// Which overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OverlapKind {
     /// `(2I + nr) / (P + T + dr)`: MONAI `DiceLoss`, nnU-Net `SoftDiceLoss`.
     Dice,
     /// `(2I + nr) / (2 (P + T − I) + dr)`: MONAI `DiceLoss(jaccard=True)`.
     Jaccard,
+    /// `(I + nr) / (I + α(P − I) + β(T − I) + dr)`: MONAI `TverskyLoss`.
+    Tversky {
+        /// The weight of false positives; finite and not negative.
+        alpha: f32,
+        /// The weight of false negatives; finite and not negative.
+        beta: f32,
+    },
+    /// `(2 Σ_c w_c I + nr) / (Σ_c w_c (P + T) + dr)`, one ratio a row: MONAI `GeneralizedDiceLoss`. No class axis is left,
+    /// so class weights are an error.
+    GeneralizedDice {
+        /// w from T.
+        class_weighting: ClassWeighting,
+    },
+}
+
+/// The weights of generalized Dice. A class that is absent (T = 0) gets the largest finite weight of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassWeighting {
+    /// 1 / T².
+    Square,
+    /// 1 / T.
+    Simple,
+    /// 1.
+    Uniform,
+}
+
+/// What I sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// `p · t`.
+    Product,
+    /// `min(p, t)`: MONAI's `soft_label=True`, for targets that are probabilities. Not with `squared`.
+    Minimum,
 }
 
 /// What is made of the ratio num/den.
@@ -30,7 +63,7 @@ pub struct Overlap {
     pub include_background: bool,
     /// Sums over the batch before the ratio (MONAI `batch`, nnU-Net `batch_dice`), instead of a ratio an item.
     pub batch: bool,
-    /// `P = Σ p²` (MONAI `squared_pred`).
+    /// `P = Σ p²`, `T = Σ t²` (MONAI `squared_pred`); dice and jaccard only.
     pub squared: bool,
     /// Added to the numerator; finite and not negative.
     pub smooth_nr: f32,
@@ -44,6 +77,10 @@ pub struct Overlap {
     pub reduction: Reduction,
     /// `1 − num/den` or `−num/den`.
     pub form: Form,
+    /// What I sums.
+    pub product: Product,
+    /// Averages each row over the classes with T > 0 alone; a row without any counts 0.
+    pub present_classes_only: bool,
     /// The weight of this term in the head (MONAI `lambda_dice`, nnU-Net `weight_dice`); finite and not negative.
     pub weight: f32,
 }
@@ -61,6 +98,8 @@ impl Default for Overlap {
             class_weights: None,
             reduction: Reduction::Mean,
             form: Form::OneMinus,
+            product: Product::Product,
+            present_classes_only: false,
             weight: 1.0,
         }
     }
@@ -77,6 +116,32 @@ impl Overlap {
     #[must_use]
     pub fn jaccard() -> Self {
         Self { kind: OverlapKind::Jaccard, ..Self::default() }
+    }
+
+    /// Tversky with MONAI's other defaults; α weighs false positives, β false negatives.
+    #[must_use]
+    pub fn tversky(alpha: f32, beta: f32) -> Self {
+        Self { kind: OverlapKind::Tversky { alpha, beta }, ..Self::default() }
+    }
+
+    /// Generalized Dice with MONAI's other defaults.
+    #[must_use]
+    pub fn generalized_dice(class_weighting: ClassWeighting) -> Self {
+        Self { kind: OverlapKind::GeneralizedDice { class_weighting }, ..Self::default() }
+    }
+
+    /// Sets [`product`](Self::product).
+    #[must_use]
+    pub fn product(mut self, product: Product) -> Self {
+        self.product = product;
+        self
+    }
+
+    /// Sets [`present_classes_only`](Self::present_classes_only).
+    #[must_use]
+    pub fn present_classes_only(mut self, present: bool) -> Self {
+        self.present_classes_only = present;
+        self
     }
 
     /// Sets [`include_background`](Self::include_background).

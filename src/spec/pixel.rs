@@ -3,11 +3,37 @@
 use super::Reduction;
 
 /// Which pixel term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PixelKind {
     /// Softmax cross-entropy with label smoothing and class weights: PyTorch `cross_entropy`.
     CrossEntropy,
+    /// A sigmoid cross-entropy a class, on the target `(1−ε) t + ε/2`: PyTorch `binary_cross_entropy_with_logits`. The mean
+    /// is over voxels and classes.
+    BinaryCrossEntropy {
+        /// One weight per class, on the positive part.
+        pos_weight: Option<Vec<f32>>,
+    },
+    /// MONAI `FocalLoss`, on the softmax or the sigmoid as the head's activation says. The mean is over voxels and classes.
+    Focal {
+        /// The exponent γ; finite and not negative.
+        gamma: f32,
+        /// The balance of positives and negatives.
+        alpha: Alpha,
+        /// Whether class 0 takes part. It is dropped before the activation; with one class the setting has no effect.
+        include_background: bool,
+    },
+}
+
+/// The focal term's balance factor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Alpha {
+    /// None: 1 throughout.
+    None,
+    /// Softmax: 1−α for the first class that takes part and α for the others. Sigmoid: `α t + (1−α) (1−t)`.
+    Scalar(f32),
+    /// One per class that takes part. Sigmoid: on positives; 1 on negatives.
+    PerClass(Vec<f32>),
 }
 
 /// What the mean over no voxel is: when all are ignored, or none has a class of positive weight. Its gradient is 0 either
@@ -32,7 +58,7 @@ pub struct Pixel {
     /// ε in [0, 1]: ε/C of the target goes to every class, the right one included. For the convention that gives ε/(C−1) to
     /// each wrong class, see [`label_smoothing_wrong_only`](Self::label_smoothing_wrong_only).
     pub label_smoothing: f32,
-    /// One weight per class.
+    /// One weight per class that takes part. Not for binary cross-entropy, which has `pos_weight`.
     pub class_weights: Option<Vec<f32>>,
     /// Mean or sum over the voxels that count.
     pub reduction: Reduction,
@@ -74,6 +100,32 @@ impl Pixel {
     #[must_use]
     pub fn cross_entropy() -> Self {
         Self::default()
+    }
+
+    /// Binary cross-entropy.
+    #[must_use]
+    pub fn binary_cross_entropy() -> Self {
+        Self { kind: PixelKind::BinaryCrossEntropy { pos_weight: None }, ..Self::default() }
+    }
+
+    /// Binary cross-entropy with a weight per class on its positive part.
+    #[must_use]
+    pub fn binary_cross_entropy_with(pos_weight: impl Into<Vec<f32>>) -> Self {
+        Self { kind: PixelKind::BinaryCrossEntropy { pos_weight: Some(pos_weight.into()) }, ..Self::default() }
+    }
+
+    /// The focal term, background included.
+    #[must_use]
+    pub fn focal(gamma: f32, alpha: Alpha) -> Self {
+        Self { kind: PixelKind::Focal { gamma, alpha, include_background: true }, ..Self::default() }
+    }
+
+    /// The first class that takes part.
+    pub(crate) fn first_class(&self, classes: usize) -> usize {
+        match self.kind {
+            PixelKind::Focal { include_background, .. } => usize::from(!include_background && classes > 1),
+            _ => 0,
+        }
     }
 
     /// Sets [`label_smoothing`](Self::label_smoothing), ε/C to every class, as PyTorch and MONAI do.

@@ -1,7 +1,10 @@
 //! Every way in which a setting can be wrong.
 
-use super::{Head, Overlap, Pixel};
+use super::{Activation, Alpha, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Target};
 use crate::Error;
+
+/// Longer axes could not be looked up in f32 numbers.
+const LONGEST_AXIS: usize = 1 << 24;
 
 pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     let check = Check { head: index };
@@ -23,6 +26,24 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     {
         return check.refuse("ignore_index", "a label of 32 bits", label);
     }
+    if let Some(spatial) = &head.resample {
+        let given = format!("{spatial:?}");
+        let axes = head.shape.len() - 2;
+        if spatial.len() != axes || spatial.contains(&0) {
+            return check.refuse("resample", &format!("{axes} axes of at least one voxel, as the logits"), given);
+        }
+        if spatial.iter().any(|&length| length > LONGEST_AXIS) {
+            return check.refuse("resample", &format!("axes of at most {LONGEST_AXIS} voxels"), given);
+        }
+        if head.target == Target::Probabilities {
+            return check.refuse("resample", "none, since the target is probabilities", given);
+        }
+    }
+    if head.target == Target::Probabilities
+        && let Some(label) = head.ignore_index
+    {
+        return check.refuse("ignore_index", "none, since the target is probabilities", label);
+    }
     check.not_negative("weight", head.weight)?;
     if head.loss.overlap.is_none() && head.loss.pixel.is_none() {
         return check.refuse("loss", "an overlap term, a pixel term, or both", "neither");
@@ -31,7 +52,7 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
         check.overlap(overlap, head.classes())?;
     }
     if let Some(pixel) = &head.loss.pixel {
-        check.pixel(pixel, head.classes())?;
+        check.pixel(pixel, head)?;
     }
     Ok(())
 }
@@ -68,15 +89,62 @@ impl Check {
         if let Some(floor) = overlap.denominator_floor {
             self.not_negative("overlap.denominator_floor", floor)?;
         }
+        match overlap.kind {
+            OverlapKind::Dice | OverlapKind::Jaccard => {}
+            OverlapKind::Tversky { alpha, beta } => {
+                self.not_negative("overlap.alpha", alpha)?;
+                self.not_negative("overlap.beta", beta)?;
+            }
+            OverlapKind::GeneralizedDice { .. } => {
+                if overlap.class_weights.is_some() {
+                    return self.refuse("overlap.class_weights", "none, since no class axis is left", "weights");
+                }
+                if overlap.present_classes_only {
+                    return self.refuse("overlap.present_classes_only", "false, since no class axis is left", "true");
+                }
+            }
+        }
+        if overlap.squared && !matches!(overlap.kind, OverlapKind::Dice | OverlapKind::Jaccard) {
+            return self.refuse("overlap.squared", "false, except for dice and jaccard", "true");
+        }
+        if overlap.squared && overlap.product == Product::Minimum {
+            return self.refuse("overlap.squared", "false, with the minimum as product", "true");
+        }
         let taking_part = classes - overlap.first_class(classes);
         overlap.class_weights.iter().try_for_each(|w| self.class_weights("overlap.class_weights", w, taking_part))
     }
 
-    fn pixel(&self, pixel: &Pixel, classes: usize) -> Result<(), Error> {
+    fn pixel(&self, pixel: &Pixel, head: &Head) -> Result<(), Error> {
+        let classes = head.classes();
         self.not_negative("pixel.weight", pixel.weight)?;
         if !(0.0..=1.0).contains(&pixel.label_smoothing) {
             return self.refuse("pixel.label_smoothing", "a number in [0, 1]", pixel.label_smoothing);
         }
-        pixel.class_weights.iter().try_for_each(|w| self.class_weights("pixel.class_weights", w, classes))
+        let taking_part = classes - pixel.first_class(classes);
+        match &pixel.kind {
+            PixelKind::CrossEntropy => {}
+            PixelKind::BinaryCrossEntropy { pos_weight } => {
+                pos_weight.iter().try_for_each(|w| self.class_weights("pixel.pos_weight", w, classes))?;
+                if pixel.class_weights.is_some() {
+                    return self.refuse("pixel.class_weights", "none: binary_cross_entropy has pos_weight", "weights");
+                }
+            }
+            PixelKind::Focal { gamma, alpha, .. } => {
+                self.not_negative("pixel.gamma", *gamma)?;
+                if pixel.label_smoothing > 0.0 {
+                    return self.refuse("pixel.label_smoothing", "0, for focal", pixel.label_smoothing);
+                }
+                if head.loss.activation == Activation::None {
+                    return self.refuse("activation", "softmax or sigmoid, for focal", "none");
+                }
+                match alpha {
+                    Alpha::None => {}
+                    Alpha::Scalar(alpha) if (0.0..=1.0).contains(alpha) => {}
+                    Alpha::Scalar(alpha) => return self.refuse("pixel.alpha", "a number in [0, 1]", alpha),
+                    Alpha::PerClass(alpha) => self.class_weights("pixel.alpha", alpha, taking_part)?,
+                }
+            }
+        }
+        pixel.class_weights.iter().try_for_each(|w| self.class_weights("pixel.class_weights", w, taking_part))
     }
 }

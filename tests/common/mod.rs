@@ -1,8 +1,8 @@
 //! What the tests share: the adapters of this machine, random tensors, and the comparison with the reference.
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
-use segloss::host::{self, HostResult, HostTensors};
-use segloss::reference::{self, Evaluation, HeadData};
+use segloss::host::{self, HostResult, HostTarget, HostTensors};
+use segloss::reference::{self, Evaluation, HeadData, TargetData};
 use segloss::wgpu::util::DeviceExt as _;
 use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Plan, Step, Target, Variant, open_adapter, wgpu};
 
@@ -40,29 +40,89 @@ fn open(adapter: &wgpu::Adapter) -> Gpu {
     Gpu { name: format!("{} ({:?})", info.name, info.backend), device, queue }
 }
 
-/// The tensors of a head.
-#[derive(Clone, Debug)]
+/// The tensors of a head; those that it has not are empty.
+#[derive(Clone, Debug, Default)]
 pub struct Tensors {
     pub logits: Vec<f32>,
     pub labels: Vec<i64>,
+    pub probabilities: Vec<f32>,
+    pub mask: Vec<u8>,
+    pub weight_map: Vec<f32>,
+    pub sample_mask: Vec<u8>,
 }
 
-/// Random logits of this spread, and random labels: classes, and where the head has one, the ignore label.
+/// Random logits of this spread, and a random target: classes, and where the head has one, the ignore label; or
+/// probabilities, one in three of them 0 or 1.
 pub fn random_tensors(head: &Head, spread: f32, random: &mut fastrand::Rng) -> Tensors {
-    let classes = head.classes();
-    let logits = (0..head.items() * classes * head.voxels()).map(|_| spread * (random.f32() * 2.0 - 1.0)).collect();
-    let labels = (0..head.items() * head.voxels())
-        .map(|_| match head.ignore_index {
-            Some(ignored) if random.u8(0..4) == 0 => ignored,
-            _ => i64::try_from(random.usize(0..classes)).expect("few classes"),
-        })
-        .collect();
-    Tensors { logits, labels }
+    let (items, classes, voxels) = (head.items(), head.classes(), head.items() * head.voxels());
+    let mut tensors = Tensors {
+        logits: (0..voxels * classes).map(|_| spread * (random.f32() * 2.0 - 1.0)).collect(),
+        ..Tensors::default()
+    };
+    match head.target {
+        Target::Labels(_) => {
+            let label = |random: &mut fastrand::Rng| match head.ignore_index {
+                Some(ignored) if random.u8(0..4) == 0 => ignored,
+                _ => i64::try_from(random.usize(0..classes)).expect("few classes"),
+            };
+            tensors.labels = (0..head.target_elements()).map(|_| label(random)).collect();
+        }
+        _ => {
+            let probability = |random: &mut fastrand::Rng| match random.u8(0..6) {
+                0 => 0.0,
+                1 => 1.0,
+                _ => random.f32(),
+            };
+            tensors.probabilities = (0..head.target_elements()).map(|_| probability(random)).collect();
+        }
+    }
+    let wanted = |wanted: bool, size: usize| if wanted { size } else { 0 };
+    tensors.mask = (0..wanted(head.mask, voxels)).map(|_| u8::from(random.u8(0..4) > 0)).collect();
+    tensors.weight_map = (0..wanted(head.weight_map, voxels)).map(|_| random.f32() * 2.0).collect();
+    tensors.sample_mask = (0..wanted(head.sample_mask, items)).map(|_| u8::from(random.u8(0..4) > 0)).collect();
+    tensors
+}
+
+fn some<T>(values: &[T]) -> Option<&[T]> {
+    (!values.is_empty()).then_some(values)
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The tensors in f64, as the reference takes them.
+pub struct WideTensors<'a> {
+    pub logits: Vec<f64>,
+    probabilities: Vec<f64>,
+    weight_map: Vec<f64>,
+    tensors: &'a Tensors,
+}
+
+impl<'a> WideTensors<'a> {
+    pub fn new(tensors: &'a Tensors) -> Self {
+        let [logits, probabilities, weight_map] =
+            [&tensors.logits, &tensors.probabilities, &tensors.weight_map].map(|values| wide(values));
+        Self { logits, probabilities, weight_map, tensors }
+    }
+
+    pub fn data(&self) -> HeadData<'_> {
+        let tensors = self.tensors;
+        let labels = TargetData::Labels(&tensors.labels);
+        let probabilities = some(&self.probabilities).map(TargetData::Probabilities);
+        HeadData {
+            logits: &self.logits,
+            target: probabilities.unwrap_or(labels),
+            mask: some(&tensors.mask),
+            weight_map: some(&self.weight_map),
+            sample_mask: some(&tensors.sample_mask),
+        }
+    }
 }
 
 pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Evaluation {
-    let logits: Vec<Vec<f64>> = tensors.iter().map(|t| t.logits.iter().map(|&z| f64::from(z)).collect()).collect();
-    let data: Vec<_> = logits.iter().zip(tensors).map(|(logits, t)| HeadData { logits, labels: &t.labels }).collect();
+    let wide: Vec<_> = tensors.iter().map(WideTensors::new).collect();
+    let data: Vec<_> = wide.iter().map(WideTensors::data).collect();
     reference::evaluate(spec, &data, f64::from(upstream)).expect("the reference takes it")
 }
 
@@ -72,8 +132,19 @@ pub fn run(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Ho
 
 pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
     let plan = Plan::with_variant(&gpu.device, &gpu.queue, spec, variant).expect("the plan is made");
-    let host: Vec<_> = tensors.iter().map(|t| HostTensors { logits: &t.logits, labels: &t.labels }).collect();
+    let host: Vec<_> = tensors.iter().map(host_tensors).collect();
     host::run(&plan, &host, upstream).expect("the step runs")
+}
+
+fn host_tensors(tensors: &Tensors) -> HostTensors<'_> {
+    let labels = HostTarget::Labels(&tensors.labels);
+    HostTensors {
+        logits: &tensors.logits,
+        target: some(&tensors.probabilities).map_or(labels, HostTarget::Probabilities),
+        mask: some(&tensors.mask),
+        weight_map: some(&tensors.weight_map),
+        sample_mask: some(&tensors.sample_mask),
+    }
 }
 
 /// Worst loss difference, relative to max(1, |expected|), and worst gradient difference, relative to the largest of its
@@ -127,7 +198,7 @@ impl Buffers {
     pub fn upload(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors]) -> Self {
         let heads = spec.heads.iter().zip(tensors);
         let heads = heads.map(|(head, tensors)| {
-            let Target::Labels(label_type) = head.target else { unreachable!("labels are the only target") };
+            let Target::Labels(label_type) = head.target else { unreachable!("used with labels alone") };
             let logits: &[u8] = bytemuck::cast_slice(&tensors.logits);
             [
                 storage(gpu, logits),
@@ -141,10 +212,9 @@ impl Buffers {
     pub fn bindings(&self) -> Vec<HeadTensors<'_>> {
         let heads = self.heads.iter();
         heads
-            .map(|[logits, target, gradient]| HeadTensors {
-                logits: logits.as_entire_buffer_binding(),
-                target: target.as_entire_buffer_binding(),
-                gradient: Some(gradient.as_entire_buffer_binding()),
+            .map(|[logits, target, gradient]| {
+                HeadTensors::new(logits.as_entire_buffer_binding(), target.as_entire_buffer_binding())
+                    .gradient(gradient.as_entire_buffer_binding())
             })
             .collect()
     }

@@ -1,0 +1,38 @@
+// Load a quad of f32: logits, probabilities or weights of four voxels that follow each other in a row, element by element, wherever the row starts.
+//
+// Lanes past the end of the row repeat its last voxel: what they hold is finite whenever the row is, and counts nowhere.
+//
+// bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read; f32. A tensor larger than a storage binding comes in windows
+//            of 2^WINDOW_x0 elements
+
+const BINDING_x0_w0 = 1u;
+const WINDOW_x0 = 31u;
+//# stand-in
+const w0 = 0u;
+//# end
+
+//# each w
+@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<f32>;
+//# end
+
+fn one_x0(element: u32) -> f32 {
+    var value = 0.0;
+    //# if not windows
+    value = tensor_x0_w0[element];
+    //# end
+    //# if windows
+    switch element >> WINDOW_x0 {
+        //# each w
+        case w0: { value = tensor_x0_w0[element & ((1u << WINDOW_x0) - 1u)]; }
+        //# end
+        default: {}
+    }
+    //# end
+    return value;
+}
+
+// first: the element of the quad's first voxel; left: voxels from there to the end of the row
+fn load_x0(first: u32, left: u32) -> vec4<f32> {
+    let i = vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u));
+    return vec4<f32>(one_x0(i.x), one_x0(i.y), one_x0(i.z), one_x0(i.w));
+}

@@ -1,0 +1,49 @@
+// Small functions of a quad of voxels.
+
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+// below every logit that a sum of exponentials can tell from −∞
+const LOWEST = vec4<f32>(-3.0e38);
+const LANES = vec4<u32>(0u, 1u, 2u, 3u);
+
+fn total(x: vec4<f32>) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
+}
+
+fn count(lanes: vec4<bool>) -> f32 {
+    return total(select(NONE, ONES, lanes));
+}
+
+// The first lane that is set, counted from `position`; a number past every tile where none is.
+fn first_of(lanes: vec4<bool>, position: f32) -> f32 {
+    let at = select(vec4<f32>(16777216.0), vec4<f32>(position) + vec4<f32>(LANES), lanes);
+    return min(min(at.x, at.y), min(at.z, at.w));
+}
+
+// ln(1 + e^−|x|), and σ(x), without overflow.
+struct Logistic {
+    softplus: vec4<f32>,
+    sigmoid: vec4<f32>,
+}
+
+fn logistic(x: vec4<f32>) -> Logistic {
+    let e = exp(-abs(x));
+    return Logistic(log(1.0 + e), select(ONES, e, x < NONE) / (1.0 + e));
+}
+
+// x^y for x in [0, 1]: 0^0 is 1, and no power of 0 is infinite.
+fn power(x: vec4<f32>, y: f32) -> vec4<f32> {
+    return exp(y * log(max(x, vec4<f32>(1e-37))));
+}
+
+// 1 − s, from ln s where s is so near 1 that the difference would be all rounding.
+fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> {
+    return select(1.0 - s, -ln_s * (1.0 + 0.5 * ln_s), ln_s > vec4<f32>(-0.001));
+}
+
+// Any value outside [0, 1], or no number at all: found by its bits, which a fast-math compiler leaves alone.
+fn outside_unit(x: vec4<f32>) -> vec4<bool> {
+    let bits = bitcast<vec4<u32>>(x);
+    // −0 is a zero; every other number with bits above those of 1.0 is negative, above 1, or not finite
+    return (bits > vec4<u32>(0x3f800000u)) & (bits != vec4<u32>(0x80000000u));
+}

@@ -1,0 +1,37 @@
+// Store a quad of gradients: four voxels that follow each other in a row, element by element, wherever the row starts.
+// Lanes past the end of the row are not stored.
+//
+// bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read_write; f32. A tensor larger than a storage binding comes
+//            in windows of 2^WINDOW_x0 elements
+
+const BINDING_x0_w0 = 1u;
+const WINDOW_x0 = 31u;
+//# stand-in
+const w0 = 0u;
+//# end
+
+//# each w
+@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<f32>;
+//# end
+
+fn store_one_x0(element: u32, value: f32) {
+    //# if not windows
+    tensor_x0_w0[element] = value;
+    //# end
+    //# if windows
+    switch element >> WINDOW_x0 {
+        //# each w
+        case w0: { tensor_x0_w0[element & ((1u << WINDOW_x0) - 1u)] = value; }
+        //# end
+        default: {}
+    }
+    //# end
+}
+
+// first: the element of the quad's first voxel; left: voxels from there to the end of the row
+fn store_x0(first: u32, left: u32, value: vec4<f32>) {
+    store_one_x0(first, value.x);
+    if left > 1u { store_one_x0(first + 1u, value.y); }
+    if left > 2u { store_one_x0(first + 2u, value.z); }
+    if left > 3u { store_one_x0(first + 3u, value.w); }
+}

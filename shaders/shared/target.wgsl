@@ -1,0 +1,55 @@
+// What a quad's target and masks mean to a head: which voxels count, and with what weight.
+//
+// A voxel counts unless it lies past the end of the row, is masked out, carries the ignore label, or its label is out of
+// range: not in [0, C). A label out of range is never used as an index.
+
+//# stand-in
+const LANES = vec4<u32>(0u, 1u, 2u, 3u);
+struct Head { has_ignore_index: u32, ignore_index: u32, axes: u32, axis_parameters: u32 }
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
+//# end
+
+// the class of a voxel that does not count
+const NO_CLASS = 0xffffffffu;
+
+struct Labels {
+    class_of: vec4<u32>,
+    valid: vec4<bool>,
+    out_of_range: vec4<bool>,
+}
+
+// The lanes that lie in the row; left: voxels from the quad's first to the end of the row.
+fn lanes_inside(left: u32) -> vec4<bool> {
+    return LANES < vec4<u32>(left);
+}
+
+fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels {
+    let ignored = (labels == vec4<u32>(head.ignore_index)) & vec4<bool>(head.has_ignore_index != 0u);
+    let present = inside & !ignored;
+    let known = labels < vec4<u32>(classes);
+    let valid = present & known;
+    return Labels(select(vec4<u32>(NO_CLASS), labels, valid), valid, present & !known);
+}
+
+// Where labels of another spatial size are read: PyTorch's nearest-exact, looked up an axis at a time. Three parameters an
+// axis, last axis first: its length here, its stride there, and where its table begins.
+fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> {
+    var rest = voxel;
+    var source = vec4<u32>();
+    for (var axis = 0u; axis < head.axes; axis += 1u) {
+        let at = head.axis_parameters + 3u * axis;
+        let length = u32(coefficients[at]);
+        let stride = u32(coefficients[at + 1u]);
+        let table = u32(coefficients[at + 2u]);
+        let i = rest % vec4<u32>(length);
+        rest /= vec4<u32>(length);
+        let there = vec4<f32>(
+            coefficients[table + i.x],
+            coefficients[table + i.y],
+            coefficients[table + i.z],
+            coefficients[table + i.w],
+        );
+        source += vec4<u32>(there) * stride;
+    }
+    return source;
+}

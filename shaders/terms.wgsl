@@ -1,0 +1,130 @@
+// The terms of a loss at one class of a quad of voxels: values for the statistics, slopes for the gradient.
+//
+// One copy a group, shared by the kernels for few and for many classes. All inputs are of one class c:
+//   z logits,  d = z − peak,  s = softmax,  p activated,  t target (0 where a voxel does not count),
+//   on, off: the class's two parameters (class weight; pos_weight; focal's factors of positives and negatives), 1 without;
+//   in the slopes they come multiplied by κ and the upstream gradient.
+//
+// Pixel terms, with t' = on_target t + off_target the smoothed target:
+//   cross-entropy         q = on t',  ℓ = Σ_c q (ln S − d)                      dz = s Σ_j q_j − q
+//   binary cross-entropy  ℓ = (1 − t') z + (1 + (on − 1) t') ln(1 + e^−z)       dz = (1 − t') − (1 + (on − 1) t') σ(−z)
+//   focal, softmax        ℓ = −on (1 − s)^γ ln s · t                            dz = u − s Σ_j u_j
+//                         u = on t (γ s (1 − s)^(γ−1) ln s − (1 − s)^γ)
+//   focal, sigmoid        ℓ = A M B,  v = −z (2t − 1),  M = σ(v)^γ,  B = BCE(z, t)
+//                         dz = A (M (σ(z) − t) − γ σ(−v) (2t − 1) M B)
+//                         A = on t + off (1 − t);  for a list of α: on where t = 1, else off
+
+//# stand-in
+struct Head { on_target: f32, off_target: f32, gamma: f32 }
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+struct Logistic { softplus: vec4<f32>, sigmoid: vec4<f32> }
+fn logistic(x: vec4<f32>) -> Logistic { return Logistic(x, x); }
+fn power(x: vec4<f32>, y: f32) -> vec4<f32> { return x * y; }
+fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> { return s - ln_s; }
+//# end
+
+fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
+    var p = s;
+    //# if sigmoid
+    p = logistic(z).sigmoid;
+    //# end
+    //# if identity
+    p = z;
+    //# end
+    return p;
+}
+
+// what I sums
+fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
+    var product = p * t;
+    //# if minimum
+    product = min(p, t);
+    //# end
+    return product;
+}
+
+// what P and T sum
+fn measure_g0(x: vec4<f32>) -> vec4<f32> {
+    var measure = x;
+    //# if squared
+    measure = x * x;
+    //# end
+    return measure;
+}
+
+// ∂total/∂p of the overlap term, with a = ∂total/∂I and b = ∂total/∂P
+fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> {
+    var slope = a * t + b;
+    //# if squared
+    slope = a * t + 2.0 * b * p;
+    //# end
+    //# if minimum
+    slope = select(NONE, vec4<f32>(a), p < t) + b;
+    //# end
+    return slope;
+}
+
+// q of cross-entropy
+fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> {
+    var q = on * t;
+    //# if smoothing
+    q = on * (head.on_target * t + head.off_target);
+    //# end
+    return q;
+}
+
+fn focal_factor_g0(t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
+    var factor = off + (on - off) * t;
+    //# if alpha_list
+    factor = select(vec4<f32>(off), vec4<f32>(on), t == ONES);
+    //# end
+    return factor;
+}
+
+// ℓ of the terms that see their own logit alone
+fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
+    let l = logistic(z);
+    var loss = NONE;
+    //# if binary_cross_entropy
+    let smoothed = head.on_target * t + head.off_target;
+    loss = (1.0 - smoothed) * z + (1.0 + (on - 1.0) * smoothed) * (l.softplus + max(-z, NONE));
+    //# end
+    //# if focal_sigmoid
+    let v = -z * (2.0 * t - 1.0);
+    let ln_sigmoid = min(v, NONE) - logistic(v).softplus;
+    let bce = max(z, NONE) - z * t + l.softplus;
+    loss = focal_factor_g0(t, on, off) * exp(head.gamma * ln_sigmoid) * bce;
+    //# end
+    return loss;
+}
+
+// its slope, times κ: on and off come multiplied by it
+fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
+    let l = logistic(z);
+    var slope = NONE;
+    //# if binary_cross_entropy
+    let smoothed = head.on_target * t + head.off_target;
+    slope = off * (1.0 - smoothed) - (off + (on - off) * smoothed) * logistic(-z).sigmoid;
+    //# end
+    //# if focal_sigmoid
+    let sign = 2.0 * t - 1.0;
+    let v = -z * sign;
+    let ln_sigmoid = min(v, NONE) - logistic(v).softplus;
+    let bce = max(z, NONE) - z * t + l.softplus;
+    let turn = l.sigmoid - t - head.gamma * logistic(-v).sigmoid * sign * bce;
+    slope = focal_factor_g0(t, on, off) * exp(head.gamma * ln_sigmoid) * turn;
+    //# end
+    return slope;
+}
+
+// ℓ of the softmax's focal term: s its own softmax, and ln s
+fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
+    return -on * power(complement(s, ln_s), head.gamma) * ln_s * t;
+}
+
+// u of its slope
+fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
+    let rest = complement(s, ln_s);
+    return on * t * (head.gamma * s * power(rest, head.gamma - 1.0) * ln_s - power(rest, head.gamma));
+}

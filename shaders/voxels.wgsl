@@ -1,0 +1,176 @@
+// Reading and writing a group's tensors: logits, target, masks and gradient of a quad of voxels.
+//
+// One copy a group. The heads of a group may lie in different bindings; the switch on the slot is uniform.
+// First elements are those of the head's tensors in their slots; `voxel` is the quad's first voxel in its item, and `left`
+// the voxels from there to the end of the row.
+
+//# stand-in
+const LANES = vec4<u32>(0u, 1u, 2u, 3u);
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+const s0 = 0u;
+const t0 = 0u;
+const q0 = 0u;
+const m0 = 0u;
+const u0 = 0u;
+const n0 = 0u;
+const d0 = 0u;
+struct Head {
+    voxels: u32, target_voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32,
+    gradient_slot: u32, gradient_first: u32, mask_slot: u32, mask_first: u32, weight_map_slot: u32,
+    weight_map_first: u32, sample_mask_slot: u32, sample_mask_first: u32,
+}
+struct Place { head: u32, item: u32, tile: u32, inside: bool }
+struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
+fn load_s0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_q0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_u0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_t0(first: u32, left: u32) -> vec4<u32> { return LANES; }
+fn load_m0(first: u32, left: u32) -> vec4<u32> { return LANES; }
+fn store_d0(first: u32, left: u32, value: vec4<f32>) {}
+fn one_t0(element: u32) -> u32 { return element; }
+fn one_n0(element: u32) -> u32 { return element; }
+fn lanes_inside(left: u32) -> vec4<bool> { return LANES < vec4<u32>(left); }
+fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels { return Labels(labels, inside, inside); }
+fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> { return voxel; }
+//# end
+
+const CLASSES_g0 = 1u;
+
+// What a quad's target and masks say.
+struct Quad_g0 {
+    class_of: vec4<u32>,
+    valid: vec4<bool>,
+    out_of_range: vec4<bool>,
+    // the voxel weight, 0 where a voxel does not count
+    m: vec4<f32>,
+}
+
+fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
+    let first = head.logits_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
+    var z = NONE;
+    //# if one_logits
+    //# each s
+    z = load_s0(first, left);
+    //# end
+    //# end
+    //# if not one_logits
+    switch head.logits_slot {
+        //# each s
+        case s0: { z = load_s0(first, left); }
+        //# end
+        default: {}
+    }
+    //# end
+    return z;
+}
+
+// The target of one class: 0 where a voxel does not count.
+fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
+    var t = NONE;
+    //# if labels
+    t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index));
+    //# end
+    //# if probabilities
+    let first = head.target_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
+    switch head.target_slot {
+        //# each q
+        case q0: { t = load_q0(first, left); }
+        //# end
+        default: {}
+    }
+    t = select(NONE, t, quad.valid);
+    //# end
+    return t;
+}
+
+// `present`: lanes past the end of the row do not count, and none where the whole item does not.
+fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 {
+    var inside = present;
+    //# if mask
+    var mask = LANES;
+    switch head.mask_slot {
+        //# each m
+        case m0: { mask = load_m0(head.mask_first + place.item * head.voxels + voxel, left); }
+        //# end
+        default: {}
+    }
+    inside = inside & (mask != vec4<u32>());
+    //# end
+    var quad = Quad_g0(LANES, inside, vec4<bool>(), select(NONE, ONES, inside));
+    //# if labels
+    var labels = LANES;
+    //# if not resample
+    let first = head.target_first + place.item * head.voxels + voxel;
+    //# if one_target
+    //# each t
+    labels = load_t0(first, left);
+    //# end
+    //# end
+    //# if not one_target
+    switch head.target_slot {
+        //# each t
+        case t0: { labels = load_t0(first, left); }
+        //# end
+        default: {}
+    }
+    //# end
+    //# end
+    //# if resample
+    let row = head.target_first + place.item * head.target_voxels;
+    let source = row + resampled(head, voxel + min(LANES, vec4<u32>(left - 1u)));
+    switch head.target_slot {
+        //# each t
+        case t0: { labels = vec4<u32>(one_t0(source.x), one_t0(source.y), one_t0(source.z), one_t0(source.w)); }
+        //# end
+        default: {}
+    }
+    //# end
+    let y = classify(labels, inside, CLASSES_g0, head);
+    quad = Quad_g0(y.class_of, y.valid, y.out_of_range, select(NONE, ONES, y.valid));
+    //# end
+    //# if weight_map
+    var weight = ONES;
+    switch head.weight_map_slot {
+        //# each u
+        case u0: { weight = load_u0(head.weight_map_first + place.item * head.voxels + voxel, left); }
+        //# end
+        default: {}
+    }
+    quad.m = select(NONE, weight, quad.valid);
+    //# end
+    return quad;
+}
+
+// Whether the item takes part: false where a sample mask holds 0.
+fn item_counts_g0(place: Place, head: Head) -> bool {
+    var counts = true;
+    //# if sample_mask
+    switch head.sample_mask_slot {
+        //# each n
+        case n0: { counts = one_n0(head.sample_mask_first + place.item) != 0u; }
+        //# end
+        default: {}
+    }
+    //# end
+    return counts;
+}
+
+//# if gradient
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {
+    let first = head.gradient_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
+    //# if one_gradient
+    //# each d
+    store_d0(first, left, value);
+    //# end
+    //# end
+    //# if not one_gradient
+    switch head.gradient_slot {
+        //# each d
+        case d0: { store_d0(first, left, value); }
+        //# end
+        default: {}
+    }
+    //# end
+}
+//# end

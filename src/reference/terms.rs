@@ -1,0 +1,158 @@
+//! The terms at one voxel; see shaders/terms.wgsl.
+
+use super::count;
+use crate::spec::{Activation, Alpha, PixelKind, Product};
+use crate::{Head, Overlap};
+
+/// softmax of one voxel, and log softmax.
+#[must_use]
+pub fn softmax(z: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let peak = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let ln_sum = z.iter().map(|z| (z - peak).exp()).sum::<f64>().ln();
+    let log: Vec<f64> = z.iter().map(|z| z - peak - ln_sum).collect();
+    (log.iter().map(|l| l.exp()).collect(), log)
+}
+
+/// 1 / (1 + e^−x)
+#[must_use]
+pub fn sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+/// ln(1 + e^x)
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// p of the overlap term.
+#[must_use]
+pub fn activate(activation: Activation, z: &[f64]) -> Vec<f64> {
+    match activation {
+        Activation::Softmax => softmax(z).0,
+        Activation::Sigmoid => z.iter().map(|&z| sigmoid(z)).collect(),
+        Activation::None => z.to_vec(),
+    }
+}
+
+/// dz from ∂total/∂p.
+#[must_use]
+pub fn activation_slope(activation: Activation, p: &[f64], g: &[f64]) -> Vec<f64> {
+    let mean: f64 = p.iter().zip(g).map(|(p, g)| p * g).sum();
+    let slope = |(p, g): (&f64, &f64)| match activation {
+        Activation::Softmax => p * (g - mean),
+        Activation::Sigmoid => p * (1.0 - p) * g,
+        Activation::None => *g,
+    };
+    p.iter().zip(g).map(slope).collect()
+}
+
+/// What I sums, and its derivative by p.
+#[must_use]
+pub fn product(overlap: Option<&Overlap>, p: f64, t: f64) -> (f64, f64) {
+    match overlap.map(|o| o.product) {
+        Some(Product::Minimum) if p < t => (p, 1.0),
+        Some(Product::Minimum) => (t, 0.0),
+        _ => (p * t, t),
+    }
+}
+
+/// ℓ of the pixel term at one voxel, and its derivative by each logit. Without a pixel term both are 0.
+#[must_use]
+pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
+    let Some(pixel) = &head.loss.pixel else { return (0.0, vec![0.0; z.len()]) };
+    let epsilon = f64::from(pixel.label_smoothing);
+    let classes = z.len();
+    match &pixel.kind {
+        PixelKind::CrossEntropy => {
+            let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
+            let q: Vec<f64> = t
+                .iter()
+                .enumerate()
+                .map(|(c, t)| weight(c) * ((1.0 - epsilon) * t + epsilon / count(classes)))
+                .collect();
+            let (s, log_s) = softmax(z);
+            let q_sum: f64 = q.iter().sum();
+            let loss = -q.iter().zip(&log_s).map(|(q, l)| q * l).sum::<f64>();
+            (loss, s.iter().zip(&q).map(|(s, q)| s * q_sum - q).collect())
+        }
+        PixelKind::BinaryCrossEntropy { pos_weight } => {
+            let of_class = |c: usize| {
+                let weight = pos_weight.as_ref().map_or(1.0, |w| f64::from(w[c]));
+                let t = (1.0 - epsilon) * t[c] + epsilon / 2.0;
+                let loss = weight * t * softplus(-z[c]) + (1.0 - t) * softplus(z[c]);
+                let slope = -weight * t * sigmoid(-z[c]) + (1.0 - t) * sigmoid(z[c]);
+                (loss, slope)
+            };
+            sum_over((0..classes).map(of_class))
+        }
+        PixelKind::Focal { gamma, alpha, include_background } => {
+            let first = usize::from(!include_background && classes > 1);
+            let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c - first]));
+            let gamma = f64::from(*gamma);
+            let (loss, mut dz) = if head.loss.activation == Activation::Softmax {
+                let factor = |c: usize| weight(c) * softmax_alpha(alpha, c - first);
+                focal_softmax(&z[first..], &t[first..], gamma, |c| factor(c + first))
+            } else {
+                sum_over((first..classes).map(|c| {
+                    let (loss, slope) = focal_sigmoid(z[c], t[c], gamma);
+                    let factor = weight(c) * sigmoid_alpha(alpha, c - first, t[c]);
+                    (factor * loss, factor * slope)
+                }))
+            };
+            dz.splice(0..0, vec![0.0; first]);
+            (loss, dz)
+        }
+    }
+}
+
+fn sum_over(classes: impl Iterator<Item = (f64, f64)>) -> (f64, Vec<f64>) {
+    let (losses, slopes): (Vec<f64>, Vec<f64>) = classes.unzip();
+    (losses.iter().sum(), slopes)
+}
+
+/// The balance of class `c`, counted from the first that takes part.
+fn softmax_alpha(alpha: &Alpha, c: usize) -> f64 {
+    match alpha {
+        Alpha::None => 1.0,
+        Alpha::Scalar(alpha) if c == 0 => 1.0 - f64::from(*alpha),
+        Alpha::Scalar(alpha) => f64::from(*alpha),
+        Alpha::PerClass(alpha) => f64::from(alpha[c]),
+    }
+}
+
+#[expect(clippy::float_cmp, reason = "a positive is a target of exactly 1, as in MONAI")]
+fn sigmoid_alpha(alpha: &Alpha, c: usize, t: f64) -> f64 {
+    match alpha {
+        Alpha::None => 1.0,
+        Alpha::Scalar(alpha) => f64::from(*alpha) * t + (1.0 - f64::from(*alpha)) * (1.0 - t),
+        Alpha::PerClass(alpha) if t == 1.0 => f64::from(alpha[c]),
+        Alpha::PerClass(_) => 1.0,
+    }
+}
+
+/// −Σ_c A_c (1 − s_c)^γ ln s_c t_c
+fn focal_softmax(z: &[f64], t: &[f64], gamma: f64, factor: impl Fn(usize) -> f64) -> (f64, Vec<f64>) {
+    let (s, log_s) = softmax(z);
+    // 1 − s, exact also where s rounds to 1
+    let rest: Vec<f64> = log_s.iter().map(|l| -l.exp_m1()).collect();
+    let loss = (0..z.len()).map(|c| -factor(c) * rest[c].powf(gamma) * log_s[c] * t[c]).sum();
+    // s ∂ℓ/∂s of each class
+    let inner: Vec<f64> = (0..z.len())
+        .map(|c| {
+            let bend = if rest[c] > 0.0 { gamma * s[c] * rest[c].powf(gamma - 1.0) * log_s[c] } else { 0.0 };
+            factor(c) * t[c] * (bend - rest[c].powf(gamma))
+        })
+        .collect();
+    let all: f64 = inner.iter().sum();
+    (loss, s.iter().zip(&inner).map(|(s, inner)| inner - s * all).collect())
+}
+
+/// σ(−z(2t−1))^γ · BCE(z, t), and its derivative by z.
+fn focal_sigmoid(z: f64, t: f64, gamma: f64) -> (f64, f64) {
+    let sign = 2.0 * t - 1.0;
+    let bce = t * softplus(-z) + (1.0 - t) * softplus(z);
+    let modulation = (-gamma * softplus(z * sign)).exp();
+    // d ln σ(−z sign) / dz = −sign σ(z sign)
+    let slope = modulation * (sigmoid(z) - t) - gamma * sign * sigmoid(z * sign) * modulation * bce;
+    (modulation * bce, slope)
+}

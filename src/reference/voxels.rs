@@ -1,0 +1,71 @@
+//! The tensors of one voxel: its logits, its target, and whether it counts.
+
+use super::{HeadData, TargetData};
+use crate::{Head, Target};
+
+/// What a voxel's target and masks say.
+pub(super) enum Voxel {
+    /// It counts with this weight.
+    Counts(f64),
+    Ignored,
+    OutOfRange,
+}
+
+/// Fills `t`, the target of each class, and says whether the voxel counts.
+pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize, t: &mut Vec<f64>) -> Voxel {
+    let at = item * head.voxels() + voxel;
+    let (classes, voxels) = (head.classes(), head.voxels());
+    t.clear();
+    t.resize(classes, 0.0);
+    if data.sample_mask.is_some_and(|mask| mask[item] == 0) || data.mask.is_some_and(|mask| mask[at] == 0) {
+        return Voxel::Ignored;
+    }
+    match data.target {
+        TargetData::Labels(labels) => {
+            let label = labels[item * head.target_voxels() + source(head, voxel)];
+            let bits = |label: i64| match head.target {
+                Target::Labels(kind) if kind.range().contains(&label) => Some(label),
+                _ => None,
+            };
+            if head.ignore_index.and_then(bits) == Some(label) {
+                return Voxel::Ignored;
+            }
+            match usize::try_from(label) {
+                Ok(class) if class < classes => t[class] = 1.0,
+                _ => return Voxel::OutOfRange,
+            }
+        }
+        TargetData::Probabilities(probabilities) => {
+            t.iter_mut().enumerate().for_each(|(c, t)| *t = probabilities[(item * classes + c) * voxels + voxel]);
+        }
+    }
+    Voxel::Counts(data.weight_map.map_or(1.0, |map| map[at]))
+}
+
+/// The label that a voxel reads: PyTorch's nearest-exact, `floor((i + 0.5) · in/out)` an axis, its scale and its index
+/// rounded to f32 as there.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "PyTorch computes the index in f32"
+)]
+fn source(head: &Head, voxel: usize) -> usize {
+    let Some(labels) = &head.resample else { return voxel };
+    let (mut rest, mut stride, mut source) = (voxel, 1, 0);
+    for (&length, &there) in head.shape[2..].iter().zip(labels).rev() {
+        let scale = there as f32 / length as f32;
+        let index = ((rest % length) as f64 + 0.5) * f64::from(scale);
+        source += stride * ((index as f32).floor() as usize).min(there - 1);
+        rest /= length;
+        stride *= there;
+    }
+    source
+}
+
+/// The logits of one voxel, class by class.
+pub(super) fn gather(head: &Head, logits: &[f64], item: usize, voxel: usize, z: &mut Vec<f64>) {
+    let (classes, voxels) = (head.classes(), head.voxels());
+    z.clear();
+    z.extend((0..classes).map(|c| logits[(item * classes + c) * voxels + voxel]));
+}
