@@ -21,6 +21,7 @@
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
 //            3  report         1 + per head (REPORT_WORDS + C)  read_write  words: the total, then per head what
 //                              `report::head_report` reads
+//            4  selection      see top_k.wgsl          read        only where a head has a top-k
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
 // determinism   bit for bit: heads in order, sums as trees (shared/fold.wgsl)
 
@@ -28,6 +29,8 @@ const REPORT_WORDS = 9u;
 
 // notes of a row: what each of its classes is worth in the mean; num, den and the largest finite weight of generalized_dice
 const ROW_WORDS = 4u;
+// words of a selection before its partial sums: see top_k.wgsl
+const SELECTION_WORDS = 260u;
 // below this 1/T² or 1/T is infinite
 const LEAST_T = 1.0e-37;
 
@@ -50,6 +53,7 @@ struct Head {
     overlap_kind: u32, overlap_reduction: u32, overlap_weight: f32, first_class: u32, batch: u32, smooth_nr: f32,
     smooth_dr: f32, denominator_floor: f32, form: f32, alpha: f32, beta: f32, class_weighting: u32,
     present_classes_only: u32, weighted_overlap: u32, overlap_class_weights: u32, masked_samples: u32,
+    top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 { return value; }
@@ -59,6 +63,9 @@ fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 @group(0) @binding(1) var<storage, read> statistics_words: array<u32>;
 @group(0) @binding(2) var<storage, read_write> coefficients: array<f32>;
 @group(0) @binding(3) var<storage, read_write> report: array<u32>;
+//# if losses
+@group(0) @binding(4) var<storage, read> selection: array<u32>;
+//# end
 
 // I, P, T of a row and class.
 struct Sums {
@@ -276,12 +283,34 @@ fn pixel_denominator(head: Head, invocation: u32) -> f32 {
         mine += on_parameter(head, c) * t_of(head, statistics_words[head.statistics + 2u * classes + c]);
     }
     let weighted = sum_workgroup(invocation, mine);
+    if head.top_k > 0u {
+        return f32(head.top_k);
+    }
     switch head.pixel_denominator {
         case BY_CLASS_WEIGHT: { return weighted; }
         case BY_VOXEL: { return mass; }
         default: { return mass * f32(classes - head.pixel_first_class); }
     }
 }
+
+//# if losses
+// Σ of the top_k largest losses: those above the threshold, and as many at it as are left to take. Leaves the threshold, and
+// the share of each loss at it, for the gradient.
+fn top_sum(head: Head, invocation: u32) -> f32 {
+    var mine = 0.0;
+    for (var run = invocation; run < head.loss_runs; run += FOLD_INVOCATIONS) {
+        mine += bitcast<f32>(selection[head.selection + SELECTION_WORDS + run]);
+    }
+    let above = sum_workgroup(invocation, mine);
+    let threshold = bitcast<f32>(selection[head.selection + 1u]);
+    let left = f32(selection[head.selection + 2u]);
+    if invocation == 0u {
+        coefficients[head.top_coefficients] = threshold;
+        coefficients[head.top_coefficients + 1u] = left / f32(selection[head.selection + 3u]);
+    }
+    return above + left * threshold;
+}
+//# end
 
 // 2I / (P + T) of a class over the whole batch, without smoothing: NaN where the head has no valid voxel.
 fn write_soft_dice(head: Head, invocation: u32) {
@@ -306,7 +335,12 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         write_soft_dice(head, invocation);
 
         let tile_words = head.statistics + 3u * classes;
-        let pixel_sum = bitcast<f32>(statistics_words[tile_words]);
+        var pixel_sum = bitcast<f32>(statistics_words[tile_words]);
+        //# if losses
+        if head.top_k > 0u {
+            pixel_sum = top_sum(head, invocation);
+        }
+        //# end
         let mean = head.pixel_reduction == MEAN;
         // A mean over nothing is what `empty` says; its gradient is 0.
         let nothing = mean && denominator == 0.0;

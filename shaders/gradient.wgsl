@@ -1,15 +1,15 @@
 // Stage 4, gradient: dtotal/dz of every logit, times the upstream gradient, in one pass over logits and target.
 //
-//   g_c  = m (α_c [y = c] + β_c)              (squared: m (α_c [y = c] + 2 β_c p_c))
-//   dz_c = p_c (g_c − Σ_j p_j g_j)  +  κ m (s_c Σ_j q_j − q_c)
-//   q_c  = w_c (on_label [y = c] + off_label)
-// and exactly 0 where the voxel does not count. Both terms share the softmax: s = p.
+//   dz_c = m (∂overlap/∂z_c + κ ∂ℓ/∂z_c), exactly 0 where a voxel does not count; the terms are in terms.wgsl, and how they
+//   meet in gradient_registers.wgsl. Terms on the softmax share it.
 //
 // bindings   0  heads         (HEADS)                        uniform     the table
-//            1  coefficients  per head 1 + C + rows · 2 C    read        κ; κ w_c; then α, β per (row, class): finish.wgsl
+//            1  coefficients  parameters; per head 2 C + rows · 2 C …  read  κ on, κ off per class; ∂total/∂I, ∂total/∂P
+//                             per (row, class): finish.wgsl
 //            2  upstream      (words)                        read        the incoming gradient of the total, at head.upstream
-//            …  logits_s#, labels_t#                         read        shared/logits_*.wgsl, shared/labels_*.wgsl
-//            …  gradient_d#                                  read_write  shared/gradient_*.wgsl
+//            3  losses        per head (items · voxels)     read        only where a head has a top-k: see top_k.wgsl
+//            …  one a slot                                   read, and read_write for the gradient: shared/floats_*.wgsl,
+//                             halves_*.wgsl, integers_*.wgsl, store_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
 // determinism   bit for bit: no value depends on another invocation
 
@@ -17,14 +17,31 @@ const TILE = 4096u;
 
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read> upstream: array<f32>;
+//# if losses
+@group(0) @binding(3) var<storage, read> losses: array<f32>;
+
+// What each voxel of a quad is worth in the top-k: 1 above the threshold, its share at it, 0 below. The finish stage leaves
+// the threshold and the share behind the head's row notes.
+fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
+    let head = head_of(place);
+    let i = vec4<u32>(head.losses + place.item * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
+    let loss = vec4<f32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
+    let threshold = vec4<f32>(coefficients[head.top_coefficients]);
+    let share = vec4<f32>(coefficients[head.top_coefficients + 1u]);
+    return select(select(NONE, share, loss == threshold), ONES, loss > threshold);
+}
+//# end
 
 //# stand-in
 const INVOCATIONS = 8u;
 const g0 = 0u;
-struct Head { group: u32, upstream: u32 }
+const LANES = vec4<u32>(0u, 1u, 2u, 3u);
+const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0);
+struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) {}

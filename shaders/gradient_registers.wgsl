@@ -25,6 +25,7 @@ fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
@@ -59,6 +60,11 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
         let target_c0 = target_g0(place, head, quad, c0, voxel, left);
         //# end
 
+        var top = ONES;
+        //# if top_k
+        top = top_share(place, voxel, left);
+        //# end
+
         // the softmax, for whichever term needs one
         //# each c
         var s_c0 = NONE;
@@ -86,7 +92,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
         joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
         //# end
         //# if cross_entropy
-        joint += soft_label_g0(head, target_c0, on_c0);
+        joint += top * soft_label_g0(head, target_c0, on_c0);
         //# end
         //# end
 
@@ -136,7 +142,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
             }
             //# end
             //# if cross_entropy
-            dz -= soft_label_g0(head, target_c0, on_c0);
+            dz -= top * soft_label_g0(head, target_c0, on_c0);
             //# end
             if c0 >= head.pixel_first_class {
                 //# if binary

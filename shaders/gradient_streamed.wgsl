@@ -23,6 +23,7 @@ fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
@@ -43,6 +44,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
         let left = head.voxels - voxel;
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
 
+        var top = ONES;
+        //# if top_k
+        top = top_share(place, voxel, left);
+        //# end
         var peak = LOWEST;
         var sum = NONE;
         var focal_peak = LOWEST;
@@ -104,7 +109,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 joint -= s * overlap_slope_g0(s, t, a, b);
                 //# end
                 //# if cross_entropy
-                joint += soft_label_g0(head, t, on);
+                joint += top * soft_label_g0(head, t, on);
                 //# end
                 //# if focal_softmax
                 if class_k0 >= head.pixel_first_class {
@@ -149,7 +154,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 }
                 //# end
                 //# if cross_entropy
-                dz -= soft_label_g0(head, t, on);
+                dz -= top * soft_label_g0(head, t, on);
                 //# end
                 if class_k0 >= head.pixel_first_class {
                     //# if binary

@@ -9,7 +9,8 @@
 //            1  coefficients   (words)                      read        here: parameters of classes and axes
 //            2  partials       per head (3 C + TILE_COLUMNS, items · tiles)  read_write  column-major: what `combine` adds
 //                              up is contiguous
-//            …  one a slot                                  read        shared/floats_*.wgsl, shared/integers_*.wgsl
+//            3  losses         per head (items · voxels)    read_write  f32, only where a head has a top-k: see top_k.wgsl
+//            …  one a slot                                  read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
 // columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T,  then Σ m ℓ,  Σ m,  voxels counted,  out of range,  and the first of
 //            them as its place in the tile, or NOWHERE. Counts are exact: a tile has at most 2^24 voxels
@@ -34,15 +35,18 @@ struct TileSums {
 
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+//# if losses
+@group(0) @binding(3) var<storage, read_write> losses: array<f32>;
+//# end
 
 //# stand-in
 const INVOCATIONS = 8u;
 const g0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
-struct Head { tiles: u32, items: u32, partials: u32, group: u32 }
+struct Head { tiles: u32, items: u32, partials: u32, group: u32, losses: u32, voxels: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u, 0u, 1u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 const NONE = vec4<f32>();
@@ -112,6 +116,19 @@ fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {
     }
     workgroupBarrier();
 }
+
+//# if losses
+// Keep ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order.
+fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {
+    let head = head_of(place);
+    let kept = select(NONE, max(m * loss, NONE), valid);
+    let at = head.losses + place.item * head.voxels + voxel;
+    losses[at] = kept.x;
+    if left > 1u { losses[at + 1u] = kept.y; }
+    if left > 2u { losses[at + 2u] = kept.z; }
+    if left > 3u { losses[at + 3u] = kept.w; }
+}
+//# end
 
 @compute @workgroup_size(INVOCATIONS)
 fn statistics(

@@ -38,6 +38,7 @@ fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) ->
 fn total(x: vec4<f32>) -> f32 { return x.x; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>) -> TileSums { return sums; }
+fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {}
@@ -150,6 +151,11 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# end
             write_rows(place, me, CLASSES_g0, class_first, min(CHUNK, CLASSES_g0 - class_first), block == tile_first);
         }
+        //# if top_k
+        if present {
+            keep_losses(place, voxel, left, loss, quad.m, quad.valid);
+        }
+        //# end
         sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range);
     }
     write_tile(place, me, CLASSES_g0, sums);

@@ -2,12 +2,12 @@
 
 use crate::plan::device::{buffer_with, checked};
 use crate::spec::Target;
-use crate::{Error, Head, HeadTensors, LabelType, Plan, Report};
+use crate::{Error, FloatType, Head, HeadTensors, LabelType, Plan, Report};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostTensors<'a> {
-    /// `[N, C, *spatial]`.
+    /// `[N, C, *spatial]`; stored in the head's type, rounded to nearest.
     pub logits: &'a [f32],
     /// The target.
     pub target: HostTarget<'a>,
@@ -64,6 +64,27 @@ pub fn label_bytes(labels: &[i64], label_type: LabelType) -> Vec<u8> {
     whole_words(labels.iter().flat_map(|label| label.to_le_bytes().into_iter().take(bytes)).collect())
 }
 
+/// Numbers as the bytes of their type, filled up to whole words; rounded to nearest.
+#[must_use]
+pub fn float_bytes(values: &[f32], float: FloatType) -> Vec<u8> {
+    whole_words(match float {
+        FloatType::F32 => bytemuck::cast_slice(values).to_vec(),
+        FloatType::F16 => values.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+        FloatType::Bf16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+    })
+}
+
+/// The numbers that bytes of a type are.
+#[must_use]
+pub fn floats_of_bytes(bytes: &[u8], float: FloatType) -> Vec<f32> {
+    let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    match float {
+        FloatType::F32 => bytemuck::pod_collect_to_vec(bytes),
+        FloatType::F16 => halves().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+        FloatType::Bf16 => halves().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+    }
+}
+
 /// Forward and backward of a plan, with this upstream gradient.
 ///
 /// # Errors
@@ -95,7 +116,8 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
         pending
     })??;
     let report = pending.read_blocking()?;
-    let gradients = buffers.iter().map(|head| read(&head.host)).collect::<Result<_, _>>()?;
+    let gradients = buffers.iter().zip(&plan.spec().heads).map(|(buffers, head)| buffers.read(head));
+    let gradients = gradients.collect::<Result<_, _>>()?;
     Ok(HostResult { report, gradients })
 }
 
@@ -113,22 +135,29 @@ impl HeadBuffers {
     fn new(device: &wgpu::Device, head: &Head, tensors: &HostTensors<'_>) -> Self {
         use wgpu::BufferUsages as Usage;
         let upload = |label, bytes: &[u8]| buffer_with(device, label, &whole_words(bytes.to_vec()), Usage::STORAGE);
-        let empty = |label, usage| {
-            let size = size_of_val(tensors.logits) as u64;
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
         let target = match tensors.target {
             HostTarget::Labels(labels) => {
                 let label_type = match head.target {
                     Target::Labels(label_type) => label_type,
-                    Target::Probabilities => LabelType::I32,
+                    Target::Probabilities(_) => LabelType::I32,
                 };
                 label_bytes(labels, label_type)
             }
-            HostTarget::Probabilities(probabilities) => bytemuck::cast_slice(probabilities).to_vec(),
+            HostTarget::Probabilities(probabilities) => {
+                let float = match head.target {
+                    Target::Probabilities(float) => float,
+                    Target::Labels(_) => FloatType::F32,
+                };
+                float_bytes(probabilities, float)
+            }
+        };
+        let logits = float_bytes(tensors.logits, head.logits);
+        let empty = |label, usage| {
+            let size = logits.len() as u64;
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         };
         Self {
-            logits: upload("logits", bytemuck::cast_slice(tensors.logits)),
+            logits: upload("logits", &logits),
             target: upload("target", &target),
             mask: tensors.mask.map(|mask| upload("mask", mask)),
             weight_map: tensors.weight_map.map(|map| upload("weight map", bytemuck::cast_slice(map))),
@@ -136,6 +165,17 @@ impl HeadBuffers {
             gradient: empty("gradient", Usage::STORAGE | Usage::COPY_SRC),
             host: empty("gradient, host", Usage::MAP_READ | Usage::COPY_DST),
         }
+    }
+
+    /// The gradient, as f32.
+    fn read(&self, head: &Head) -> Result<Vec<f32>, Error> {
+        let view = self
+            .host
+            .get_mapped_range(..)
+            .map_err(|error| Error::Device { during: "reading a gradient", message: error.to_string() })?;
+        let mut gradient = floats_of_bytes(&view, head.logits);
+        gradient.truncate(head.items() * head.classes() * head.voxels());
+        Ok(gradient)
     }
 
     fn bindings(&self) -> HeadTensors<'_> {
@@ -154,11 +194,4 @@ impl HeadBuffers {
 fn whole_words(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
-}
-
-fn read(buffer: &wgpu::Buffer) -> Result<Vec<f32>, Error> {
-    let view = buffer
-        .get_mapped_range(..)
-        .map_err(|error| Error::Device { during: "reading a gradient", message: error.to_string() })?;
-    Ok(bytemuck::pod_collect_to_vec(&view))
 }

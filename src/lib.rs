@@ -41,8 +41,8 @@ pub use error::{Error, Tensor};
 pub use plan::{HeadTensors, Plan, Variant};
 pub use report::{HeadReport, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
-    Activation, Alpha, ClassWeighting, Empty, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel,
-    PixelKind, Product, Reduction, Target, other_convention,
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind,
+    Pixel, PixelKind, Product, Reduction, Target, monai_deep_supervision, nnunet_deep_supervision, other_convention,
 };
 pub use step::{Commands, Step};
 pub use wgpu;
@@ -51,6 +51,9 @@ pub use wgpu;
 pub mod shaders {
     pub use crate::plan::{ComposedShader, permutations, representative};
 }
+
+#[doc = include_str!("../docs/coming-from.md")]
+pub mod coming_from {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -8,7 +8,7 @@ use crate::plan::device::checked;
 use crate::report::{PendingReport, encode_report};
 
 /// One dispatch, ready to encode.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
     pub pipeline: wgpu::ComputePipeline,
     pub bindings: wgpu::BindGroup,
@@ -72,7 +72,7 @@ impl Step {
         commands.in_pass("segloss: forward", &mut |pass| {
             self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
             self.plan.shared.combine.encode(pass);
-            self.plan.shared.finish.encode(pass);
+            self.encode_finish(pass);
         });
     }
 
@@ -94,9 +94,14 @@ impl Step {
         commands.in_pass("segloss: combine", &mut |pass| self.plan.shared.combine.encode(pass));
     }
 
-    /// The third stage alone: statistics to report and coefficients.
+    /// The third stage alone: statistics to report and coefficients; before it the selection, where a head has a top-k.
     pub fn finish(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: finish", &mut |pass| self.plan.shared.finish.encode(pass));
+        commands.in_pass("segloss: finish", &mut |pass| self.encode_finish(pass));
+    }
+
+    fn encode_finish(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.plan.shared.top_k.iter().for_each(|dispatch| dispatch.encode(pass));
+        self.plan.shared.finish.encode(pass);
     }
 
     /// The last stage alone: logits, target and coefficients to the gradient.
@@ -125,7 +130,7 @@ impl Step {
                 .device
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("segloss: warm-up") });
             encoder.in_pass("segloss: warm-up", &mut |pass| {
-                let small = [&shared.combine, &shared.finish];
+                let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([&shared.finish]);
                 let all = self.statistics.iter().chain(small).chain(&self.gradient);
                 all.for_each(|dispatch| dispatch.encode_no_work(pass));
             });

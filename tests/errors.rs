@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 use segloss::{
-    AdapterChoice, Empty, Error, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Tensor, Variant,
-    wgpu,
+    AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec,
+    Overlap, Pixel, Plan, Product, Tensor, Variant, wgpu,
 };
 
 fn refusal(head: Head) -> String {
@@ -28,6 +28,7 @@ fn with_overlap(overlap: Overlap) -> Head {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_settings_are_refused_by_name() {
     let ce = Pixel::cross_entropy;
     let cases = [
@@ -84,6 +85,63 @@ fn wrong_settings_are_refused_by_name() {
             with_overlap(Overlap::dice().weight(f32::NAN)),
             "head 1: overlap.weight: expected a finite number, not negative, got NaN",
         ),
+        (
+            Head::new([1, 2, 4, 4], Loss::monai_dice_ce()).resample([8]),
+            "head 1: resample: expected 2 axes of at least one voxel, as the logits, got [8]",
+        ),
+        (
+            Head::new([1, 2, 4], Loss::monai_dice_ce()).probabilities(FloatType::F32).resample([8]),
+            "head 1: resample: expected none, since the target is probabilities, got [8]",
+        ),
+        (
+            Head::new([1, 2, 4], Loss::monai_dice_ce()).probabilities(FloatType::F32).ignore_index(3),
+            "head 1: ignore_index: expected none, since the target is probabilities, got 3",
+        ),
+        (
+            with_overlap(Overlap::tversky(-0.5, 0.5)),
+            "head 1: overlap.alpha: expected a finite number, not negative, got -0.5",
+        ),
+        (
+            with_overlap(Overlap::tversky(0.5, 0.5).squared(true)),
+            "head 1: overlap.squared: expected false, except for dice and jaccard, got true",
+        ),
+        (
+            with_overlap(Overlap::dice().squared(true).product(Product::Minimum)),
+            "head 1: overlap.squared: expected false, with the minimum as product, got true",
+        ),
+        (
+            with_overlap(Overlap::generalized_dice(ClassWeighting::Square).class_weights([1.0; 3])),
+            "head 1: overlap.class_weights: expected none, since no class axis is left, got weights",
+        ),
+        (
+            with_overlap(Overlap::generalized_dice(ClassWeighting::Square).present_classes_only(true)),
+            "head 1: overlap.present_classes_only: expected false, since no class axis is left, got true",
+        ),
+        (with_pixel(Pixel::top_k_cross_entropy(0.0)), "head 1: pixel.k_percent: expected a number in (0, 100], got 0"),
+        (
+            with_pixel(Pixel::top_k_cross_entropy(10.0)),
+            "head 1: pixel.k_percent: expected enough for one voxel, got 10 of 4 voxels",
+        ),
+        (
+            with_pixel(Pixel::binary_cross_entropy_with([1.0])),
+            "head 1: pixel.pos_weight: expected 3 weights, one per class that takes part, got 1 weights",
+        ),
+        (
+            with_pixel(Pixel::binary_cross_entropy().class_weights([1.0; 3])),
+            "head 1: pixel.class_weights: expected none: binary_cross_entropy has pos_weight, got weights",
+        ),
+        (
+            with_pixel(Pixel::focal(-1.0, Alpha::None)),
+            "head 1: pixel.gamma: expected a finite number, not negative, got -1",
+        ),
+        (
+            with_pixel(Pixel::focal(2.0, Alpha::Scalar(1.5))),
+            "head 1: pixel.alpha: expected a number in [0, 1], got 1.5",
+        ),
+        (
+            with_pixel(Pixel::focal(2.0, Alpha::None).label_smoothing(0.1)),
+            "head 1: pixel.label_smoothing: expected 0, for focal, got 0.1",
+        ),
     ];
     for (head, words) in cases {
         assert_eq!(refusal(head), words);
@@ -135,6 +193,8 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     assert_eq!(error.to_string(), "head 1: target: expected an offset that is a multiple of 2 bytes, got 1");
     let error = bind_error(&gpu, |head, spare| head.gradient = Some(at(spare, 0, logits_needed - 4)));
     assert_eq!(error.to_string(), "head 1: gradient: expected 120 bytes at offset 0, got 116");
+    let error = bind_error(&gpu, |head, spare| head.mask = Some(whole(spare)));
+    assert_eq!(error.to_string(), "head 1: mask: expected none, as the head says, got a tensor");
     let error = bind_error(&gpu, |head, spare| head.logits = at(spare, 160, logits_needed));
     assert_eq!(
         error.to_string(),

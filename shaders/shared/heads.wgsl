@@ -85,6 +85,13 @@ struct Head {
     pixel_first_class: u32,
     pixel_denominator: u32,
     empty: u32,
+    // top-k: how many losses it takes (0: none), where they lie, and this head's share of the work
+    top_k: u32,
+    losses: u32,
+    selection: u32,
+    first_loss_run: u32,
+    loss_runs: u32,
+    top_coefficients: u32,
 
     // overlap term
     overlap_kind: u32,

@@ -38,7 +38,7 @@ fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &L
         .map(|i| HostTensors {
             target: match spec.heads[i].target {
                 Target::Labels(_) => HostTarget::Labels(&labels[i]),
-                Target::Probabilities => HostTarget::Probabilities(&probabilities[i]),
+                Target::Probabilities(_) => HostTarget::Probabilities(&probabilities[i]),
             },
             mask: case.heads[i].mask.as_ref().map(|mask| &mask.values[..]),
             ..HostTensors::labels(&logits[i], &labels[i])

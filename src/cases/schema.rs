@@ -6,7 +6,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 
-use crate::spec::{Alpha, ClassWeighting, Empty, Form, OverlapKind, PixelKind, Product};
+use crate::spec::{Alpha, ClassWeighting, Empty, FloatType, Form, OverlapKind, PixelKind, Product};
 use crate::{Activation, Head, LabelType, Loss, Overlap, Pixel, Reduction, Target};
 
 /// The schema that this module reads.
@@ -190,6 +190,7 @@ struct CasePixel {
     weight: f32,
     pos_weight: Option<Vec<f32>>,
     gamma: Option<f32>,
+    k_percent: Option<f32>,
     alpha: Option<CaseAlpha>,
     include_background: Option<bool>,
 }
@@ -246,7 +247,8 @@ impl CaseHead {
         let activations =
             [("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid), ("none", Activation::None)];
         let activation = lacks.word("activation", &self.activation, &activations);
-        let targets = [("labels", Target::Labels(self.label_type())), ("probabilities", Target::Probabilities)];
+        let targets =
+            [("labels", Target::Labels(self.label_type())), ("probabilities", Target::Probabilities(FloatType::F32))];
         let target = lacks.word("target", &self.target.kind, &targets);
         let resample = self.target.resample.as_ref().and_then(|resample| {
             lacks.word("resample", resample, &[("nearest-exact", ())])?;
@@ -260,6 +262,7 @@ impl CaseHead {
         }
         Ok(Head {
             shape: self.shape.clone(),
+            logits: FloatType::F32,
             target,
             resample,
             mask: self.mask.is_some(),
@@ -333,6 +336,7 @@ impl CasePixel {
     fn to_pixel(&self, lacks: &mut Lacks) -> Option<Pixel> {
         let kind = match self.kind.as_str() {
             "cross_entropy" => Some(PixelKind::CrossEntropy),
+            "top_k_cross_entropy" => Some(PixelKind::TopKCrossEntropy { k_percent: self.k_percent? }),
             "binary_cross_entropy" => Some(PixelKind::BinaryCrossEntropy { pos_weight: self.pos_weight.clone() }),
             "focal" => Some(PixelKind::Focal {
                 gamma: self.gamma?,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::compose::{self, GRADIENT_OWN, STATISTICS_OWN};
+use super::compose;
 use super::device::{Access, Entry, checked, grid};
 use super::slots::{Part, Role, Room, split};
 use super::table::{self, HeadRow};
@@ -33,19 +33,20 @@ pub(super) fn bind(
         Some(gradient) => reads(index).into_iter().chain([(Role::Gradient, gradient.clone())]).collect(),
         None => Vec::new(),
     };
-    let statistics = split(heads.len(), reads, room(&shared.limits, STATISTICS_OWN))?;
-    let gradient = split(heads.len(), all, room(&shared.limits, GRADIENT_OWN))?;
+    let room = room(&shared.limits, compose::own_bindings(&shared.layout.heads));
+    let statistics = split(heads.len(), reads, room)?;
+    let gradient = split(heads.len(), all, room)?;
     checked(&shared.device, "binding tensors", || Step {
         plan: plan.clone(),
         statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
-        gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream)).collect(),
+        gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
 }
 
 fn role(tensor: Tensor, head: &Head) -> Role {
     match tensor {
         Tensor::Logits => Role::Logits,
-        Tensor::Target if head.target == Target::Probabilities => Role::Probabilities,
+        Tensor::Target if matches!(head.target, Target::Probabilities(_)) => Role::Probabilities,
         Tensor::Target => Role::Labels,
         Tensor::Mask => Role::Mask,
         Tensor::WeightMap => Role::WeightMap,
@@ -67,17 +68,17 @@ fn room(limits: &wgpu::Limits, own: u32) -> Room {
 
 fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
     let own = [(Access::Read, &shared.scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
-    let own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding()));
+    let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
+    own.extend(shared.scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
     let text = compose::statistics(&part.text(), &shared.layout.heads, shared.variant);
     dispatch(shared, part, "statistics", text, &own, 0)
 }
 
-fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent) -> Dispatch {
+fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
     let written = part.slots.iter().any(|slot| slot.kind.role == Role::Gradient && slot.buffer == upstream.buffer);
-    let alignment = room(&shared.limits, GRADIENT_OWN).alignment;
     let first = upstream.bytes.start - upstream.bytes.start % alignment;
     let element = (upstream.bytes.start - first) / 4;
-    let own = [
+    let mut own = vec![
         (Access::Read, shared.scratch.coefficients.as_entire_buffer_binding()),
         (
             if written { Access::ReadWrite } else { Access::Read },
@@ -88,6 +89,7 @@ fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent) -> Dispatc
             },
         ),
     ];
+    own.extend(shared.scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
     let text = compose::gradient(&part.text(), &shared.layout.heads, shared.variant, written);
     let element = u32::try_from(element).expect("less than the offset alignment");
     dispatch(shared, part, "gradient", text, &own, element)

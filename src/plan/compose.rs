@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
 use super::shader::{Values, numbered, numbers, renamed, render};
 use super::slots::{PartText, Role, SlotKind};
+use super::tensors::Format;
 use super::variant::Variant;
+use crate::spec::{FloatType, LabelType};
 
 /// The files under `shaders/`.
 mod files {
@@ -28,6 +30,12 @@ mod files {
     pub const QUAD_U8: &str = file!("shared/quad_u8.wgsl");
     pub const QUAD_U16: &str = file!("shared/quad_u16.wgsl");
     pub const QUAD_U32: &str = file!("shared/quad_u32.wgsl");
+    pub const HALF_F16: &str = file!("shared/half_f16.wgsl");
+    pub const HALF_BF16: &str = file!("shared/half_bf16.wgsl");
+    pub const HALVES_WIDE: &str = file!("shared/halves_wide.wgsl");
+    pub const HALVES_SCALAR: &str = file!("shared/halves_scalar.wgsl");
+    pub const STORE_HALVES_WIDE: &str = file!("shared/store_halves_wide.wgsl");
+    pub const STORE_HALVES_SCALAR: &str = file!("shared/store_halves_scalar.wgsl");
     pub const STORE_WIDE: &str = file!("shared/store_wide.wgsl");
     pub const STORE_SCALAR: &str = file!("shared/store_scalar.wgsl");
     pub const VOXELS: &str = file!("voxels.wgsl");
@@ -36,18 +44,23 @@ mod files {
     pub const STATISTICS_REGISTERS: &str = file!("statistics_registers.wgsl");
     pub const STATISTICS_STREAMED: &str = file!("statistics_streamed.wgsl");
     pub const COMBINE: &str = file!("combine.wgsl");
+    pub const TOP_K: &str = file!("top_k.wgsl");
     pub const FINISH: &str = file!("finish.wgsl");
     pub const GRADIENT: &str = file!("gradient.wgsl");
     pub const GRADIENT_REGISTERS: &str = file!("gradient_registers.wgsl");
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
 }
 
-/// Storage bindings of the statistics stage besides the slots: coefficients, partials.
-pub(crate) const STATISTICS_OWN: u32 = 2;
-/// Storage bindings of the gradient stage besides the slots: coefficients, upstream.
-pub(crate) const GRADIENT_OWN: u32 = 2;
-/// Binding 0 is the table; then come the stage's own; then the slots.
-pub(crate) const FIRST_SLOT: u32 = 3;
+/// Storage bindings of the statistics and of the gradient stage besides the slots. Statistics: coefficients, partials;
+/// gradient: coefficients, upstream; both: the losses, where a head has a top-k. Binding 0 is the table, and the slots follow.
+pub(crate) fn own_bindings(heads: &[HeadLayout]) -> u32 {
+    if has_top_k(heads) { 3 } else { 2 }
+}
+
+/// Whether any head has a top-k: then statistics keeps the losses, and a selection runs before finish.
+pub(crate) fn has_top_k(heads: &[HeadLayout]) -> bool {
+    heads.iter().any(|head| head.top.count > 0)
+}
 
 /// A stage that touches voxels: the file of its entry point and of its arithmetic.
 struct VoxelStage {
@@ -96,9 +109,17 @@ pub(crate) fn combine(heads: usize, variant: Variant) -> String {
 }
 
 /// The shader of the finish stage.
-pub(crate) fn finish(heads: usize, variant: Variant) -> String {
-    let values = fold_values(heads, variant).constant("REPORT_WORDS", unsigned(REPORT_WORDS));
+pub(crate) fn finish(heads: &[HeadLayout], variant: Variant) -> String {
+    let values = fold_values(heads.len(), variant)
+        .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
+        .flag("losses", has_top_k(heads));
     [files::HEADS, files::FOLD, files::FINISH].map(|file| render(file, &values)).concat()
+}
+
+/// The shader of the top-k selection: entry points `begin`, `histogram`, `pick`, `sum_top`.
+pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
+    let values = fold_values(heads, variant);
+    [files::HEADS, files::FOLD, files::TOP_K].map(|file| render(file, &values)).concat()
 }
 
 /// The groups of a part: heads with the same arithmetic share one.
@@ -120,6 +141,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
     let values = Values::default()
         .constant("HEADS", format!("{}u", part.heads.len()))
         .constant("TILE", unsigned(variant.tile))
+        .flag("losses", has_top_k(heads))
         .list('g', groups.values().copied());
     let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
     let mut text = shared.map(|file| render(file, &values)).concat();
@@ -136,7 +158,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         text += &numbers(role.letter(), slots);
     }
 
-    let mut binding = FIRST_SLOT;
+    let mut binding = 1 + own_bindings(heads);
     for (index, kind) in (0..).zip(&part.kinds) {
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
@@ -184,24 +206,26 @@ fn arithmetic_text(
 
 /// The load or store of one slot.
 fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
-    let integers = matches!(kind.role, Role::Labels | Role::Mask | Role::SampleMask);
-    let files = match (kind.role, kind.wide) {
-        (Role::Gradient, true) => vec![files::STORE_WIDE],
-        (Role::Gradient, false) => vec![files::STORE_SCALAR],
-        (_, false) if integers => vec![files::INTEGERS_SCALAR],
-        (_, true) if integers => match kind.bits {
-            8 => vec![files::QUAD_U8, files::INTEGERS_WIDE],
-            16 => vec![files::QUAD_U16, files::INTEGERS_WIDE],
-            _ => vec![files::QUAD_U32, files::INTEGERS_WIDE],
-        },
-        (_, true) => vec![files::FLOATS_WIDE],
-        (_, false) => vec![files::FLOATS_SCALAR],
+    let gradient = kind.role == Role::Gradient;
+    let files: &[&str] = match (kind.format, gradient, kind.wide) {
+        (Format::Integer(_), _, false) => &[files::INTEGERS_SCALAR],
+        (Format::Integer(LabelType::U8), _, true) => &[files::QUAD_U8, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::U16), _, true) => &[files::QUAD_U16, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::I32 | LabelType::U32), _, true) => &[files::QUAD_U32, files::INTEGERS_WIDE],
+        (Format::Float(FloatType::F32), false, true) => &[files::FLOATS_WIDE],
+        (Format::Float(FloatType::F32), false, false) => &[files::FLOATS_SCALAR],
+        (Format::Float(FloatType::F32), true, true) => &[files::STORE_WIDE],
+        (Format::Float(FloatType::F32), true, false) => &[files::STORE_SCALAR],
+        (Format::Float(half), false, true) => &[half_file(half), files::HALVES_WIDE],
+        (Format::Float(half), false, false) => &[half_file(half), files::HALVES_SCALAR],
+        (Format::Float(half), true, true) => &[half_file(half), files::STORE_HALVES_WIDE],
+        (Format::Float(half), true, false) => &[half_file(half), files::STORE_HALVES_SCALAR],
     };
     let values = Values::default()
         .flag("windows", kind.windows > 1)
         .list('w', 0..kind.windows)
         .constant("WINDOW_x0", unsigned(kind.window))
-        .constant("BITS_x0", unsigned(kind.bits))
+        .constant("BITS_x0", unsigned(kind.format.bits()))
         .constant("BINDING_x0_w0", unsigned(binding));
     let mut text: String = files.iter().map(|file| render(file, &values)).collect();
     for window in 1..kind.windows {
@@ -212,6 +236,10 @@ fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
     }
     // the files say x0; the slots of a role have a letter of their own
     renamed(&text, 'x', kind.role.letter(), index)
+}
+
+fn half_file(float: FloatType) -> &'static str {
+    if float == FloatType::Bf16 { files::HALF_BF16 } else { files::HALF_F16 }
 }
 
 fn unsigned(value: u32) -> String {

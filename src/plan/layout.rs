@@ -11,6 +11,12 @@ pub(crate) const REPORT_WORDS: u32 = 9;
 pub(crate) const TILE_COLUMNS: u32 = 5;
 /// Words of the global sums that belong to no class: see combine.wgsl.
 const GLOBAL_WORDS: u64 = 6;
+/// Losses a workgroup of the top-k: `RUN` of `top_k.wgsl`.
+const LOSS_RUN: u64 = 4096;
+/// Words of a selection before its partial sums: `SELECTION_WORDS` of `top_k.wgsl`.
+const SELECTION_WORDS: u64 = 260;
+/// The threshold of the top-k, and the share of a loss at it.
+const TOP_WORDS: u64 = 2;
 /// A row's notes in the finish stage: `ROW_WORDS` of finish.wgsl.
 const ROW_WORDS: u64 = 4;
 
@@ -29,7 +35,8 @@ impl Arithmetic {
         let pixel = head.loss.pixel.as_ref();
         let kind = pixel.map(|pixel| &pixel.kind);
         let softmax = head.loss.activation == Activation::Softmax;
-        let cross_entropy = matches!(kind, Some(PixelKind::CrossEntropy));
+        let top_k = matches!(kind, Some(PixelKind::TopKCrossEntropy { .. }));
+        let cross_entropy = top_k || matches!(kind, Some(PixelKind::CrossEntropy));
         let focal = matches!(kind, Some(PixelKind::Focal { .. }));
         let binary = matches!(kind, Some(PixelKind::BinaryCrossEntropy { .. }));
         let alpha_list = matches!(kind, Some(PixelKind::Focal { alpha: Alpha::PerClass(_), .. }));
@@ -44,6 +51,7 @@ impl Arithmetic {
             ("minimum", overlap.is_some_and(|o| o.product == Product::Minimum)),
             ("cross_entropy", cross_entropy),
             ("smoothing", cross_entropy && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
+            ("top_k", top_k),
             ("binary", binary || focal && !softmax),
             ("binary_cross_entropy", binary),
             ("focal_sigmoid", focal && !softmax),
@@ -51,7 +59,7 @@ impl Arithmetic {
             ("alpha_list", alpha_list),
             ("class_parameters", pixel.is_some_and(|p| !class_parameters(p, classes as usize, softmax).is_empty())),
             ("labels", matches!(head.target, Target::Labels(_))),
-            ("probabilities", head.target == Target::Probabilities),
+            ("probabilities", matches!(head.target, Target::Probabilities(_))),
             ("resample", head.resample.is_some()),
             ("mask", head.mask),
             ("weight_map", head.weight_map),
@@ -70,16 +78,15 @@ fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
         _ => 1.0,
     };
     let of_class = |c: usize| match &pixel.kind {
-        PixelKind::CrossEntropy => [weight(c), 1.0],
+        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => [weight(c), 1.0],
         PixelKind::BinaryCrossEntropy { pos_weight } => [pos_weight.as_ref().map_or(1.0, |w| w[c]), 1.0],
         PixelKind::Focal { alpha, .. } => {
             let [on, off] = match alpha {
-                Alpha::None => [1.0, 1.0],
                 Alpha::Scalar(alpha) if softmax && c == first => [1.0 - alpha, 1.0],
                 Alpha::Scalar(alpha) if softmax => [*alpha, 1.0],
                 Alpha::Scalar(alpha) => [*alpha, 1.0 - alpha],
                 Alpha::PerClass(alpha) if c >= first => [alpha[c - first], 1.0],
-                Alpha::PerClass(_) => [1.0, 1.0],
+                Alpha::None | Alpha::PerClass(_) => [1.0, 1.0],
             };
             [on * weight(c), off * weight(c)]
         }
@@ -126,6 +133,18 @@ pub(crate) struct HeadLayout {
     pub axes: u32,
     pub axis_parameters: u32,
     pub target_voxels: u32,
+    pub top: TopK,
+}
+
+/// A head's share of the top-k: all 0 where it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TopK {
+    pub count: u32,
+    pub losses: u32,
+    pub selection: u32,
+    pub first_run: u32,
+    pub runs: u32,
+    pub coefficients: u32,
 }
 
 /// All heads, and the sizes of the scratch buffers in words.
@@ -137,6 +156,10 @@ pub(crate) struct Layout {
     pub statistics: u32,
     pub coefficients: u32,
     pub report: u32,
+    /// Words of the top-k: all losses, the selections, and runs of losses. 0 where no head has one.
+    pub losses: u32,
+    pub selection: u32,
+    pub loss_runs: u32,
     /// Constants of the heads, at the start of the coefficients.
     pub parameters: Vec<f32>,
 }
@@ -153,7 +176,10 @@ impl Layout {
         let parameters = word(None, "the parameters", layout.parameters.len() as u64)?;
         word(None, "the coefficients", u64::from(layout.coefficients) + u64::from(parameters))?;
         layout.coefficients += parameters;
-        layout.heads.iter_mut().for_each(|head| head.coefficients += parameters);
+        for head in &mut layout.heads {
+            head.coefficients += parameters;
+            head.top.coefficients += parameters;
+        }
         Ok(layout)
     }
 
@@ -167,7 +193,7 @@ impl Layout {
         let tiles = voxels.div_ceil(variant.tile.into());
         let statistics_words = (3 * classes + GLOBAL_WORDS).saturating_add(items.saturating_mul(3 * classes + 1));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
-        let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS);
+        let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
         let partial_words = (3 * classes + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
 
         let overlap = head.loss.overlap.as_ref();
@@ -181,6 +207,11 @@ impl Layout {
         let first = self.parameters.len();
         let of_axes = head.resample.as_ref().map(|labels| axis_parameters(&head.shape[2..], labels, first));
         let axis_parameters = self.parameters(of_axes.as_deref().unwrap_or_default(), index)?;
+        let end = u64::from(self.coefficients) + coefficient_words;
+        let top = match pixel.and_then(|pixel| pixel.top_k(head.items() * head.voxels())) {
+            Some(count) => self.top_k(index, count, items * voxels, end - TOP_WORDS)?,
+            None => TopK::default(),
+        };
         let classes_word = word("the classes", classes)?;
         self.heads.push(HeadLayout {
             items: word("the items", items)?,
@@ -200,13 +231,33 @@ impl Layout {
             axes: head.resample.as_ref().map_or(Ok(0), |labels| word("the axes", labels.len() as u64))?,
             axis_parameters,
             target_voxels: word("the labels of an item", head.target_voxels() as u64)?,
+            top,
         });
-        self.columns = word("the columns of partial sums", u64::from(self.columns) + 3 * classes + u64::from(TILE_COLUMNS))?;
+        self.columns =
+            word("the columns of partial sums", u64::from(self.columns) + 3 * classes + u64::from(TILE_COLUMNS))?;
         self.partials = word("the partial sums", u64::from(self.partials).saturating_add(partial_words))?;
         self.statistics = word("the statistics", u64::from(self.statistics).saturating_add(statistics_words))?;
         self.coefficients = word("the coefficients", u64::from(self.coefficients) + coefficient_words)?;
         self.report = word("the report", u64::from(self.report) + u64::from(REPORT_WORDS) + classes)?;
         Ok(())
+    }
+
+    /// Appends a head's share of the top-k.
+    fn top_k(&mut self, head: usize, count: usize, voxels: u64, coefficients: u64) -> Result<TopK, Error> {
+        let word = |what: &str, needed: u64| word(Some(head), what, needed);
+        let runs = word("the runs of losses", voxels.div_ceil(LOSS_RUN))?;
+        let top = TopK {
+            count: word("the top-k", count as u64)?,
+            losses: self.losses,
+            selection: self.selection,
+            first_run: self.loss_runs,
+            runs,
+            coefficients: word("the coefficients", coefficients)?,
+        };
+        self.losses = word("the losses of voxels", u64::from(self.losses) + voxels)?;
+        self.selection = word("the selection", u64::from(self.selection) + SELECTION_WORDS + u64::from(runs))?;
+        self.loss_runs = word("the runs of losses", u64::from(self.loss_runs) + u64::from(runs))?;
+        Ok(top)
     }
 
     /// Appends parameters, and says where they begin. They are looked up by f32 numbers, exact up to 2^24.

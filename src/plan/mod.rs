@@ -50,7 +50,9 @@ pub(crate) struct Shared {
     variant: Variant,
     limits: wgpu::Limits,
     scratch: Scratch,
+    /// Combine; the top-k, where a head has one; and last finish: each in the order of its dispatches.
     pub combine: Dispatch,
+    pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
     pipelines: Mutex<HashMap<String, Compiled>>,
     pub staging: Vec<Arc<Staging>>,
@@ -62,6 +64,9 @@ pub(crate) struct Scratch {
     partials: wgpu::Buffer,
     statistics: wgpu::Buffer,
     coefficients: wgpu::Buffer,
+    /// The pixel losses and the selections, where a head has a top-k.
+    losses: Option<wgpu::Buffer>,
+    selection: wgpu::Buffer,
     pub report: wgpu::Buffer,
     /// 1.0: the upstream gradient of a caller who has none.
     one: wgpu::Buffer,
@@ -104,7 +109,8 @@ impl Plan {
         check_scratch(&layout, &limits)?;
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, &layout);
-            let (combine, finish) = small_stages(device, spec, &layout, variant, &limits, &scratch);
+            let SmallStages { combine, top_k, finish } =
+                small_stages(device, spec, &layout, variant, &limits, &scratch);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),
@@ -115,6 +121,7 @@ impl Plan {
                 limits,
                 scratch,
                 combine,
+                top_k,
                 finish,
                 pipelines: Mutex::default(),
                 staging,
@@ -190,6 +197,8 @@ impl Scratch {
                 bytemuck::cast_slice(&coefficients),
                 Usage::STORAGE,
             ),
+            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
+            selection: words("segloss: selection", layout.selection, Usage::empty()),
             report: words("segloss: report", layout.report, Usage::COPY_SRC),
             one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
         }
@@ -209,6 +218,8 @@ fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
         ("the partial sums", layout.partials),
         ("the statistics", layout.statistics),
         ("the coefficients", layout.coefficients),
+        ("the losses of the top-k", layout.losses),
+        ("the selection of the top-k", layout.selection),
         ("the report", layout.report),
     ] {
         limit(what, "max_storage_buffer_binding_size", u64::from(words) * 4, largest)?;
@@ -221,7 +232,13 @@ fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
     limit("the grid of a dispatch", "max_compute_workgroups_per_dimension, squared", workgroups, side * side)
 }
 
-/// Combine and finish: they see no tensor of the caller's, so the plan has them whole.
+/// The stages that see no tensor of the caller's: the plan has them whole.
+struct SmallStages {
+    combine: Dispatch,
+    top_k: Vec<Dispatch>,
+    finish: Dispatch,
+}
+
 fn small_stages(
     device: &wgpu::Device,
     spec: &LossSpec,
@@ -229,7 +246,7 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
-) -> (Dispatch, Dispatch) {
+) -> SmallStages {
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
@@ -245,17 +262,30 @@ fn small_stages(
         device::grid(layout.columns, side),
         &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
     );
-    let finish = stage(
-        "finish",
-        &compose::finish(rows.len(), variant),
-        [1, 1],
-        &[
-            (Access::Read, &scratch.statistics),
-            (Access::ReadWrite, &scratch.coefficients),
-            (Access::ReadWrite, &scratch.report),
-        ],
-    );
-    (combine, finish)
+    let mut finish_buffers = vec![
+        (Access::Read, &scratch.statistics),
+        (Access::ReadWrite, &scratch.coefficients),
+        (Access::ReadWrite, &scratch.report),
+    ];
+    let mut top_k = Vec::new();
+    if let Some(losses) = &scratch.losses {
+        finish_buffers.push((Access::Read, &scratch.selection));
+        let buffers = [(Access::Read, losses), (Access::ReadWrite, &scratch.selection)];
+        let text = compose::top_k(rows.len(), variant);
+        let heads = [u32::try_from(rows.len()).expect("the table fits in a uniform binding"), 1];
+        let runs = device::grid(layout.loss_runs, side);
+        let [begin, histogram, pick, sum_top] =
+            [("begin", heads), ("histogram", runs), ("pick", heads), ("sum_top", runs)]
+                .map(|(entry, grid)| stage(entry, &text, grid, &buffers));
+        top_k.push(begin);
+        // a digit of 8 bits a round
+        for _ in 0..4 {
+            top_k.extend([histogram.clone(), pick.clone()]);
+        }
+        top_k.push(sum_top);
+    }
+    let finish = stage("finish", &compose::finish(&layout.heads, variant), [1, 1], &finish_buffers);
+    SmallStages { combine, top_k, finish }
 }
 
 /// A table of heads on the device, and an empty one of the same size, with which a dispatch does nothing: it warms up.

@@ -3,7 +3,9 @@
 use super::compose;
 use super::layout::Layout;
 use super::slots::{HeadSlots, PartText, Role, SlotKind};
+use super::tensors::Format;
 use super::variant::Variant;
+use crate::spec::{FloatType, LabelType};
 use crate::{Activation, Alpha, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
 
 /// The text of one shader.
@@ -26,7 +28,12 @@ const VARIANT: Variant =
 /// reduce (labels' types × wide or scalar × windows × binding modes × subgroups), on one choice of terms.
 #[must_use]
 pub fn permutations() -> Vec<ComposedShader> {
-    let mut all = small_stages(1, "1-head");
+    let mut all = Vec::new();
+    for (name, loss) in
+        [("dice-ce", Loss::monai_dice_ce()), ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0)))]
+    {
+        all.extend(small_stages(&LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss)), name));
+    }
     let targets = targets();
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
@@ -59,18 +66,24 @@ pub fn representative() -> Vec<ComposedShader> {
     let plans = [
         ("monai-dice-ce-4-classes", vec![Head::new([2, 4, 128, 128, 128], Loss::monai_dice_ce())]),
         ("nnunet-dc-ce-105-classes", vec![Head::new([2, 105, 96, 96, 96], Loss::nnunet_dc_ce())]),
-        ("regions-3-classes", vec![Head::new([2, 3, 96, 96, 96], regions).probabilities().mask(true)]),
+        ("regions-3-classes", vec![Head::new([2, 3, 96, 96, 96], regions).probabilities(FloatType::F32).mask(true)]),
+        (
+            "top-k-4-classes",
+            vec![Head::new([2, 4, 128, 128, 128], Loss::new().pixel(Pixel::top_k_cross_entropy(10.0)))],
+        ),
         ("five-heads", five.map(|shape| Head::new(shape, Loss::monai_dice_ce())).to_vec()),
     ];
     let mut all = Vec::new();
     for (name, heads) in plans {
-        all.extend(small_stages(heads.len(), name));
-        all.extend(voxel_stages(name, &LossSpec { heads }, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
+        let spec = LossSpec { heads };
+        all.extend(small_stages(&spec, name));
+        all.extend(voxel_stages(name, &spec, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
     }
     all
 }
 
 type LossOf = Box<dyn Fn(usize) -> Loss>;
+type HeadChange = fn(Head) -> Head;
 type HeadOf = Box<dyn Fn(Head) -> Head>;
 
 /// Every choice of terms that changes text.
@@ -101,7 +114,7 @@ fn losses() -> Vec<(String, LossOf)> {
 
 type PixelOf = fn(usize) -> Option<Pixel>;
 
-fn pixels() -> [(&'static str, PixelOf); 9] {
+fn pixels() -> [(&'static str, PixelOf); 11] {
     [
         ("", |_| None),
         ("ce", |_| Some(Pixel::cross_entropy())),
@@ -110,6 +123,8 @@ fn pixels() -> [(&'static str, PixelOf); 9] {
         ("ce-smoothing-weights", |classes| {
             Some(Pixel::cross_entropy().label_smoothing(0.1).class_weights(vec![2.0; classes]))
         }),
+        ("top-k", |_| Some(Pixel::top_k_cross_entropy(10.0))),
+        ("top-k-smoothing", |_| Some(Pixel::top_k_cross_entropy(10.0).label_smoothing(0.1))),
         ("bce", |_| Some(Pixel::binary_cross_entropy())),
         ("bce-pos-weight", |classes| Some(Pixel::binary_cross_entropy_with(vec![2.0; classes]))),
         ("focal", |_| Some(Pixel::focal(2.0, Alpha::None))),
@@ -119,10 +134,10 @@ fn pixels() -> [(&'static str, PixelOf); 9] {
 
 /// Every kind of target and masks.
 fn targets() -> Vec<(String, HeadOf)> {
-    let targets: [(&str, fn(Head) -> Head); 3] = [
+    let targets: [(&str, HeadChange); 3] = [
         ("labels", |head| head),
         ("resampled", |head| head.resample([16, 16, 16])),
-        ("probabilities", Head::probabilities),
+        ("probabilities", |head| head.probabilities(FloatType::F32)),
     ];
     let mut all: Vec<(String, HeadOf)> = Vec::new();
     for (target_name, target) in targets {
@@ -138,39 +153,50 @@ fn targets() -> Vec<(String, HeadOf)> {
 /// How a head's tensors are bound.
 #[derive(Clone, Copy)]
 struct SlotChoice {
-    label_bits: u32,
+    labels: LabelType,
+    floats: FloatType,
     wide: bool,
     windows: u32,
     pooled: bool,
 }
 
 impl SlotChoice {
-    const SIMPLE: Self = Self { label_bits: 8, wide: false, windows: 1, pooled: false };
+    const SIMPLE: Self = Self { labels: LabelType::U8, floats: FloatType::F32, wide: false, windows: 1, pooled: false };
 
-    fn all() -> impl Iterator<Item = Self> {
-        let choices = [8, 16, 32].into_iter().flat_map(|label_bits| [false, true].map(move |wide| (label_bits, wide)));
-        let choices = choices.flat_map(|(bits, wide)| [1, 3].map(move |windows| (bits, wide, windows)));
-        choices.flat_map(|(label_bits, wide, windows)| {
-            [false, true].map(move |pooled| Self { label_bits, wide, windows, pooled })
-        })
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for (labels, floats) in [
+            (LabelType::U8, FloatType::F32),
+            (LabelType::U16, FloatType::F16),
+            (LabelType::I32, FloatType::Bf16),
+            (LabelType::U32, FloatType::F16),
+        ] {
+            for wide in [false, true] {
+                for windows in [1, 3] {
+                    all.extend([false, true].map(|pooled| Self { labels, floats, wide, windows, pooled }));
+                }
+            }
+        }
+        all
     }
 
     fn name(self) -> String {
         let width = if self.wide { "wide" } else { "scalar" };
         let mode = if self.pooled { "pooled" } else { "separate" };
-        format!("u{}-{width}-{}-windows-{mode}", self.label_bits, self.windows)
+        format!("{:?}-{:?}-{width}-{}-windows-{mode}", self.labels, self.floats, self.windows).to_lowercase()
     }
 
     fn kind(self, role: Role, head: &Head) -> SlotKind {
-        let bits = match role {
-            Role::Labels => self.label_bits,
-            Role::Mask | Role::SampleMask => 8,
-            Role::Logits | Role::Probabilities | Role::WeightMap | Role::Gradient => 32,
+        let format = match role {
+            Role::Labels => Format::Integer(self.labels),
+            Role::Mask | Role::SampleMask => Format::Integer(LabelType::U8),
+            Role::WeightMap => Format::Float(FloatType::F32),
+            Role::Logits | Role::Probabilities | Role::Gradient => Format::Float(self.floats),
         };
         let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
         SlotKind {
             role,
-            bits,
+            format,
             wide: self.wide && !one_by_one,
             window: if self.windows > 1 { 25 } else { 31 },
             windows: self.windows,
@@ -220,19 +246,23 @@ fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
     part
 }
 
-fn small_stages(heads: usize, name: &str) -> Vec<ComposedShader> {
-    vec![
-        ComposedShader {
-            name: format!("combine-{name}"),
-            entry_point: "combine",
-            source: compose::combine(heads, VARIANT),
-        },
-        ComposedShader {
-            name: format!("finish-{name}"),
-            entry_point: "finish",
-            source: compose::finish(heads, VARIANT),
-        },
-    ]
+fn small_stages(spec: &LossSpec, name: &str) -> Vec<ComposedShader> {
+    let layout = Layout::new(spec, VARIANT).expect("small shapes fit");
+    let heads = spec.heads.len();
+    let shader = |entry_point: &'static str, source: &str| ComposedShader {
+        name: format!("{entry_point}-{name}"),
+        entry_point,
+        source: source.to_owned(),
+    };
+    let mut all = vec![
+        shader("combine", &compose::combine(heads, VARIANT)),
+        shader("finish", &compose::finish(&layout.heads, VARIANT)),
+    ];
+    if compose::has_top_k(&layout.heads) {
+        let text = compose::top_k(heads, VARIANT);
+        all.extend(["begin", "histogram", "pick", "sum_top"].map(|entry_point| shader(entry_point, &text)));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -344,6 +374,12 @@ mod tests {
             pixel_first_class,
             pixel_denominator,
             empty,
+            top_k,
+            losses,
+            selection,
+            first_loss_run,
+            loss_runs,
+            top_coefficients,
             overlap_kind,
             overlap_reduction,
             overlap_weight,

@@ -10,11 +10,10 @@
 //! | `//# each x` … `//# end` | repeated for each number of list `x`; the name part `x0` becomes `x1`, `x2`, … |
 //! | `const NAME = …;` | takes the plan's value where the plan has one |
 //!
-//! A name part stands between underscores or alone: with list `c`, `e_c0` becomes `e_c1`, and `c0` becomes `c1`. The
-//! constants `c0`, `c1`, … themselves are declared by [`numbers`].
+//! A name part stands between underscores or alone: `e_c0` becomes `e_c1`, and `c0`, declared by [`numbers`], `c1`.
 //!
-//! Why not a crate: `wesl` imports and drops text, but has no repetition, which is what unrolled class loops and a load
-//! per head need; and it brings a parser of its own into every program that embeds this one.
+//! Why not a crate: `wesl` imports and drops text, but does not repeat it, which unrolled class loops and a load per head
+//! need; and it brings a parser of its own into every program that embeds this one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -49,10 +48,7 @@ impl Values {
     }
 }
 
-/// The text of a file with a plan's values.
-///
-/// # Panics
-/// Where a directive of the file is wrong. The files are part of the crate, and a test renders each.
+/// The text of a file with a plan's values. Panics where a directive is wrong: the files are the crate's, and all tested.
 pub(crate) fn render(file: &str, values: &Values) -> String {
     let lines: Vec<&str> = file.lines().collect();
     let mut out = String::with_capacity(file.len());

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::tensors::Extent;
+use super::tensors::{Extent, Format};
 use crate::Error;
 
 /// What a slot reads or writes.
@@ -50,8 +50,7 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SlotKind {
     pub role: Role,
-    /// Bits of an element.
-    pub bits: u32,
+    pub format: Format,
     /// Four elements at once.
     pub wide: bool,
     /// log2 of the elements of a window.
@@ -73,7 +72,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// The bytes of window `index`.
     pub(crate) fn window_bytes(&self, index: u32) -> Range<u64> {
-        let length = (1_u64 << self.kind.window) * u64::from(self.kind.bits / 8);
+        let length = (1_u64 << self.kind.window) * self.kind.format.bytes();
         let first = self.bytes.start + u64::from(index) * length;
         first..self.bytes.end.min(first + length)
     }
@@ -184,12 +183,12 @@ impl Part {
         let covered = extent.bytes.start - extent.bytes.start % room.alignment..extent.bytes.end.next_multiple_of(4);
         let shared = self.slots.iter().position(|slot| {
             let union = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
-            let same = slot.buffer == extent.buffer && slot.kind.role == role && slot.kind.bits == extent.bits;
+            let same = slot.buffer == extent.buffer && slot.kind.role == role && slot.kind.format == extent.format;
             same && (slot.bytes == covered || slot.kind.windows == 1 && union.end - union.start <= room.largest_binding)
         });
         if let Some(index) = shared {
             let slot = &mut self.slots[index];
-            let moved = (slot.bytes.start - slot.bytes.start.min(covered.start)) / u64::from(extent.bits / 8);
+            let moved = (slot.bytes.start - slot.bytes.start.min(covered.start)) / extent.format.bytes();
             // the slot may grow downwards: its other heads then begin later in it
             slot.bytes = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             slot.kind.wide &= extent.wide;
@@ -203,7 +202,7 @@ impl Part {
             return index;
         }
         let length = covered.end - covered.start;
-        let bytes = u64::from(extent.bits / 8);
+        let bytes = extent.format.bytes();
         let (window, windows) = if length <= room.largest_binding {
             (31, 1)
         } else {
@@ -212,7 +211,7 @@ impl Part {
         };
         let kind = SlotKind {
             role,
-            bits: extent.bits,
+            format: extent.format,
             wide: extent.wide,
             window,
             windows: u32::try_from(windows).unwrap_or(u32::MAX / 4),
@@ -235,7 +234,7 @@ impl Part {
 impl Slot {
     /// The element of this slot at a byte of its buffer.
     fn element(&self, byte: u64) -> u32 {
-        let element = (byte - self.bytes.start) / u64::from(self.kind.bits / 8);
+        let element = (byte - self.bytes.start) / self.kind.format.bytes();
         // less than a binding where the slot is shared, less than the alignment where it is not
         u32::try_from(element).expect("the first element of a tensor is near the start of its slot")
     }

@@ -59,6 +59,12 @@ pub(crate) struct HeadRow {
     pub pixel_first_class: u32,
     pub pixel_denominator: u32,
     pub empty: u32,
+    pub top_k: u32,
+    pub losses: u32,
+    pub selection: u32,
+    pub first_loss_run: u32,
+    pub loss_runs: u32,
+    pub top_coefficients: u32,
 
     pub overlap_kind: u32,
     pub overlap_reduction: u32,
@@ -77,7 +83,7 @@ pub(crate) struct HeadRow {
     pub overlap_class_weights: u32,
     pub masked_samples: u32,
     /// A row in a uniform buffer takes a multiple of 16 bytes.
-    pub padding: [u32; 1],
+    pub padding: [u32; 3],
 }
 
 /// The rows of all heads, before anything is bound: slots, first elements, groups and workgroups are still 0.
@@ -106,6 +112,12 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         has_labels: has_labels.into(),
         counts: (has_labels && !head.weight_map).into(),
         masked_samples: head.sample_mask.into(),
+        top_k: layout.top.count,
+        losses: layout.top.losses,
+        selection: layout.top.selection,
+        first_loss_run: layout.top.first_run,
+        loss_runs: layout.top.runs,
+        top_coefficients: layout.top.coefficients,
         ..HeadRow::default()
     };
     pixel(&mut row, head, layout);
@@ -120,8 +132,10 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let has_labels = matches!(head.target, Target::Labels(_));
     // mirrors the constants of heads.wgsl: by class weight, by voxel, by voxel and class
     let (kind, denominator, off_target) = match pixel.kind {
-        PixelKind::CrossEntropy if has_labels => (1, 1, epsilon / f64::from(layout.classes)),
-        PixelKind::CrossEntropy => (1, 2, epsilon / f64::from(layout.classes)),
+        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } if has_labels => {
+            (1, 1, epsilon / f64::from(layout.classes))
+        }
+        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => (1, 2, epsilon / f64::from(layout.classes)),
         PixelKind::BinaryCrossEntropy { .. } => (2, 3, epsilon / 2.0),
         PixelKind::Focal { gamma, .. } => {
             row.gamma = gamma;

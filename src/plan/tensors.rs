@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Tensor;
-use crate::spec::Target;
+use crate::spec::{FloatType, LabelType, Target};
 use crate::{Error, Head};
 
 /// The tensors of one head, where they are: no copy is made of any.
@@ -12,12 +12,12 @@ use crate::{Error, Head};
 /// multiple of the element; the device's offset alignment does not matter.
 #[derive(Clone, Debug)]
 pub struct HeadTensors<'a> {
-    /// f32, `[N, C, *spatial]`.
+    /// Of the head's [`FloatType`], `[N, C, *spatial]`.
     pub logits: wgpu::BufferBinding<'a>,
-    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, f32, `[N, C, *spatial]`. A
+    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. A
     /// packed tensor takes a whole number of words: ceil(bytes / 4) · 4 bytes.
     pub target: wgpu::BufferBinding<'a>,
-    /// f32, `[N, C, *spatial]`; overwritten. `None`: this head's gradient is not wanted.
+    /// Of the logits' type, `[N, C, *spatial]`; overwritten. `None`: this head's gradient is not wanted.
     pub gradient: Option<wgpu::BufferBinding<'a>>,
     /// u8, `[N, *spatial]`, where the head has a mask.
     pub mask: Option<wgpu::BufferBinding<'a>>,
@@ -63,13 +63,34 @@ impl<'a> HeadTensors<'a> {
     }
 }
 
+/// What an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Format {
+    /// An unsigned integer, or a signed one read as such.
+    Integer(LabelType),
+    Float(FloatType),
+}
+
+impl Format {
+    pub(crate) const fn bits(self) -> u32 {
+        match self {
+            Self::Integer(label_type) => label_type.bits(),
+            Self::Float(FloatType::F32) => 32,
+            Self::Float(FloatType::F16 | FloatType::Bf16) => 16,
+        }
+    }
+
+    pub(crate) const fn bytes(self) -> u64 {
+        self.bits() as u64 / 8
+    }
+}
+
 /// The bytes of a tensor in its buffer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Extent {
     pub buffer: wgpu::Buffer,
     pub bytes: Range<u64>,
-    /// Bits of an element: 8, 16 or 32.
-    pub bits: u32,
+    pub format: Format,
     /// Four elements in one load: rows begin at a multiple of four elements, and have a multiple of four.
     pub wide: bool,
 }
@@ -101,26 +122,28 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<He
     let all = head.items() as u64 * voxels;
     let logits = all * head.classes() as u64;
     let check = |tensor| Check { head: index, tensor };
-    let target_bits = match head.target {
-        Target::Labels(labels) => labels.bits(),
-        Target::Probabilities => 32,
+    let (mask, f32) = (Format::Integer(LabelType::U8), Format::Float(FloatType::F32));
+    let logits_format = Format::Float(head.logits);
+    let target_format = match head.target {
+        Target::Labels(labels) => Format::Integer(labels),
+        Target::Probabilities(float) => Format::Float(float),
     };
     let mut target =
-        check(Tensor::Target).extent(&tensors.target, head.target_elements() as u64, target_bits, voxels)?;
+        check(Tensor::Target).extent(&tensors.target, head.target_elements() as u64, target_format, voxels)?;
     // resampled labels are picked one by one
     target.wide &= head.resample.is_none();
     let mut reads = vec![
-        (Tensor::Logits, check(Tensor::Logits).extent(&tensors.logits, logits, 32, voxels)?),
+        (Tensor::Logits, check(Tensor::Logits).extent(&tensors.logits, logits, logits_format, voxels)?),
         (Tensor::Target, target),
     ];
-    for (tensor, wanted, given, elements, bits) in [
-        (Tensor::Mask, head.mask, &tensors.mask, all, 8),
-        (Tensor::WeightMap, head.weight_map, &tensors.weight_map, all, 32),
-        (Tensor::SampleMask, head.sample_mask, &tensors.sample_mask, head.items() as u64, 8),
+    for (tensor, wanted, given, elements, format) in [
+        (Tensor::Mask, head.mask, &tensors.mask, all, mask),
+        (Tensor::WeightMap, head.weight_map, &tensors.weight_map, all, f32),
+        (Tensor::SampleMask, head.sample_mask, &tensors.sample_mask, head.items() as u64, mask),
     ] {
         match (wanted, given) {
             (true, Some(binding)) => {
-                let mut extent = check(tensor).extent(binding, elements, bits, voxels)?;
+                let mut extent = check(tensor).extent(binding, elements, format, voxels)?;
                 extent.wide &= tensor != Tensor::SampleMask;
                 reads.push((tensor, extent));
             }
@@ -130,7 +153,7 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<He
         }
     }
     let gradient = tensors.gradient.as_ref();
-    let gradient = gradient.map(|g| check(Tensor::Gradient).extent(g, logits, 32, voxels)).transpose()?;
+    let gradient = gradient.map(|g| check(Tensor::Gradient).extent(g, logits, logits_format, voxels)).transpose()?;
     Ok(HeadExtents { reads, gradient })
 }
 
@@ -144,12 +167,18 @@ impl Check {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected, given })
     }
 
-    fn extent(&self, binding: &wgpu::BufferBinding<'_>, elements: u64, bits: u32, row: u64) -> Result<Extent, Error> {
+    fn extent(
+        &self,
+        binding: &wgpu::BufferBinding<'_>,
+        elements: u64,
+        format: Format,
+        row: u64,
+    ) -> Result<Extent, Error> {
         let (buffer, offset) = (binding.buffer, binding.offset);
         if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
             return self.refuse("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage()));
         }
-        let bytes = u64::from(bits / 8);
+        let bytes = format.bytes();
         if !offset.is_multiple_of(bytes) {
             return self.refuse(format!("an offset that is a multiple of {bytes} bytes"), format!("{offset}"));
         }
@@ -166,7 +195,7 @@ impl Check {
             );
         }
         let wide = (offset / bytes).is_multiple_of(4) && row.is_multiple_of(4);
-        Ok(Extent { buffer: buffer.clone(), bytes: offset..offset + needed, bits, wide })
+        Ok(Extent { buffer: buffer.clone(), bytes: offset..offset + needed, format, wide })
     }
 }
 
@@ -208,7 +237,12 @@ pub(crate) fn check_upstream(binding: &wgpu::BufferBinding<'_>, heads: &[HeadExt
     if available < 4 || offset + 4 > buffer.size() {
         return refuse(format!("4 bytes at offset {offset}"), format!("{available}"));
     }
-    let extent = Extent { buffer: buffer.clone(), bytes: offset..offset + 4, bits: 32, wide: false };
+    let extent = Extent {
+        buffer: buffer.clone(),
+        bytes: offset..offset + 4,
+        format: Format::Float(FloatType::F32),
+        wide: false,
+    };
     if let Some(head) = heads.iter().position(|h| h.gradient.as_ref().is_some_and(|g| g.overlaps(&extent))) {
         return refuse("a scalar outside of every gradient".into(), format!("one inside the gradient of head {head}"));
     }

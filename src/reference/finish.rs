@@ -22,6 +22,9 @@ pub struct Finished {
     pub by_p: Vec<Vec<f64>>,
     /// `κ`: what a voxel's `∂ℓ/∂z` is multiplied by.
     pub kappa: f64,
+    /// What each voxel is worth in the pixel term, `[N, *spatial]`: 1, or with a top-k 1 above its threshold, a share at it,
+    /// 0 below.
+    pub shares: Vec<f64>,
 }
 
 pub(super) fn finish(head: &Head, data: &HeadData<'_>, sums: &Statistics) -> Finished {
@@ -35,6 +38,7 @@ pub(super) fn finish(head: &Head, data: &HeadData<'_>, sums: &Statistics) -> Fin
         by_i: zeros.clone(),
         by_p: zeros,
         kappa: 0.0,
+        shares: vec![1.0; sums.losses.len()],
     };
     overlap_term(head, data, sums, &mut finished);
     pixel_term(head, sums, &mut finished);
@@ -161,7 +165,23 @@ fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
     let Some(pixel) = &head.loss.pixel else { return };
     let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
     let outer = f64::from(head.weight) * f64::from(pixel.weight);
+    let mut pixel_sum = sums.pixel;
+    if let Some(k) = pixel.top_k(sums.losses.len()) {
+        let mut sorted = sums.losses.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let threshold = sorted[k - 1];
+        let above = sorted.iter().filter(|loss| **loss > threshold).count();
+        let equal = sorted.iter().filter(|loss| loss.total_cmp(&threshold).is_eq()).count();
+        pixel_sum = sorted[..k].iter().sum();
+        let share = |loss: &f64| match loss.total_cmp(&threshold) {
+            std::cmp::Ordering::Greater => 1.0,
+            std::cmp::Ordering::Equal => count(k - above) / count(equal),
+            std::cmp::Ordering::Less => 0.0,
+        };
+        finished.shares = sums.losses.iter().map(share).collect();
+    }
     let mean = match &pixel.kind {
+        PixelKind::TopKCrossEntropy { .. } => count(pixel.top_k(sums.losses.len()).unwrap_or(0)),
         PixelKind::CrossEntropy if matches!(head.target, Target::Labels(_)) => {
             sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
         }
@@ -181,7 +201,7 @@ fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
             Empty::Nan => f64::NAN,
         };
     } else {
-        finished.pixel = sums.pixel / denominator;
+        finished.pixel = pixel_sum / denominator;
         finished.kappa = outer / denominator;
     }
     finished.total += outer * finished.pixel;

@@ -27,9 +27,9 @@ pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, up
                 .collect();
             let overlap_slope = activation_slope(head.loss.activation, &p, &g);
             let (_, pixel_slope) = pixel(head, &z, &t);
+            let kappa = finished.kappa * finished.shares[item * voxels + v];
             for c in 0..classes {
-                dz[(item * classes + c) * voxels + v] =
-                    upstream * m * (overlap_slope[c] + finished.kappa * pixel_slope[c]);
+                dz[(item * classes + c) * voxels + v] = upstream * m * (overlap_slope[c] + kappa * pixel_slope[c]);
             }
         }
     }

@@ -53,6 +53,8 @@ pub struct HeadEvaluation {
     pub out_of_range: u64,
     /// Item and voxel of the first of them.
     pub first_out_of_range: Option<(usize, usize)>,
+    /// κ: what `∂ℓ/∂z` of the pixel term is multiplied by, the upstream gradient included.
+    pub kappa: f64,
     /// d(total)/d(logits) times the upstream gradient, `[N, C, *spatial]`.
     pub gradient: Vec<f64>,
 }
@@ -90,6 +92,7 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
             ignored: statistics.ignored,
             out_of_range: statistics.out_of_range,
             first_out_of_range: statistics.first_out_of_range,
+            kappa: upstream * finished.kappa,
             gradient: gradient::gradient(head, data, &finished, upstream),
         });
     }
@@ -100,7 +103,7 @@ fn check_sizes(index: usize, head: &crate::Head, data: &HeadData<'_>) -> Result<
     let all = head.items() * head.voxels();
     let target = match (data.target, head.target) {
         (TargetData::Labels(labels), Target::Labels(_)) => Some(labels.len()),
-        (TargetData::Probabilities(probabilities), Target::Probabilities) => Some(probabilities.len()),
+        (TargetData::Probabilities(probabilities), Target::Probabilities(_)) => Some(probabilities.len()),
         _ => None,
     };
     let wanted = |wanted: bool, size: usize| wanted.then_some(size);

@@ -16,6 +16,8 @@ pub struct Statistics {
     pub t: Vec<Vec<f64>>,
     /// `Σ m ℓ` of the pixel term.
     pub pixel: f64,
+    /// `m ℓ` of every voxel, `[N, *spatial]`; 0 where it does not count.
+    pub losses: Vec<f64>,
     /// `Σ m`.
     pub mass: f64,
     /// Voxels that counted.
@@ -42,6 +44,7 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
         p: zeros(),
         t: zeros(),
         pixel: 0.0,
+        losses: vec![0.0; items * voxels],
         mass: 0.0,
         counted: 0,
         ignored: 0,
@@ -79,7 +82,9 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
                 sums.p[item][c] += m * measure(p[c]);
                 sums.t[item][c] += m * measure(t[c]);
             }
-            sums.pixel += m * pixel(head, &z, &t).0;
+            let loss = m * pixel(head, &z, &t).0;
+            sums.losses[item * voxels + v] = loss;
+            sums.pixel += loss;
         }
     }
     sums

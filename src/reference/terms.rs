@@ -63,7 +63,7 @@ pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
     let epsilon = f64::from(pixel.label_smoothing);
     let classes = z.len();
     match &pixel.kind {
-        PixelKind::CrossEntropy => {
+        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => {
             let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
             let q: Vec<f64> = t
                 .iter()
@@ -123,14 +123,13 @@ fn softmax_alpha(alpha: &Alpha, c: usize) -> f64 {
 #[expect(clippy::float_cmp, reason = "a positive is a target of exactly 1, as in MONAI")]
 fn sigmoid_alpha(alpha: &Alpha, c: usize, t: f64) -> f64 {
     match alpha {
-        Alpha::None => 1.0,
         Alpha::Scalar(alpha) => f64::from(*alpha) * t + (1.0 - f64::from(*alpha)) * (1.0 - t),
         Alpha::PerClass(alpha) if t == 1.0 => f64::from(alpha[c]),
-        Alpha::PerClass(_) => 1.0,
+        Alpha::None | Alpha::PerClass(_) => 1.0,
     }
 }
 
-/// −Σ_c A_c (1 − s_c)^γ ln s_c t_c
+/// `−Σ_c A_c (1 − s_c)^γ ln s_c t_c`
 fn focal_softmax(z: &[f64], t: &[f64], gamma: f64, factor: impl Fn(usize) -> f64) -> (f64, Vec<f64>) {
     let (s, log_s) = softmax(z);
     // 1 − s, exact also where s rounds to 1

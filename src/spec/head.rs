@@ -57,14 +57,26 @@ impl LabelType {
     }
 }
 
+/// The floating-point type of a tensor in its buffer. Sixteen-bit types are storage: arithmetic is f32, a gradient is rounded
+/// once, to nearest, and no device feature is needed. They lie two to a word, the first in the low bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FloatType {
+    /// Four bytes.
+    F32,
+    /// Two bytes: IEEE half precision.
+    F16,
+    /// Two bytes: the upper half of an f32.
+    Bf16,
+}
+
 /// What the network should have said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// One class a voxel, shape `[N, *spatial]`.
     Labels(LabelType),
-    /// A number in [0, 1] a class and voxel, f32, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
-    Probabilities,
+    /// A number in [0, 1] a class and voxel, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
+    Probabilities(FloatType),
 }
 
 /// What is computed of a head: an overlap term, a pixel term, or both.
@@ -111,6 +123,8 @@ impl Default for Loss {
 pub struct Head {
     /// Shape of the logits, `[N, C, *spatial]`: items, classes, then any number of spatial axes (none: one voxel an item).
     pub shape: Vec<usize>,
+    /// The type of the logits and of their gradient.
+    pub logits: FloatType,
     /// The target.
     pub target: Target,
     /// The spatial shape of the labels, where it is not that of the logits: each voxel reads the label that PyTorch's
@@ -137,6 +151,7 @@ impl Head {
     pub fn new(shape: impl Into<Vec<usize>>, loss: Loss) -> Self {
         Self {
             shape: shape.into(),
+            logits: FloatType::F32,
             target: Target::Labels(LabelType::U8),
             resample: None,
             mask: false,
@@ -155,10 +170,17 @@ impl Head {
         self
     }
 
-    /// The target is a probability a class and voxel.
+    /// Logits and gradient have this type.
     #[must_use]
-    pub fn probabilities(mut self) -> Self {
-        self.target = Target::Probabilities;
+    pub fn logits(mut self, logits: FloatType) -> Self {
+        self.logits = logits;
+        self
+    }
+
+    /// The target is a probability of this type a class and voxel.
+    #[must_use]
+    pub fn probabilities(mut self, probabilities: FloatType) -> Self {
+        self.target = Target::Probabilities(probabilities);
         self
     }
 
@@ -233,7 +255,7 @@ impl Head {
     pub fn target_elements(&self) -> usize {
         match self.target {
             Target::Labels(_) => self.items() * self.target_voxels(),
-            Target::Probabilities => self.items() * self.classes() * self.voxels(),
+            Target::Probabilities(_) => self.items() * self.classes() * self.voxels(),
         }
     }
 

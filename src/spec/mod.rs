@@ -9,9 +9,11 @@ mod pixel;
 mod presets;
 mod validate;
 
-pub use head::{Activation, Head, LabelType, Loss, Target};
+pub use head::{Activation, FloatType, Head, LabelType, Loss, Target};
 pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
 pub use pixel::{Alpha, Empty, Pixel, PixelKind, other_convention};
+
+pub use presets::{monai_deep_supervision, nnunet_deep_supervision};
 
 use crate::Error;
 

@@ -56,6 +56,7 @@ pub enum Form {
 
 /// The overlap term of a head. The names are MONAI's; [`Default`] has the defaults of MONAI's `DiceLoss`.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of MONAI's, by its name")]
 pub struct Overlap {
     /// Which overlap.
     pub kind: OverlapKind,

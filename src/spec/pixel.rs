@@ -8,6 +8,12 @@ use super::Reduction;
 pub enum PixelKind {
     /// Softmax cross-entropy with label smoothing and class weights: PyTorch `cross_entropy`.
     CrossEntropy,
+    /// The mean of the `int(n · k_percent / 100)` largest cross-entropies of the head's n voxels, ignored ones counting as 0:
+    /// nnU-Net `TopKLoss`. Voxels that tie at the threshold share what is left, and the gradient.
+    TopKCrossEntropy {
+        /// Per cent of the voxels; in (0, 100], and enough for one voxel.
+        k_percent: f32,
+    },
     /// A sigmoid cross-entropy a class, on the target `(1−ε) t + ε/2`: PyTorch `binary_cross_entropy_with_logits`. The mean
     /// is over voxels and classes.
     BinaryCrossEntropy {
@@ -100,6 +106,26 @@ impl Pixel {
     #[must_use]
     pub fn cross_entropy() -> Self {
         Self::default()
+    }
+
+    /// Top-k cross-entropy.
+    #[must_use]
+    pub fn top_k_cross_entropy(k_percent: f32) -> Self {
+        Self { kind: PixelKind::TopKCrossEntropy { k_percent }, ..Self::default() }
+    }
+
+    /// How many of `voxels` losses a top-k takes; `None` without a top-k.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "nnU-Net computes it in f64, and cuts off"
+    )]
+    pub(crate) fn top_k(&self, voxels: usize) -> Option<usize> {
+        match self.kind {
+            PixelKind::TopKCrossEntropy { k_percent } => Some((voxels as f64 * f64::from(k_percent) / 100.0) as usize),
+            _ => None,
+        }
     }
 
     /// Binary cross-entropy.

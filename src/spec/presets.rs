@@ -1,6 +1,26 @@
 //! The published losses, with their own defaults.
 
-use super::{Empty, Form, Loss, Overlap, Pixel};
+use super::{Activation, Alpha, ClassWeighting, Empty, Form, Loss, Overlap, Pixel};
+
+/// The head weights of nnU-Net's deep supervision: 1, 1/2, 1/4, … for `levels` outputs from full resolution down, the lowest
+/// dropped (0), normalised to a sum of 1. A single level has weight 1 (nnU-Net divides 0 by 0 there).
+#[must_use]
+pub fn nnunet_deep_supervision(levels: usize) -> Vec<f32> {
+    let kept = if levels > 1 { levels - 1 } else { levels };
+    let raw = |level: usize| {
+        if level < kept { 0.5_f64.powf(f64::from(u32::try_from(level).unwrap_or(u32::MAX))) } else { 0.0 }
+    };
+    let sum: f64 = (0..levels).map(raw).sum();
+    #[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once")]
+    let weights = (0..levels).map(|level| (raw(level) / sum) as f32).collect();
+    weights
+}
+
+/// The head weights of MONAI's `DeepSupervisionLoss(weight_mode="exp")`: 1, 1/2, 1/4, … for `levels` outputs.
+#[must_use]
+pub fn monai_deep_supervision(levels: usize) -> Vec<f32> {
+    std::iter::successors(Some(1.0), |weight| Some(weight * 0.5)).take(levels).collect()
+}
 
 impl Loss {
     /// MONAI `DiceCELoss(softmax=True, to_onehot_y=True)`: soft Dice an item, background included, smoothing constants
@@ -20,10 +40,70 @@ impl Loss {
         Self::new().overlap(overlap).pixel(Pixel::cross_entropy())
     }
 
+    /// nnU-Net `DC_and_BCE_loss` as its trainer builds it for regions: a sigmoid a region, the negative soft Dice with
+    /// background and over the batch, plus binary cross-entropy. The target is
+    /// [`probabilities`](super::Head::probabilities); an ignored voxel is one that a [`mask`](super::Head::mask) leaves out.
+    #[must_use]
+    pub fn nnunet_dc_bce() -> Self {
+        let overlap = Overlap::dice().batch(true).form(Form::Negative).denominator_floor(1e-8);
+        let loss = Self::new().overlap(overlap).pixel(Pixel::binary_cross_entropy());
+        Self { activation: Activation::Sigmoid, ..loss }
+    }
+
+    /// nnU-Net `DC_and_topk_loss`: [`nnunet_dc_ce`](Self::nnunet_dc_ce) with the mean of the 10 per cent largest
+    /// cross-entropies.
+    #[must_use]
+    pub fn nnunet_dc_topk() -> Self {
+        Self::nnunet_dc_ce().pixel(Pixel::top_k_cross_entropy(10.0))
+    }
+
+    /// MONAI `DiceLoss(softmax=True, to_onehot_y=True)`.
+    #[must_use]
+    pub fn monai_dice() -> Self {
+        Self::new().overlap(Overlap::dice())
+    }
+
+    /// MONAI `TverskyLoss(softmax=True, to_onehot_y=True)`: α = β = 0.5.
+    #[must_use]
+    pub fn monai_tversky() -> Self {
+        Self::new().overlap(Overlap::tversky(0.5, 0.5))
+    }
+
+    /// MONAI `GeneralizedDiceLoss(softmax=True, to_onehot_y=True)`: weights 1/T².
+    #[must_use]
+    pub fn monai_generalized_dice() -> Self {
+        Self::new().overlap(Overlap::generalized_dice(ClassWeighting::Square))
+    }
+
+    /// MONAI `FocalLoss(to_onehot_y=True)`: on the sigmoid, γ = 2, no α, background included.
+    #[must_use]
+    pub fn monai_focal() -> Self {
+        Self { activation: Activation::Sigmoid, ..Self::new().pixel(Pixel::focal(2.0, Alpha::None)) }
+    }
+
+    /// MONAI `DiceFocalLoss(sigmoid=True, to_onehot_y=True)`.
+    #[must_use]
+    pub fn monai_dice_focal() -> Self {
+        Self::monai_focal().overlap(Overlap::dice())
+    }
+
     /// PyTorch `cross_entropy`. The mean over no voxel is NaN, as there; PyTorch's default `ignore_index` of −100 is set on
     /// the [`Head`](super::Head).
     #[must_use]
     pub fn torch_cross_entropy() -> Self {
         Self::new().pixel(Pixel::cross_entropy().empty(Empty::Nan))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deep_supervision_weights_are_those_of_the_published_wrappers() {
+        assert_eq!(nnunet_deep_supervision(3), [2.0 / 3.0, 1.0 / 3.0, 0.0]);
+        assert_eq!(nnunet_deep_supervision(1), [1.0]);
+        assert_eq!(nnunet_deep_supervision(0), [0.0; 0]);
+        assert_eq!(monai_deep_supervision(3), [1.0, 0.5, 0.25]);
     }
 }

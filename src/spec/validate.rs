@@ -35,11 +35,11 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
         if spatial.iter().any(|&length| length > LONGEST_AXIS) {
             return check.refuse("resample", &format!("axes of at most {LONGEST_AXIS} voxels"), given);
         }
-        if head.target == Target::Probabilities {
+        if matches!(head.target, Target::Probabilities(_)) {
             return check.refuse("resample", "none, since the target is probabilities", given);
         }
     }
-    if head.target == Target::Probabilities
+    if matches!(head.target, Target::Probabilities(_))
         && let Some(label) = head.ignore_index
     {
         return check.refuse("ignore_index", "none, since the target is probabilities", label);
@@ -123,6 +123,15 @@ impl Check {
         let taking_part = classes - pixel.first_class(classes);
         match &pixel.kind {
             PixelKind::CrossEntropy => {}
+            PixelKind::TopKCrossEntropy { k_percent } => {
+                let given = || format!("{k_percent} of {} voxels", head.items() * head.voxels());
+                if !(*k_percent > 0.0 && *k_percent <= 100.0) {
+                    return self.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
+                }
+                if pixel.top_k(head.items() * head.voxels()) == Some(0) {
+                    return self.refuse("pixel.k_percent", "enough for one voxel", given());
+                }
+            }
             PixelKind::BinaryCrossEntropy { pos_weight } => {
                 pos_weight.iter().try_for_each(|w| self.class_weights("pixel.pos_weight", w, classes))?;
                 if pixel.class_weights.is_some() {

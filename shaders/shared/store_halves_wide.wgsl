@@ -1,0 +1,38 @@
+// Store a quad of gradients as f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): four voxels that follow each other in a row, in
+// one store of two words. Computed in f32, rounded once.
+//
+// For rows that start at a multiple of four elements and have a multiple of four voxels: no word is shared by two quads.
+//
+// bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; two elements a word, the first in the low bits. A
+//            tensor larger than a storage binding comes in windows of 2^WINDOW_x0 elements
+
+const BINDING_x0_w0 = 1u;
+const WINDOW_x0 = 31u;
+//# stand-in
+const w0 = 0u;
+fn encode_x0(value: f32) -> u32 { return u32(value); }
+//# end
+
+//# each w
+@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<vec2<u32>>;
+//# end
+
+// first: the element of the quad's first voxel; left: voxels from there to the end of the row
+fn store_x0(first: u32, left: u32, value: vec4<f32>) {
+    let words = vec2<u32>(
+        encode_x0(value.x) | (encode_x0(value.y) << 16u),
+        encode_x0(value.z) | (encode_x0(value.w) << 16u),
+    );
+    //# if not windows
+    tensor_x0_w0[first / 4u] = words;
+    //# end
+    //# if windows
+    let quad = (first & ((1u << WINDOW_x0) - 1u)) / 4u;
+    switch first >> WINDOW_x0 {
+        //# each w
+        case w0: { tensor_x0_w0[quad] = words; }
+        //# end
+        default: {}
+    }
+    //# end
+}

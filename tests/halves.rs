@@ -1,0 +1,103 @@
+//! f16 and bf16: every value converted as the `half` crate does, and odd rows and offsets.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod common;
+
+use std::num::NonZeroU64;
+
+use common::{Tensors, all_gpus, differences, download, evaluate, random_tensors, storage, without_rounding};
+use segloss::host::{self, HostResult};
+use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, wgpu};
+
+/// A head whose gradient is known: P alone, `−(P + nr)`-like, cannot be had; so cross-entropy of one voxel an item, scaled
+/// by the upstream gradient to reach every magnitude.
+#[test]
+fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {
+    for gpu in all_gpus() {
+        for float in [FloatType::F16, FloatType::Bf16] {
+            let voxels = 512;
+            let head = |logits| Head::new([1, 2, voxels], Loss::new().pixel(Pixel::cross_entropy())).logits(logits);
+            let tensors = [random_tensors(&head(float), 6.0, &mut fastrand::Rng::with_seed(7))];
+            for exponent in -24..=24 {
+                let upstream = 2.0_f32.powi(exponent);
+                let half = common::run(&gpu, &LossSpec::new().head(head(float)), &tensors, upstream);
+                let full = common::run(&gpu, &LossSpec::new().head(head(FloatType::F32)), &tensors, upstream);
+                // the same arithmetic, then one rounding
+                let rounded = host::floats_of_bytes(&host::float_bytes(&full.gradients[0], float), float);
+                assert_eq!(half.gradients[0], rounded, "{}: {float:?}, 2^{exponent}", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_half_is_read_exactly() {
+    for gpu in all_gpus() {
+        for float in [FloatType::F16, FloatType::Bf16] {
+            // all finite halves of at most 2^15, as probabilities of one class; T is their sum in groups of 64 voxels
+            let bits: Vec<u16> = (0..=u16::MAX).collect();
+            let all = host::floats_of_bytes(bytemuck::cast_slice(&bits), float);
+            let values: Vec<f32> = all.into_iter().filter(|x| x.is_finite() && x.abs() <= 32768.0).collect();
+            let items = values.len() / 64;
+            let values = &values[..items * 64];
+            let overlap = Overlap::dice().smooth(0.0, 1.0);
+            let loss = Loss { activation: segloss::Activation::None, ..Loss::new().overlap(overlap) };
+            let spec = LossSpec::new().head(Head::new([items, 1, 64], loss).logits(float).probabilities(float));
+            let tensors = [Tensors { logits: values.to_vec(), probabilities: values.to_vec(), ..Tensors::default() }];
+            let expected = evaluate(&spec, &tensors, 1.0);
+            let given = common::run(&gpu, &spec, &tensors, 1.0);
+            let relative = (f64::from(given.report.total) - expected.total).abs() / expected.total.abs().max(1.0);
+            assert!(relative < 1e-4, "{}: {float:?}: {} {}", gpu.name, given.report.total, expected.total);
+        }
+    }
+}
+
+#[test]
+fn odd_rows_at_odd_offsets_share_words_and_nothing_else_changes() {
+    const GUARD: u8 = 0xa5;
+    for gpu in all_gpus() {
+        for float in [FloatType::F16, FloatType::Bf16] {
+            for (shape, classes) in [([2, 3, 5, 7], 3), ([3, 20, 1, 9], 20), ([2, 4, 8, 8], 4)] {
+                let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
+                let spec = LossSpec::new().head(Head::new(shape, loss).logits(float));
+                let tensors = [random_tensors(&spec.heads[0], 3.0, &mut fastrand::Rng::with_seed(11))];
+                let elements = tensors[0].logits.len();
+                assert_eq!(spec.heads[0].classes(), classes);
+                for odd in [1, 2, 3, 4] {
+                    let logits = host::float_bytes(&tensors[0].logits, float);
+                    let first = 2 * odd;
+                    let mut pool = vec![GUARD; first];
+                    pool.extend(&logits[..2 * elements]);
+                    let gradient_first = pool.len() + 2 * odd;
+                    pool.resize((gradient_first + 2 * elements + 9).next_multiple_of(4), GUARD);
+                    let buffer = storage(&gpu, &pool);
+                    let labels = storage(&gpu, &host::label_bytes(&tensors[0].labels, LabelType::U8));
+                    let bind = |first: usize| wgpu::BufferBinding {
+                        buffer: &buffer,
+                        offset: first as u64,
+                        size: NonZeroU64::new(2 * elements as u64),
+                    };
+                    let head =
+                        HeadTensors::new(bind(first), labels.as_entire_buffer_binding()).gradient(bind(gradient_first));
+                    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+                    let step = plan.bind(&[head]).expect("the tensors are bound");
+                    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                    step.forward(&mut encoder);
+                    step.backward(&mut encoder);
+                    let pending = step.report(&mut encoder).expect("a staging buffer is free");
+                    gpu.queue.submit([encoder.finish()]);
+                    let report = pending.read_blocking().expect("the report arrives");
+                    let mut after = download(&gpu, &buffer);
+                    let written = gradient_first..gradient_first + 2 * elements;
+                    let gradient = host::floats_of_bytes(&after[written.clone()], float);
+                    let given = HostResult { report, gradients: vec![gradient] };
+                    let expected = evaluate(&spec, &tensors, 1.0);
+                    let worst = differences(&without_rounding(&spec, given, &expected), &expected);
+                    assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {float:?}: {worst:?}", gpu.name);
+                    after[written].fill(GUARD);
+                    assert!(after == pool, "{}: {float:?}: bytes outside of the gradient changed", gpu.name);
+                }
+            }
+        }
+    }
+}
