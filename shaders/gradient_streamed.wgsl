@@ -7,7 +7,6 @@
 //# stand-in
 const INVOCATIONS = 8u;
 const TILE = 4096u;
-const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const CLASSES_g0 = 1u;
@@ -24,6 +23,8 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
+struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, focal_sum: vec4<f32> }
+fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
@@ -48,48 +49,9 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
         //# if top_k
         top = top_share(place, voxel, left);
         //# end
-        var peak = LOWEST;
-        var sum = NONE;
-        var focal_peak = LOWEST;
-        var focal_sum = NONE;
-        //# if any_softmax
-        for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-            // a chunk past the last class repeats it, and does not count it
-            //# each k
-            let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left);
-            //# end
-            //# if softmax
-            var higher = peak;
-            //# each k
-            higher = max(higher, z_k0);
-            //# end
-            sum *= exp(peak - higher);
-            peak = higher;
-            //# each k
-            if class_first + k0 < CLASSES_g0 {
-                sum += exp(z_k0 - peak);
-            }
-            //# end
-            //# end
-            //# if focal_softmax
-            var focal_higher = focal_peak;
-            //# each k
-            if class_first + k0 >= head.pixel_first_class {
-                focal_higher = max(focal_higher, z_k0);
-            }
-            //# end
-            focal_sum *= exp(focal_peak - focal_higher);
-            focal_peak = focal_higher;
-            //# each k
-            if class_first + k0 >= head.pixel_first_class && class_first + k0 < CLASSES_g0 {
-                focal_sum += exp(z_k0 - focal_peak);
-            }
-            //# end
-            //# end
-        }
-        //# end
-        let scale = 1.0 / sum;
-        let focal_ln = log(focal_sum);
+        let soft = softmax_g0(place, head, voxel, left);
+        let scale = 1.0 / soft.sum;
+        let focal_ln = log(soft.focal_sum);
 
         // Q − D: the part of dz_c / s_c that all classes share
         var joint = NONE;
@@ -103,7 +65,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 let t = target_g0(place, head, quad, class_k0, voxel, left);
                 let on = incoming * coefficients[head.coefficients + 2u * class_k0];
                 //# if overlap_softmax
-                let s = exp(z - peak) * scale;
+                let s = exp(z - soft.peak) * scale;
                 let a = incoming * coefficients[overlap_at + 2u * class_k0];
                 let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
                 joint -= s * overlap_slope_g0(s, t, a, b);
@@ -113,7 +75,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 //# end
                 //# if focal_softmax
                 if class_k0 >= head.pixel_first_class {
-                    let ln_s = z - focal_peak - focal_ln;
+                    let ln_s = z - soft.focal_peak - focal_ln;
                     u_sum += focal_slope_g0(head, exp(ln_s), ln_s, t, on);
                 }
                 //# end
@@ -133,7 +95,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 var s = NONE;
                 var dz = NONE;
                 //# if softmax
-                s = exp(z - peak) * scale;
+                s = exp(z - soft.peak) * scale;
                 dz = s * joint;
                 //# end
                 //# if overlap
@@ -161,7 +123,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                     dz += binary_slope_g0(head, z, t, on, off);
                     //# end
                     //# if focal_softmax
-                    let ln_s = z - focal_peak - focal_ln;
+                    let ln_s = z - soft.focal_peak - focal_ln;
                     dz += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;
                     //# end
                 }

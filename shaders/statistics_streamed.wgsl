@@ -11,7 +11,6 @@ const CHUNK = 4u;
 const TILE = 4096u;
 const TILE_COLUMNS = 5u;
 const NOWHERE = 16777216.0;
-const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const CLASSES_g0 = 1u;
@@ -28,6 +27,8 @@ fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
+struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, focal_sum: vec4<f32> }
+fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
@@ -60,49 +61,10 @@ fn statistics_g0(place: Place, me: Invocation) {
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
         var out_of_range = quad.out_of_range;
 
-        var peak = LOWEST;
-        var sum = NONE;
-        var focal_peak = LOWEST;
-        var focal_sum = NONE;
-        //# if any_softmax
-        for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-            // a chunk past the last class repeats it, and does not count it
-            //# each k
-            let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left);
-            //# end
-            //# if softmax
-            var higher = peak;
-            //# each k
-            higher = max(higher, z_k0);
-            //# end
-            sum *= exp(peak - higher);
-            peak = higher;
-            //# each k
-            if class_first + k0 < CLASSES_g0 {
-                sum += exp(z_k0 - peak);
-            }
-            //# end
-            //# end
-            //# if focal_softmax
-            var focal_higher = focal_peak;
-            //# each k
-            if class_first + k0 >= head.pixel_first_class {
-                focal_higher = max(focal_higher, z_k0);
-            }
-            //# end
-            focal_sum *= exp(focal_peak - focal_higher);
-            focal_peak = focal_higher;
-            //# each k
-            if class_first + k0 >= head.pixel_first_class && class_first + k0 < CLASSES_g0 {
-                focal_sum += exp(z_k0 - focal_peak);
-            }
-            //# end
-            //# end
-        }
-        //# end
-        let scale = 1.0 / sum;
-        let ln_sum = log(sum);
-        let focal_ln = log(focal_sum);
+        let soft = softmax_g0(place, head, voxel, left);
+        let scale = 1.0 / soft.sum;
+        let ln_sum = log(soft.sum);
+        let focal_ln = log(soft.focal_sum);
 
         var loss = NONE;
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
@@ -124,19 +86,19 @@ fn statistics_g0(place: Place, me: Invocation) {
                 //# end
                 if class_first + k0 < CLASSES_g0 && class_k0 >= head.pixel_first_class {
                     //# if cross_entropy
-                    loss += soft_label_g0(head, t, on) * (ln_sum - (z_k0 - peak));
+                    loss += soft_label_g0(head, t, on) * (ln_sum - (z_k0 - soft.peak));
                     //# end
                     //# if binary
                     loss += binary_g0(head, z_k0, t, on, off);
                     //# end
                     //# if focal_softmax
-                    let ln_s = z_k0 - focal_peak - focal_ln;
+                    let ln_s = z_k0 - soft.focal_peak - focal_ln;
                     loss += focal_g0(head, exp(ln_s), ln_s, t, on);
                     //# end
                 }
                 var s = NONE;
                 //# if softmax
-                s = exp(z_k0 - peak) * scale;
+                s = exp(z_k0 - soft.peak) * scale;
                 //# end
                 // selected, not multiplied by 0: a voxel that does not count may hold a NaN
                 let p = select(NONE, activate_g0(z_k0, s), quad.valid);

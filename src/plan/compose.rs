@@ -43,6 +43,7 @@ mod files {
     pub const STATISTICS: &str = file!("statistics.wgsl");
     pub const STATISTICS_REGISTERS: &str = file!("statistics_registers.wgsl");
     pub const STATISTICS_STREAMED: &str = file!("statistics_streamed.wgsl");
+    pub const SOFTMAX_STREAMED: &str = file!("softmax_streamed.wgsl");
     pub const COMBINE: &str = file!("combine.wgsl");
     pub const TOP_K: &str = file!("top_k.wgsl");
     pub const FINISH: &str = file!("finish.wgsl");
@@ -198,9 +199,13 @@ fn arithmetic_text(
         };
         values = values.list(role.letter(), used);
     }
-    let in_registers = arithmetic.classes <= variant.register_classes;
-    let kernel = if in_registers { stage.registers } else { stage.streamed };
-    let text = [files::VOXELS, files::TERMS, kernel].map(|file| render(file, &values)).concat();
+    let kernel: &[&str] = if arithmetic.classes <= variant.register_classes {
+        &[stage.registers]
+    } else {
+        &[files::SOFTMAX_STREAMED, stage.streamed]
+    };
+    let files = [files::VOXELS, files::TERMS].iter().chain(kernel);
+    let text: String = files.map(|file| render(file, &values)).collect();
     numbered(&text, 'g', group)
 }
 
