@@ -7,6 +7,8 @@ use crate::{Error, Head, LossSpec, Pixel};
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
 pub(crate) const REPORT_WORDS: u32 = 9;
 
+/// Elements that a tensor may lie behind the start of its binding, and a quad.
+const SLACK: u64 = 1024;
 /// Columns of a tile that belong to no class: `TILE_COLUMNS` of statistics.wgsl.
 pub(crate) const TILE_COLUMNS: u32 = 5;
 /// Words of the global sums that belong to no class: see combine.wgsl.
@@ -186,10 +188,10 @@ impl Layout {
     fn push(&mut self, index: usize, head: &Head, variant: Variant) -> Result<(), Error> {
         let word = |what: &str, needed: u64| word(Some(index), what, needed);
         let (items, classes, voxels) = (head.items() as u64, head.classes() as u64, head.voxels() as u64);
-        // one tile and one quad more, so that stepping past the end cannot wrap
-        word("a row of voxels", voxels.saturating_add(u64::from(variant.tile) + 4))?;
-        word("the labels", items.saturating_mul(head.target_voxels() as u64).saturating_add(4))?;
-        word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(4))?;
+        // so much more that neither a step past the end nor an offset inside its binding can wrap
+        word("a row of voxels", voxels.saturating_add(u64::from(variant.tile) + SLACK))?;
+        word("the labels", items.saturating_mul(head.target_voxels() as u64).saturating_add(SLACK))?;
+        word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(SLACK))?;
         let tiles = voxels.div_ceil(variant.tile.into());
         let statistics_words = (3 * classes + GLOBAL_WORDS).saturating_add(items.saturating_mul(3 * classes + 1));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
@@ -287,4 +289,41 @@ fn word(head: Option<usize>, what: &str, needed: u64) -> Result<u32, Error> {
         needed,
         available: u32::MAX.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Loss;
+
+    const VARIANT: Variant =
+        Variant { invocations: 64, tile: 4096, register_classes: 16, chunk: 8, fold_invocations: 64, subgroups: false };
+
+    #[test]
+    fn an_index_that_would_wrap_is_refused_and_one_that_would_not_is_taken() {
+        let layout =
+            |shape: [usize; 3]| Layout::new(&LossSpec::new().head(Head::new(shape, Loss::monai_dice_ce())), VARIANT);
+        let most = (1_usize << 32) - 1 - 1024;
+        assert!(layout([1, 1, most - 4096]).is_ok());
+        assert!(layout([1, 5, most / 5]).is_ok());
+        for shape in [[1, 1, most], [1, 1, 1 << 33], [1, 5, most / 5 + 1], [1 << 11, 1 << 11, 1 << 11]] {
+            let refused = matches!(layout(shape), Err(Error::Limit { limit: "range of a 32-bit index", .. }));
+            assert!(refused, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn resampled_axes_are_looked_up_where_nearest_exact_picks() {
+        // floor((i + 0.5) · there/here); the second place of the last row is 5 exactly, where f32 rounds the product up to it
+        for (there, here, expected) in [
+            (8, 4_u16, vec![1.0, 3.0, 5.0, 7.0]),
+            (5, 2, vec![1.0, 3.0]),
+            (3, 5, vec![0.0, 0.0, 1.0, 2.0, 2.0]),
+            (10, 3, vec![1.0, 5.0, 8.0]),
+        ] {
+            let parameters = axis_parameters(&[here.into()], &[there], 100);
+            assert_eq!(parameters[..3], [f32::from(here), 1.0, 103.0]);
+            assert_eq!(parameters[3..], expected);
+        }
+    }
 }

@@ -117,6 +117,9 @@ pub(crate) struct Room {
     pub alignment: u64,
 }
 
+/// Elements of a slot that several tensors share: indices, and steps past an end, stay far from 2^32.
+const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
+
 /// Splits heads into as few dispatches as fit; `wanted` are the tensors of a head in this stage, none if it has no part.
 pub(crate) fn split(
     heads: usize,
@@ -184,7 +187,9 @@ impl Part {
         let shared = self.slots.iter().position(|slot| {
             let union = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             let same = slot.buffer == extent.buffer && slot.kind.role == role && slot.kind.format == extent.format;
-            same && (slot.bytes == covered || slot.kind.windows == 1 && union.end - union.start <= room.largest_binding)
+            let length = union.end - union.start;
+            let small = length <= room.largest_binding && length / extent.format.bytes() <= MOST_SHARED_ELEMENTS;
+            same && (slot.bytes == covered || slot.kind.windows == 1 && small)
         });
         if let Some(index) = shared {
             let slot = &mut self.slots[index];
