@@ -11,9 +11,10 @@
 //   overlap = mean or sum of w f over rows and the classes that take part
 // Per head:
 //   pixel = Σ m ℓ / denominator (mean), or Σ m ℓ (sum); the denominator is Σ_c w_c T_c, Σ m, or Σ m times the classes
-//   total = Σ heads of overlap_weight · overlap + pixel_weight · pixel      (both include the head's weight)
+//   total = Σ heads of head weight · (overlap weight · overlap + pixel weight · pixel)
 // For the gradient:
-//   ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = pixel_weight / denominator
+//   ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight / denominator
+//   and, for who learns them, the derivative of the total by each of a head's three weights
 //
 // bindings   0  heads          (HEADS)   uniform     the table
 //            1  statistics     see combine.wgsl        read
@@ -21,11 +22,12 @@
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
 //            3  report         1 + per head (REPORT_WORDS + C)  read_write  words: the total, then per head what
 //                              `report::head_report` reads
-//            4  selection      see top_k.wgsl          read        only where a head has a top-k
+//            4  weights        (words)                 read        three a head, at head.weights: the plan's or the caller's
+//            5  selection      see top_k.wgsl          read        only where a head has a top-k
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
 // determinism   bit for bit: heads in order, sums as trees (shared/fold.wgsl)
 
-const REPORT_WORDS = 9u;
+const REPORT_WORDS = 12u;
 
 // notes of a row: what each of its classes is worth in the mean; num, den and the largest finite weight of generalized_dice
 const ROW_WORDS = 4u;
@@ -48,9 +50,9 @@ const BY_VOXEL = 2u;
 const BY_VOXEL_AND_CLASS = 3u;
 struct Head {
     @align(16) items: u32, classes: u32, voxels: u32, statistics: u32, coefficients: u32, coefficient_row: u32, report: u32,
-    pixel_kind: u32, pixel_reduction: u32, pixel_weight: f32, has_class_parameters: u32, class_parameters: u32,
+    pixel_kind: u32, pixel_reduction: u32, weights: u32, has_class_parameters: u32, class_parameters: u32,
     pixel_first_class: u32, pixel_denominator: u32, empty: u32, has_labels: u32, counts: u32,
-    overlap_kind: u32, overlap_reduction: u32, overlap_weight: f32, first_class: u32, batch: u32, smooth_nr: f32,
+    overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32,
     smooth_dr: f32, denominator_floor: f32, form: f32, alpha: f32, beta: f32, class_weighting: u32,
     present_classes_only: u32, weighted_overlap: u32, overlap_class_weights: u32, masked_samples: u32,
     top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32,
@@ -63,8 +65,9 @@ fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 @group(0) @binding(1) var<storage, read> statistics_words: array<u32>;
 @group(0) @binding(2) var<storage, read_write> coefficients: array<f32>;
 @group(0) @binding(3) var<storage, read_write> report: array<u32>;
+@group(0) @binding(4) var<storage, read> weights: array<f32>;
 //# if losses
-@group(0) @binding(4) var<storage, read> selection: array<u32>;
+@group(0) @binding(5) var<storage, read> selection: array<u32>;
 //# end
 
 // I, P, T of a row and class.
@@ -231,6 +234,7 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
     let rows = rows_of(head);
     let slopes = head.coefficients + 2u * classes;
     let notes = slopes + 2u * rows * classes;
+    let weight = weights[head.weights] * weights[head.weights + 1u];
     if head.overlap_kind != 0u {
         note_rows(head, invocation, notes);
     }
@@ -263,8 +267,8 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
             }
             if share != 0.0 {
                 loss = share * f.loss;
-                by_i = head.overlap_weight * share * f.by_i;
-                by_p = head.overlap_weight * share * f.by_p;
+                by_i = weight * share * f.by_i;
+                by_p = weight * share * f.by_p;
             }
         }
         mine += loss;
@@ -330,6 +334,9 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
     for (var index = 0u; index < HEADS; index += 1u) {
         let head = heads[index];
         let classes = head.classes;
+        let head_weight = weights[head.weights];
+        let overlap_weight = weights[head.weights + 1u];
+        let pixel_weight = weights[head.weights + 2u];
         let overlap_loss = finish_overlap(head, invocation);
         let denominator = pixel_denominator(head, invocation);
         write_soft_dice(head, invocation);
@@ -349,7 +356,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         if head.pixel_kind != 0u && !nothing {
             let divisor = select(1.0, denominator, mean);
             pixel = pixel_sum / divisor;
-            kappa = head.pixel_weight / divisor;
+            kappa = head_weight * pixel_weight / divisor;
         }
         if head.pixel_kind != 0u && nothing {
             pixel = bitcast<f32>(head.empty);
@@ -358,8 +365,8 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             coefficients[head.coefficients + 2u * c] = kappa * on_parameter(head, c);
             coefficients[head.coefficients + 2u * c + 1u] = kappa * off_parameter(head, c);
         }
-        let weighted_overlap = head.overlap_weight * overlap_loss;
-        let weighted_pixel = head.pixel_weight * pixel;
+        let weighted_overlap = head_weight * overlap_weight * overlap_loss;
+        let weighted_pixel = head_weight * pixel_weight * pixel;
         total_loss += weighted_overlap + weighted_pixel;
 
         if invocation == 0u {
@@ -376,6 +383,9 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             report[head.report + 6u] = out_of_range;
             report[head.report + 7u] = statistics_words[tile_words + 4u];
             report[head.report + 8u] = statistics_words[tile_words + 5u];
+            report[head.report + 9u] = bitcast<u32>(overlap_weight * overlap_loss + pixel_weight * pixel);
+            report[head.report + 10u] = bitcast<u32>(head_weight * overlap_loss);
+            report[head.report + 11u] = bitcast<u32>(head_weight * pixel);
         }
     }
     if invocation == 0u {

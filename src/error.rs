@@ -101,9 +101,11 @@ pub enum Error {
         given: String,
     },
 
-    /// The upstream gradient is wrong.
-    #[error("upstream gradient: expected {expected}, got {given}")]
-    Upstream {
+    /// Numbers that a step reads from a buffer are not where they should be.
+    #[error("{numbers}: expected {expected}, got {given}")]
+    Scalars {
+        /// The upstream gradient, or the weights.
+        numbers: &'static str,
         /// What it may be.
         expected: String,
         /// What it was.

@@ -2,7 +2,7 @@
 
 use crate::plan::device::{buffer_with, checked};
 use crate::spec::Target;
-use crate::{Error, FloatType, Head, HeadTensors, LabelType, Plan, Report};
+use crate::{Error, FloatType, Head, HeadTensors, LabelType, Plan, Report, Scalars};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ pub fn floats_of_bytes(bytes: &[u8], float: FloatType) -> Vec<f32> {
 /// Forward and backward of a plan, with this upstream gradient.
 ///
 /// # Errors
-/// Those of [`Plan::bind_with_upstream`] and of reading back.
+/// Those of [`Plan::bind_with`] and of reading back.
 pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<HostResult, Error> {
     use wgpu::BufferUsages as Usage;
     let (device, queue) = (&plan.shared.device, &plan.shared.queue);
@@ -102,7 +102,8 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
     })?;
     let bindings: Vec<HeadTensors<'_>> = buffers.iter().map(HeadBuffers::bindings).collect();
     let scale = buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), Usage::STORAGE);
-    let step = plan.bind_with_upstream(&bindings, scale.as_entire_buffer_binding())?;
+    let scalars = Scalars { upstream: Some(scale.as_entire_buffer_binding()), weights: None };
+    let step = plan.bind_with(&bindings, &scalars)?;
     let pending = checked(device, during, || {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         step.forward(&mut encoder);

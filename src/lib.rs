@@ -38,7 +38,7 @@ mod step;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
-pub use plan::{HeadTensors, Plan, Variant};
+pub use plan::{HeadTensors, Plan, Scalars, Variant};
 pub use report::{HeadReport, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind,

@@ -47,6 +47,12 @@ pub struct HeadReport {
     pub out_of_range: u32,
     /// The first of them.
     pub first_out_of_range: Option<VoxelPosition>,
+    /// The derivative of the total by the head's weight.
+    pub by_weight: f32,
+    /// The derivative of the total by the weight of the overlap term; 0 where the head has none.
+    pub by_overlap_weight: f32,
+    /// The derivative of the total by the weight of the pixel term; 0 where the head has none.
+    pub by_pixel_weight: f32,
 }
 
 /// The loss of a step, and all that it is made of.
@@ -86,6 +92,9 @@ fn head_report(words: &[u32], head: &Head) -> HeadReport {
         ignored: words[5],
         out_of_range,
         first_out_of_range: (out_of_range > 0).then(|| VoxelPosition { item: words[7], voxel: words[8] }),
+        by_weight: f32::from_bits(words[9]),
+        by_overlap_weight: f32::from_bits(words[10]),
+        by_pixel_weight: f32::from_bits(words[11]),
     }
 }
 

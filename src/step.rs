@@ -63,6 +63,8 @@ impl Commands for wgpu::ComputePass<'_> {
 pub struct Step {
     pub(crate) plan: Plan,
     pub(crate) statistics: Vec<Dispatch>,
+    /// With the caller's weights; else the plan's own.
+    pub(crate) finish: Option<Dispatch>,
     pub(crate) gradient: Vec<Dispatch>,
 }
 
@@ -99,9 +101,13 @@ impl Step {
         commands.in_pass("segloss: finish", &mut |pass| self.encode_finish(pass));
     }
 
+    fn finish_dispatch(&self) -> &Dispatch {
+        self.finish.as_ref().unwrap_or(&self.plan.shared.finish)
+    }
+
     fn encode_finish(&self, pass: &mut wgpu::ComputePass<'_>) {
         self.plan.shared.top_k.iter().for_each(|dispatch| dispatch.encode(pass));
-        self.plan.shared.finish.encode(pass);
+        self.finish_dispatch().encode(pass);
     }
 
     /// The last stage alone: logits, target and coefficients to the gradient.
@@ -130,7 +136,7 @@ impl Step {
                 .device
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("segloss: warm-up") });
             encoder.in_pass("segloss: warm-up", &mut |pass| {
-                let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([&shared.finish]);
+                let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([self.finish_dispatch()]);
                 let all = self.statistics.iter().chain(small).chain(&self.gradient);
                 all.for_each(|dispatch| dispatch.encode_no_work(pass));
             });

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 use segloss::{
     AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec,
-    Overlap, Pixel, Plan, Product, Tensor, Variant, wgpu,
+    Overlap, Pixel, Plan, Product, Scalars, Tensor, Variant, wgpu,
 };
 
 fn refusal(head: Head) -> String {
@@ -247,22 +247,25 @@ fn overlapping_writes_are_refused() {
 }
 
 #[test]
-fn a_wrong_upstream_is_refused() {
+fn wrong_scalars_are_refused() {
     let gpu = gpu();
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
     let heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
-    let refused = |upstream| plan.bind_with_upstream(&heads, upstream).map(|_| ()).expect_err("refused").to_string();
+    let refused = |upstream| {
+        let scalars = Scalars { upstream: Some(upstream), weights: None };
+        plan.bind_with(&heads, &scalars).map(|_| ()).expect_err("refused").to_string()
+    };
     assert_eq!(
         refused(at(&buffers[1], 2, 4)),
         "upstream gradient: expected an offset that is a multiple of 4 bytes, got 2"
     );
-    assert_eq!(refused(at(&buffers[1], 64, 4)), "upstream gradient: expected 4 bytes at offset 64, got 4");
+    assert_eq!(refused(at(&buffers[1], 64, 4)), "upstream gradient: expected 4 bytes at offset 64, got 0");
     let inside = refused(at(&buffers[2], 32, 4));
     assert_eq!(
         inside,
-        "upstream gradient: expected a scalar outside of every gradient, got one inside the gradient of head 0"
+        "upstream gradient: expected numbers outside of every gradient, got some inside the gradient of head 0"
     );
 }
 

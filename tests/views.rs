@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, all_gpus, differences, download, evaluate, gpu, random_tensors, storage};
 use segloss::host::{HostResult, label_bytes};
-use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Target, wgpu};
+use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Target, wgpu};
 
 /// Fills the bytes between tensors, so that a write past an end shows.
 const GUARD: u8 = 0xa5;
@@ -185,7 +185,8 @@ fn an_upstream_scalar_inside_the_pool_is_read_where_it_is() {
     let words = logits as u64;
     let heads = [HeadTensors::new(bind(0, words), labels.as_entire_buffer_binding()).gradient(bind(words + 1, words))];
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
-    let step = plan.bind_with_upstream(&heads, bind(words, 1)).expect("the tensors are bound");
+    let scalars = Scalars { upstream: Some(bind(words, 1)), weights: None };
+    let step = plan.bind_with(&heads, &scalars).expect("the tensors are bound");
     // the caller's compute pass, instead of the encoder
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     {

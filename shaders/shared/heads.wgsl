@@ -62,6 +62,8 @@ struct Head {
     coefficients: u32,
     coefficient_row: u32,
     report: u32,
+    // this head's three weights: its own, of its overlap term, of its pixel term
+    weights: u32,
 
     // target; labels of another spatial size have `target_voxels` an item, and `axes` axes described among the parameters
     has_ignore_index: u32,
@@ -76,7 +78,6 @@ struct Head {
     // pixel term: smoothed target on_target t + off_target; two parameters a class where `class_parameters` is set
     pixel_kind: u32,
     pixel_reduction: u32,
-    pixel_weight: f32,
     on_target: f32,
     off_target: f32,
     gamma: f32,
@@ -96,7 +97,6 @@ struct Head {
     // overlap term
     overlap_kind: u32,
     overlap_reduction: u32,
-    overlap_weight: f32,
     first_class: u32,
     batch: u32,
     smooth_nr: f32,

@@ -6,7 +6,7 @@ use super::compose;
 use super::device::{Access, Entry, checked, grid};
 use super::slots::{Part, Role, Room, split};
 use super::table::{self, HeadRow};
-use super::tensors::{self, Extent, HeadTensors};
+use super::tensors::{self, Extent, HeadTensors, Scalars};
 use super::{Plan, Shared, Tables};
 use crate::error::Tensor;
 use crate::spec::Target;
@@ -16,14 +16,15 @@ use crate::{Error, Head};
 /// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
 const LEAST_ALIGNMENT: u64 = 32;
 
-pub(super) fn bind(
-    plan: &Plan,
-    tensors: &[HeadTensors<'_>],
-    upstream: &wgpu::BufferBinding<'_>,
-) -> Result<Step, Error> {
+pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
     let shared = &plan.shared;
     let heads = tensors::check_heads(&shared.spec.heads, tensors)?;
-    let upstream = tensors::check_upstream(upstream, &heads)?;
+    let one = shared.scratch.one.as_entire_buffer_binding();
+    let upstream = scalars.upstream.as_ref().unwrap_or(&one);
+    let upstream = tensors::check_scalars("upstream gradient", upstream, 1, &heads)?;
+    let count = u64::from(table::HEAD_WEIGHTS) * heads.len() as u64;
+    let weights = scalars.weights.as_ref();
+    let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, &heads)).transpose()?;
 
     let reads = |index: usize| -> Vec<(Role, Extent)> {
         let of = |tensor| role(tensor, &shared.spec.heads[index]);
@@ -39,6 +40,7 @@ pub(super) fn bind(
     checked(&shared.device, "binding tensors", || Step {
         plan: plan.clone(),
         statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
+        finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
         gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
 }
@@ -76,22 +78,13 @@ fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
 
 fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
     let written = part.slots.iter().any(|slot| slot.kind.role == Role::Gradient && slot.buffer == upstream.buffer);
-    let first = upstream.bytes.start - upstream.bytes.start % alignment;
-    let element = (upstream.bytes.start - first) / 4;
+    let (binding, element) = tensors::aligned(upstream, alignment);
     let mut own = vec![
         (Access::Read, shared.scratch.coefficients.as_entire_buffer_binding()),
-        (
-            if written { Access::ReadWrite } else { Access::Read },
-            wgpu::BufferBinding {
-                buffer: &upstream.buffer,
-                offset: first,
-                size: NonZeroU64::new(upstream.bytes.end - first),
-            },
-        ),
+        (if written { Access::ReadWrite } else { Access::Read }, binding),
     ];
     own.extend(shared.scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
     let text = compose::gradient(&part.text(), &shared.layout.heads, shared.variant, written);
-    let element = u32::try_from(element).expect("less than the offset alignment");
     dispatch(shared, part, "gradient", text, &own, element)
 }
 

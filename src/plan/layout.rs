@@ -5,7 +5,7 @@ use crate::spec::{Activation, Alpha, PixelKind, Product, Target};
 use crate::{Error, Head, LossSpec, Pixel};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
-pub(crate) const REPORT_WORDS: u32 = 9;
+pub(crate) const REPORT_WORDS: u32 = 12;
 
 /// Elements that a tensor may lie behind the start of its binding, and a quad.
 const SLACK: u64 = 1024;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use device::{Access, Entry};
 pub use permutations::{ComposedShader, permutations, representative};
-pub use tensors::HeadTensors;
+pub use tensors::{HeadTensors, Scalars};
 pub use variant::Variant;
 
 use crate::report::Staging;
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub combine: Dispatch,
     pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
+    finish_compiled: Compiled,
     pipelines: Mutex<HashMap<String, Compiled>>,
     pub staging: Vec<Arc<Staging>>,
 }
@@ -70,6 +71,8 @@ pub(crate) struct Scratch {
     pub report: wgpu::Buffer,
     /// 1.0: the upstream gradient of a caller who has none.
     one: wgpu::Buffer,
+    /// The weights of the specification.
+    weights: wgpu::Buffer,
 }
 
 /// A pipeline and the layout of its bindings.
@@ -108,8 +111,8 @@ impl Plan {
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         let shared = device::checked(device, "making a plan", || {
-            let scratch = Scratch::new(device, &layout);
-            let SmallStages { combine, top_k, finish } =
+            let scratch = Scratch::new(device, spec, &layout);
+            let SmallStages { combine, top_k, finish, finish_compiled } =
                 small_stages(device, spec, &layout, variant, &limits, &scratch);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
@@ -123,6 +126,7 @@ impl Plan {
                 combine,
                 top_k,
                 finish,
+                finish_compiled,
                 pipelines: Mutex::default(),
                 staging,
             }
@@ -130,27 +134,23 @@ impl Plan {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1.
+    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1, and the weights are those of the
+    /// specification.
     ///
     /// # Errors
     /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
     /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::Device`] where wgpu refuses.
     pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
-        self.bind_with_upstream(tensors, self.shared.scratch.one.as_entire_buffer_binding())
+        self.bind_with(tensors, &Scalars::default())
     }
 
-    /// Binds the heads' tensors, and the scalar that the gradient is multiplied by: autodiff's incoming gradient of the
-    /// total, or a loss scale. One f32, read when the gradient stage runs.
+    /// Binds the heads' tensors, and numbers that the step reads from the caller's buffers: the upstream gradient, the
+    /// weights.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind), and [`Error::Upstream`].
-    #[expect(clippy::needless_pass_by_value, reason = "a binding is made for the call, as in wgpu's own descriptors")]
-    pub fn bind_with_upstream(
-        &self,
-        tensors: &[HeadTensors<'_>],
-        upstream: wgpu::BufferBinding<'_>,
-    ) -> Result<Step, Error> {
-        bind::bind(self, tensors, &upstream)
+    /// As [`bind`](Self::bind), and [`Error::Scalars`].
+    pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
+        bind::bind(self, tensors, scalars)
     }
 
     /// The specification.
@@ -171,6 +171,17 @@ impl Shared {
         &self.scratch.report
     }
 
+    /// Finish with the caller's weights.
+    fn finish_with(&self, weights: &tensors::Extent, alignment: u64) -> Dispatch {
+        let (binding, first) = tensors::aligned(weights, alignment);
+        let mut rows = table::rows(&self.spec, &self.layout.heads);
+        for row in &mut rows {
+            row.weights += first;
+        }
+        let entries = || finish_entries(&self.scratch, &binding);
+        Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
+    }
+
     /// The pipeline of a shader; compiled once.
     fn pipeline(&self, text: String, entry: &'static str, accesses: &[Access]) -> Compiled {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +193,7 @@ impl Shared {
 }
 
 impl Scratch {
-    fn new(device: &wgpu::Device, layout: &Layout) -> Self {
+    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
         use wgpu::BufferUsages as Usage;
         let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
         // the parameters come first, and stay
@@ -200,6 +211,12 @@ impl Scratch {
             losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
             selection: words("segloss: selection", layout.selection, Usage::empty()),
             report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            weights: device::buffer_with(
+                device,
+                "segloss: weights",
+                bytemuck::cast_slice(&table::weights(spec)),
+                Usage::STORAGE,
+            ),
             one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
         }
     }
@@ -237,6 +254,7 @@ struct SmallStages {
     combine: Dispatch,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
+    finish_compiled: Compiled,
 }
 
 fn small_stages(
@@ -262,14 +280,8 @@ fn small_stages(
         device::grid(layout.columns, side),
         &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
     );
-    let mut finish_buffers = vec![
-        (Access::Read, &scratch.statistics),
-        (Access::ReadWrite, &scratch.coefficients),
-        (Access::ReadWrite, &scratch.report),
-    ];
     let mut top_k = Vec::new();
     if let Some(losses) = &scratch.losses {
-        finish_buffers.push((Access::Read, &scratch.selection));
         let buffers = [(Access::Read, losses), (Access::ReadWrite, &scratch.selection)];
         let text = compose::top_k(rows.len(), variant);
         let heads = [u32::try_from(rows.len()).expect("the table fits in a uniform binding"), 1];
@@ -284,8 +296,27 @@ fn small_stages(
         }
         top_k.push(sum_top);
     }
-    let finish = stage("finish", &compose::finish(&layout.heads, variant), [1, 1], &finish_buffers);
-    SmallStages { combine, top_k, finish }
+    let weights = scratch.weights.as_entire_buffer_binding();
+    let entries = || finish_entries(scratch, &weights);
+    let accesses =
+        std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access).collect::<Vec<_>>());
+    let finish_compiled = compile(device, &compose::finish(&layout.heads, variant), "finish", accesses);
+    let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
+    SmallStages { combine, top_k, finish, finish_compiled }
+}
+
+/// The bindings of finish besides the table.
+fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
+    let mut entries = vec![
+        Entry::whole(Access::Read, &scratch.statistics),
+        Entry::whole(Access::ReadWrite, &scratch.coefficients),
+        Entry::whole(Access::ReadWrite, &scratch.report),
+        Entry { access: Access::Read, binding: weights.clone() },
+    ];
+    if scratch.losses.is_some() {
+        entries.push(Entry::whole(Access::Read, &scratch.selection));
+    }
+    entries
 }
 
 /// A table of heads on the device, and an empty one of the same size, with which a dispatch does nothing: it warms up.

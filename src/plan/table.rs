@@ -39,6 +39,7 @@ pub(crate) struct HeadRow {
     pub coefficients: u32,
     pub coefficient_row: u32,
     pub report: u32,
+    pub weights: u32,
 
     pub has_ignore_index: u32,
     pub ignore_index: u32,
@@ -50,7 +51,6 @@ pub(crate) struct HeadRow {
 
     pub pixel_kind: u32,
     pub pixel_reduction: u32,
-    pub pixel_weight: f32,
     pub on_target: f32,
     pub off_target: f32,
     pub gamma: f32,
@@ -68,7 +68,6 @@ pub(crate) struct HeadRow {
 
     pub overlap_kind: u32,
     pub overlap_reduction: u32,
-    pub overlap_weight: f32,
     pub first_class: u32,
     pub batch: u32,
     pub smooth_nr: f32,
@@ -82,13 +81,26 @@ pub(crate) struct HeadRow {
     pub weighted_overlap: u32,
     pub overlap_class_weights: u32,
     pub masked_samples: u32,
-    /// A row in a uniform buffer takes a multiple of 16 bytes.
-    pub padding: [u32; 3],
 }
+
+/// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
+pub(crate) const HEAD_WEIGHTS: u32 = 3;
 
 /// The rows of all heads, before anything is bound: slots, first elements, groups and workgroups are still 0.
 pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
-    spec.heads.iter().zip(layouts).map(|(head, layout)| row(head, layout)).collect()
+    let mut rows: Vec<HeadRow> = spec.heads.iter().zip(layouts).map(|(head, layout)| row(head, layout)).collect();
+    (0..).step_by(HEAD_WEIGHTS as usize).zip(&mut rows).for_each(|(first, row)| row.weights = first);
+    rows
+}
+
+/// The weights of all heads, as the specification has them; 0 of a term that a head has not.
+pub(crate) fn weights(spec: &LossSpec) -> Vec<f32> {
+    let of_head = |head: &Head| {
+        let overlap = head.loss.overlap.as_ref().map_or(0.0, |overlap| overlap.weight);
+        let pixel = head.loss.pixel.as_ref().map_or(0.0, |pixel| pixel.weight);
+        [head.weight, overlap, pixel]
+    };
+    spec.heads.iter().flat_map(of_head).collect()
 }
 
 fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
@@ -147,7 +159,6 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     row.off_target = off_target as f32;
     row.on_target = (1.0 - epsilon) as f32;
     row.pixel_reduction = reduction(pixel.reduction);
-    row.pixel_weight = (f64::from(head.weight) * f64::from(pixel.weight)) as f32;
     row.has_class_parameters = layout.has_class_parameters.into();
     row.class_parameters = layout.class_parameters;
     row.pixel_first_class = pixel.first_class(head.classes()) as u32;
@@ -178,7 +189,6 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
         }
     };
     row.overlap_reduction = reduction(overlap.reduction);
-    row.overlap_weight = (f64::from(head.weight) * f64::from(overlap.weight)) as f32;
     row.first_class = overlap.first_class(head.classes()) as u32;
     row.batch = overlap.batch.into();
     row.smooth_nr = overlap.smooth_nr;

@@ -223,28 +223,51 @@ impl Extent {
     }
 }
 
-/// The upstream gradient: one f32.
-pub(crate) fn check_upstream(binding: &wgpu::BufferBinding<'_>, heads: &[HeadExtents]) -> Result<Extent, Error> {
-    let refuse = |expected: String, given: String| Err(Error::Upstream { expected, given });
+/// Numbers that a step reads from the caller's buffers, instead of constants of the plan: a trainer changes them each step
+/// without a new plan.
+#[derive(Clone, Debug, Default)]
+pub struct Scalars<'a> {
+    /// One f32 that the gradient is multiplied by: autodiff's incoming gradient of the total, or a loss scale. Read when the
+    /// gradient stage runs. `None`: 1.
+    pub upstream: Option<wgpu::BufferBinding<'a>>,
+    /// Three f32 a head, `[heads, 3]`: the head's weight, its overlap term's, its pixel term's. Read when the finish stage
+    /// runs; the report has the derivative of the total by each. `None`: those of the specification.
+    pub weights: Option<wgpu::BufferBinding<'a>>,
+}
+
+/// Where `count` f32 numbers lie.
+pub(crate) fn check_scalars(
+    numbers: &'static str,
+    binding: &wgpu::BufferBinding<'_>,
+    count: u64,
+    heads: &[HeadExtents],
+) -> Result<Extent, Error> {
+    let refuse = |expected: String, given: String| Err(Error::Scalars { numbers, expected, given });
     let (buffer, offset) = (binding.buffer, binding.offset);
+    let needed = count * 4;
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         return refuse("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage()));
     }
     if !offset.is_multiple_of(4) {
         return refuse("an offset that is a multiple of 4 bytes".into(), format!("{offset}"));
     }
-    let available = binding.size.map_or(buffer.size().saturating_sub(offset), std::num::NonZeroU64::get);
-    if available < 4 || offset + 4 > buffer.size() {
-        return refuse(format!("4 bytes at offset {offset}"), format!("{available}"));
+    let behind = buffer.size().saturating_sub(offset);
+    let available = binding.size.map_or(behind, |size| size.get().min(behind));
+    if available < needed {
+        return refuse(format!("{needed} bytes at offset {offset}"), format!("{available}"));
     }
-    let extent = Extent {
-        buffer: buffer.clone(),
-        bytes: offset..offset + 4,
-        format: Format::Float(FloatType::F32),
-        wide: false,
-    };
+    let format = Format::Float(FloatType::F32);
+    let extent = Extent { buffer: buffer.clone(), bytes: offset..offset + needed, format, wide: false };
     if let Some(head) = heads.iter().position(|h| h.gradient.as_ref().is_some_and(|g| g.overlaps(&extent))) {
-        return refuse("a scalar outside of every gradient".into(), format!("one inside the gradient of head {head}"));
+        return refuse("numbers outside of every gradient".into(), format!("some inside the gradient of head {head}"));
     }
     Ok(extent)
+}
+
+/// A binding that begins at the device's offset alignment, and the first of the f32 in it.
+pub(crate) fn aligned(extent: &Extent, alignment: u64) -> (wgpu::BufferBinding<'_>, u32) {
+    let first = extent.bytes.start - extent.bytes.start % alignment;
+    let size = std::num::NonZeroU64::new(extent.bytes.end - first);
+    let element = u32::try_from((extent.bytes.start - first) / 4).expect("less than the offset alignment");
+    (wgpu::BufferBinding { buffer: &extent.buffer, offset: first, size }, element)
 }
