@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::{
@@ -19,7 +19,7 @@ use segloss::{
 };
 
 const CASES: u32 = 40;
-/// A step of the finite difference: its error is h² from the formula and 1e-16 / h from rounding.
+/// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.
 const H: f64 = 1e-5;
 
 fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
@@ -192,14 +192,18 @@ fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
         .collect()
 }
 
+/// Specifications are drawn from a fixed seed, so that a run can be repeated; `SEGLOSS_SEED=42 cargo test` draws others.
 fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+    let seed = std::env::var("SEGLOSS_SEED").map_or(1, |seed| seed.parse().expect("SEGLOSS_SEED is a number"));
+    println!("SEGLOSS_SEED={seed}");
+    TestRunner::new(Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() })
 }
 
 #[test]
 fn the_references_gradient_is_its_finite_difference() {
     let strategy = (spec(1..3), 0.5_f32..3.0);
-    runner(CASES)
+    // on the CPU alone: cheap
+    runner(10 * CASES)
         .run(&strategy, |((spec, seed), upstream)| {
             let tensors = tensors(&spec, seed);
             let analytic = evaluate(&spec, &tensors, upstream);
@@ -213,9 +217,13 @@ fn the_references_gradient_is_its_finite_difference() {
                     let data: Vec<_> = moved.iter().map(WideTensors::data).collect();
                     segloss::reference::evaluate(&spec, &data, 1.0).expect("evaluated").total
                 };
-                let numeric = f64::from(upstream) * (total(H) - total(-H)) / (2.0 * H);
+                let difference = 8.0 * (total(H) - total(-H)) - (total(2.0 * H) - total(-2.0 * H));
+                let numeric = f64::from(upstream) * difference / (12.0 * H);
                 let given = analytic.heads[head].gradient[at];
-                prop_assert!((numeric - given).abs() <= 1e-7 + 1e-6 * given.abs(), "{numeric} {given}");
+                // the totals are rounded, a few units in the last place, before their difference is divided
+                let rounding = 4.0 * f64::EPSILON * f64::from(upstream) * analytic.total.abs() / H;
+                let bound = 1e-7 + rounding + 1e-6 * given.abs();
+                prop_assert!((numeric - given).abs() <= bound, "{numeric} {given} {bound}");
             }
             Ok(())
         })
