@@ -4,7 +4,7 @@
 //! WGSL run through [wgpu]. Data goes one way:
 //!
 //! 1. [`LossSpec`]: what you ask for. Heads, each with a shape, a target, a [`Loss`] and a weight.
-//! 2. [`Plan`]: what the device will run. Checked against the device's limits; owns pipelines and a few kB of scratch.
+//! 2. [`Plan`]: what the device will run. Checked against the device's limits; owns pipelines and scratch.
 //! 3. [`Step`]: a plan bound to your buffers, where they are ([`HeadTensors`]). Encodes [`forward`](Step::forward) and
 //!    [`backward`](Step::backward) into your encoder or compute pass: no allocation, no compilation, no wait.
 //! 4. [`Report`]: what comes back. The total, every term of every head, every class's soft Dice, and the voxels that counted.

@@ -1,7 +1,5 @@
 //! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
 
-use std::sync::Arc;
-
 use crate::Error;
 use crate::plan::Plan;
 use crate::plan::device::checked;
@@ -153,6 +151,6 @@ impl Step {
     /// # Errors
     /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.
     pub fn report(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
-        encode_report(&Arc::clone(&self.plan.shared), encoder)
+        encode_report(&self.plan.shared, encoder)
     }
 }

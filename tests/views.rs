@@ -26,6 +26,20 @@ struct Pools {
     heads: Vec<[Span; 3]>,
 }
 
+impl Pools {
+    fn bindings<'a>(&self, buffers: &'a [wgpu::Buffer]) -> Vec<HeadTensors<'a>> {
+        let bind = |span: Span| wgpu::BufferBinding {
+            buffer: &buffers[span.pool],
+            offset: span.first as u64,
+            size: NonZeroU64::new(span.length as u64),
+        };
+        let heads = self.heads.iter();
+        heads
+            .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
+            .collect()
+    }
+}
+
 /// `gap(random)` elements between two tensors; `pool_of(role)` says which buffer logits (0), target (1), gradient (2) go to.
 fn lay_out(
     spec: &LossSpec,
@@ -61,16 +75,7 @@ fn lay_out(
 /// Runs a step on the pools, and checks that nothing but the gradients changed.
 fn run_pooled(gpu: &Gpu, spec: &LossSpec, pools: &Pools) -> HostResult {
     let buffers: Vec<wgpu::Buffer> = pools.contents.iter().map(|bytes| storage(gpu, bytes)).collect();
-    let bind = |span: Span| wgpu::BufferBinding {
-        buffer: &buffers[span.pool],
-        offset: span.first as u64,
-        size: NonZeroU64::new(span.length as u64),
-    };
-    let bindings: Vec<_> = pools
-        .heads
-        .iter()
-        .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
-        .collect();
+    let bindings = pools.bindings(&buffers);
     let plan = Plan::new(&gpu.device, &gpu.queue, spec).expect("the plan is made");
     let step = plan.bind(&bindings).expect("the tensors are bound");
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -151,16 +156,7 @@ fn pooled_heads_fit_the_smallest_device_in_one_dispatch_each() {
     let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
     let pools = lay_out(&spec, &tensors, |_| 0, || 3);
     let buffer = storage(&gpu, &pools.contents[0]);
-    let bind = |span: Span| wgpu::BufferBinding {
-        buffer: &buffer,
-        offset: span.first as u64,
-        size: NonZeroU64::new(span.length as u64),
-    };
-    let bindings: Vec<_> = pools
-        .heads
-        .iter()
-        .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
-        .collect();
+    let bindings = pools.bindings(std::slice::from_ref(&buffer));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     assert_eq!(plan.bind(&bindings).expect("the tensors are bound").dispatches(), (1, 1));
 }

@@ -26,7 +26,6 @@ const ROW_WORDS: u64 = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Arithmetic {
     pub classes: u32,
-    pub overlap: bool,
     /// The names of `//# if` that are set.
     pub flags: Vec<&'static str>,
 }
@@ -68,7 +67,7 @@ impl Arithmetic {
             ("sample_mask", head.sample_mask),
         ];
         let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
-        Self { classes, overlap: overlap.is_some(), flags }
+        Self { classes, flags }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `segloss adapters`
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -13,7 +14,7 @@ pub fn run(choice: &AdapterChoice) -> Result<ExitCode> {
         choice.open()?;
     }
     for adapter in adapters {
-        println!("{}\n{}\n", adapter.get_info().name, table(&adapter));
+        writeln!(std::io::stdout(), "{}\n{}\n", adapter.get_info().name, table(&adapter))?;
     }
     Ok(ExitCode::SUCCESS)
 }

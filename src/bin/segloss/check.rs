@@ -1,6 +1,7 @@
 //! `segloss check`
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,19 +70,25 @@ fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
             Outcome::Passed => counts.passed += 1,
             Outcome::Failed(differences) => {
                 counts.failed += 1;
-                println!("FAILED {}: {}  [{}]", case.id, differences.join("; "), case.origin);
+                writeln!(std::io::stdout(), "FAILED {}: {}  [{}]", case.id, differences.join("; "), case.origin)?;
             }
             Outcome::Unsupported(lacks) => {
                 counts.unsupported += 1;
                 let lacks = lacks.join(", ");
-                println!("unsupported {}: {lacks}", case.id);
+                writeln!(std::io::stdout(), "unsupported {}: {lacks}", case.id)?;
                 *lacking.entry(lacks).or_default() += 1;
             }
         }
     }
     for (lacks, cases) in &lacking {
-        println!("unsupported: {cases} × {lacks}");
+        writeln!(std::io::stdout(), "unsupported: {cases} × {lacks}")?;
     }
-    println!("{name}: {} passed, {} failed, {} unsupported", counts.passed, counts.failed, counts.unsupported);
+    writeln!(
+        std::io::stdout(),
+        "{name}: {} passed, {} failed, {} unsupported",
+        counts.passed,
+        counts.failed,
+        counts.unsupported
+    )?;
     Ok(counts)
 }

@@ -4,6 +4,7 @@ mod adapters;
 mod check;
 mod shaders;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -66,6 +67,11 @@ fn main() -> ExitCode {
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {
+        // whoever reads the output has had enough, as `head` has: no fault of anyone's
+        let closed = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe);
+        if closed {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("segloss: {error:#}");
         ExitCode::FAILURE
     })

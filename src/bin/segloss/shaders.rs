@@ -1,5 +1,6 @@
 //! `segloss shaders`
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,11 +18,14 @@ impl Shaders {
     pub fn run(self) -> Result<ExitCode> {
         let folder = &self.out;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut written = Vec::new();
         for shader in representative() {
             let path = folder.join(format!("{}.wgsl", shader.name));
             std::fs::write(&path, &shader.source).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{} (entry point {})", path.display(), shader.entry_point);
+            writeln!(written, "{} (entry point {})", path.display(), shader.entry_point)?;
         }
+        // last, so that a closed pipe costs no file
+        std::io::stdout().write_all(&written)?;
         Ok(ExitCode::SUCCESS)
     }
 }
