@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::all_gpus;
+use segloss::Loss;
 use segloss::cases::{self, Outcome};
 
 /// Cases of a file, and how many of them need what the crate has not yet.
@@ -55,4 +56,30 @@ fn a_wrong_case_fails() {
         matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains("gradient")),
         "{outcome:?}"
     );
+}
+
+/// The cases that the published classes made with their defaults describe the presets, setting by setting.
+#[test]
+fn presets_are_the_published_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/reference.json.gz");
+    let all = cases::read(&path).expect("the file is there").cases;
+    // these cases sum over the batch, which the presets leave to the configuration
+    let over_the_batch = |loss: Loss| Loss { overlap: loss.overlap.map(|overlap| overlap.batch(true)), ..loss };
+    for (id, preset) in [
+        ("monai/2x4x3x2/defaults", Loss::monai_dice_ce()),
+        ("monai/2x4x3x2/tversky 0.5,0.5,bg=True", Loss::monai_tversky()),
+        ("monai/2x4x3x2/generalized dice square,all", Loss::monai_generalized_dice()),
+        ("nnunet/2x4x3x2/batch_dice=False,do_bg=False,ignore=False", Loss::nnunet_dc_ce()),
+        ("nnunet/2x4x3x2/regions", over_the_batch(Loss::nnunet_dc_bce())),
+        ("nnunet/2x3x2x3x2/top-k", over_the_batch(Loss::nnunet_dc_topk())),
+        ("torch/2x4x3x2/mean,smoothing=0.0,weights=n,ignore=None", Loss::torch_cross_entropy()),
+    ] {
+        let case = all.iter().find(|case| case.id == id).unwrap_or_else(|| panic!("{id}"));
+        let mut given = case.heads[0].to_head().expect("supported").loss;
+        // what the mean over no voxel is, no case says
+        if let (Some(given), Some(preset)) = (&mut given.pixel, &preset.pixel) {
+            given.empty = preset.empty;
+        }
+        assert_eq!(given, preset, "{id}");
+    }
 }

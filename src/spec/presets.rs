@@ -41,11 +41,12 @@ impl Loss {
     }
 
     /// nnU-Net `DC_and_BCE_loss` as its trainer builds it for regions: a sigmoid a region, the negative soft Dice with
-    /// background and over the batch, plus binary cross-entropy. The target is
-    /// [`probabilities`](super::Head::probabilities); an ignored voxel is one that a [`mask`](super::Head::mask) leaves out.
+    /// background, its denominator at least 1e-8, plus binary cross-entropy. As in [`nnunet_dc_ce`](Self::nnunet_dc_ce), the
+    /// trainer's `batch_dice` depends on the configuration. The target is [`probabilities`](super::Head::probabilities); an
+    /// ignored voxel is one that a [`mask`](super::Head::mask) leaves out.
     #[must_use]
     pub fn nnunet_dc_bce() -> Self {
-        let overlap = Overlap::dice().batch(true).form(Form::Negative).denominator_floor(1e-8);
+        let overlap = Overlap::dice().form(Form::Negative).denominator_floor(1e-8);
         let loss = Self::new().overlap(overlap).pixel(Pixel::binary_cross_entropy());
         Self { activation: Activation::Sigmoid, ..loss }
     }
