@@ -4,13 +4,14 @@
 //   statistics[all,  column] = Σ over items
 //
 // bindings   0  heads       (HEADS)                            uniform     the table
-//            1  partials    per head (3 C + TILE_COLUMNS, items · tiles)  read  written by `statistics`
-//            2  statistics  per head (3 C + 6) + items · (3 C + 1)  read_write  words, f32 or u32
+//            1  partials    per head (class_columns + TILE_COLUMNS, items · tiles)  read  written by `statistics`
+//            2  statistics  per head class_columns + 7 + items · (class_columns + 1)  read_write  words, f32 or u32
 // dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
 //            without classes does nothing: that is how a plan warms up
-// words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),
-//            3C: Σ m ℓ,  3C+1: Σ m,  3C+2: voxels counted (u32),  3C+3: out of range (u32),  3C+4: the item of the first
-//            of these (u32),  3C+5: its voxel (u32); then of each item I, P, T and the voxels counted
+// words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
+//            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  out of range,  not
+//            finite,  the item of the first out of range,  its voxel; then of each item its class columns and the voxels
+//            counted
 // determinism   bit for bit: each invocation adds every FOLD_INVOCATIONS-th tile, in runs of 16 so that no chain is long,
 //               then a tree over the invocations (shared/fold.wgsl), then the items in order
 
@@ -18,7 +19,7 @@ const TILE = 4096u;
 const NOWHERE = 16777216.0;
 const NO_VOXEL = 0xffffffffu;
 const RUN = 16u;
-const TILE_COLUMNS = 5u;
+const TILE_COLUMNS = 6u;
 
 //# stand-in
 const HEADS = 1u;
@@ -26,9 +27,9 @@ const FOLD_INVOCATIONS = 64u;
 const SUM = 0u;
 const COUNT = 1u;
 const LEAST = 2u;
-struct Head { items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, counts: u32 }
+struct Head { items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 0u); }
+fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn identity(kind: u32) -> u32 { return 0u; }
 fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
@@ -57,22 +58,28 @@ fn combine(
     let head = column_head(number);
     let column = number - head.first_column;
     let classes = head.classes;
-    if classes == 0u || column >= 3u * classes + TILE_COLUMNS {
+    // columns of classes, and then those of a tile
+    let of_classes = head.class_columns;
+    if classes == 0u || column >= of_classes + TILE_COLUMNS {
         return;
     }
     var kind = SUM;
     if column >= 2u * classes && column < 3u * classes && head.counts != 0u {
         kind = COUNT;
     }
-    if column == 3u * classes + 2u || column == 3u * classes + 3u {
+    if column >= 3u * classes && column < of_classes {
         kind = COUNT;
     }
-    if column == 3u * classes + 4u {
+    if column >= of_classes + 2u {
+        kind = COUNT;
+    }
+    if column == of_classes + TILE_COLUMNS - 1u {
         kind = LEAST;
     }
     // the place among an item's words, for the columns that are kept an item
-    let item_word = select(column, 3u * classes, column == 3u * classes + 2u);
-    let kept = column < 3u * classes || column == 3u * classes + 2u;
+    let is_counted = column == of_classes + 2u;
+    let item_word = select(column, of_classes, is_counted);
+    let kept = column < of_classes || is_counted;
 
     var all = identity(kind);
     var first_item = NO_VOXEL;
@@ -91,7 +98,7 @@ fn combine(
         }
         let of_item = fold_workgroup(kind, invocation, mine);
         if kept && invocation == 0u {
-            statistics_words[head.statistics + 3u * classes + 6u + item * (3u * classes + 1u) + item_word] = of_item;
+            statistics_words[head.statistics + of_classes + TILE_COLUMNS + 1u + item * (of_classes + 1u) + item_word] = of_item;
         }
         if kind == LEAST {
             // the first item that has one keeps its voxel

@@ -20,19 +20,23 @@
 //            1  statistics     see combine.wgsl        read
 //            2  coefficients   parameters; then per head 2 C + rows · (2 C + ROW_WORDS)   read_write   f32: κ on, κ off per
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
-//            3  report         1 + per head (REPORT_WORDS + C)  read_write  words: the total, then per head what
-//                              `report::head_report` reads
+//            3  report         1 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total, then per
+//                              head what `report::head_report` reads
 //            4  weights        (words)                 read        three a head, at head.weights: the plan's or the caller's
 //            5  selection      see top_k.wgsl          read        only where a head has a top-k
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
 // determinism   bit for bit: heads in order, sums as trees (shared/fold.wgsl)
 
-const REPORT_WORDS = 12u;
+const REPORT_WORDS = 14u;
+const NON_FINITE_GRADIENT = 13u;
+// words of the global sums that belong to no class: see combine.wgsl
+const GLOBAL_WORDS = 7u;
 
 // notes of a row: what each of its classes is worth in the mean; num, den and the largest finite weight of generalized_dice
 const ROW_WORDS = 4u;
 // words of a selection before its partial sums: see top_k.wgsl
 const SELECTION_WORDS = 260u;
+const NAN = 0x7fc00000u;
 // below this 1/T² or 1/T is infinite
 const LEAST_T = 1.0e-37;
 
@@ -50,6 +54,7 @@ const BY_VOXEL = 2u;
 const BY_VOXEL_AND_CLASS = 3u;
 struct Head {
     @align(16) items: u32, classes: u32, voxels: u32, statistics: u32, coefficients: u32, coefficient_row: u32, report: u32,
+    class_columns: u32, hard_counts: u32, item_counts: u32, overlap_losses: u32,
     pixel_kind: u32, pixel_reduction: u32, weights: u32, has_class_parameters: u32, class_parameters: u32,
     pixel_first_class: u32, pixel_denominator: u32, empty: u32, has_labels: u32, counts: u32,
     overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32,
@@ -101,9 +106,11 @@ fn rows_of(head: Head) -> u32 {
 
 // The first word of a row: the global sums with `batch`, else the item's.
 fn row_first(head: Head, row: u32) -> u32 {
-    let classes = head.classes;
-    let of_item = head.statistics + 3u * classes + 6u + row * (3u * classes + 1u);
-    return select(of_item, head.statistics, head.batch != 0u);
+    return select(item_first(head, row), head.statistics, head.batch != 0u);
+}
+
+fn item_first(head: Head, item: u32) -> u32 {
+    return head.statistics + head.class_columns + GLOBAL_WORDS + item * (head.class_columns + 1u);
 }
 
 // A row takes part unless a sample mask leaves no voxel of it.
@@ -111,7 +118,7 @@ fn row_counts(head: Head, row: u32) -> bool {
     if head.masked_samples == 0u || head.batch != 0u {
         return true;
     }
-    return statistics_words[row_first(head, row) + 3u * head.classes] != 0u;
+    return statistics_words[row_first(head, row) + head.class_columns] != 0u;
 }
 
 struct Overlap {
@@ -228,6 +235,22 @@ fn note_rows(head: Head, invocation: u32, notes: u32) {
     storageBarrier();
 }
 
+// The loss of a row and class before the reduction, with its class weight; NaN where it takes no part in the mean.
+fn write_overlap_loss(head: Head, row: u32, class_index: u32, loss: f32, takes_part: bool) {
+    let taking_part = head.classes - head.first_class;
+    let c = class_index - head.first_class;
+    var weight = 1.0;
+    if head.weighted_overlap != 0u {
+        weight = coefficients[head.overlap_class_weights + c];
+    }
+    if head.overlap_kind != GENERALIZED_DICE {
+        let at = head.overlap_losses + row * taking_part + c;
+        report[at] = select(NAN, bitcast<u32>(weight * loss), takes_part);
+    } else if c == 0u {
+        report[head.overlap_losses + row] = select(NAN, bitcast<u32>(loss), takes_part);
+    }
+}
+
 // The mean or sum over rows and classes; writes its slopes by I and P on the way.
 fn finish_overlap(head: Head, invocation: u32) -> f32 {
     let classes = head.classes;
@@ -252,6 +275,7 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
             if head.present_classes_only != 0u && !(sums.t > 0.0) {
                 share = 0.0;
             }
+            let takes_part = share != 0.0;
             if head.weighted_overlap != 0u {
                 share *= coefficients[head.overlap_class_weights + c - head.first_class];
             }
@@ -270,6 +294,9 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
                 by_i = weight * share * f.by_i;
                 by_p = weight * share * f.by_p;
             }
+            if head.overlap_losses != 0u {
+                write_overlap_loss(head, row, c, f.loss, takes_part);
+            }
         }
         mine += loss;
         coefficients[slopes + 2u * index] = by_i;
@@ -281,7 +308,7 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
 // What the mean of the pixel term divides by.
 fn pixel_denominator(head: Head, invocation: u32) -> f32 {
     let classes = head.classes;
-    let mass = bitcast<f32>(statistics_words[head.statistics + 3u * classes + 1u]);
+    let mass = bitcast<f32>(statistics_words[head.statistics + head.class_columns + 1u]);
     var mine = 0.0;
     for (var c = invocation; c < classes; c += FOLD_INVOCATIONS) {
         mine += on_parameter(head, c) * t_of(head, statistics_words[head.statistics + 2u * classes + c]);
@@ -321,7 +348,23 @@ fn write_soft_dice(head: Head, invocation: u32) {
     for (var c = invocation; c < head.classes; c += FOLD_INVOCATIONS) {
         let sums = sums_at(head, head.statistics, c);
         let dice = 2.0 * sums.i / (sums.p + sums.t);
-        report[head.report + REPORT_WORDS + c] = select(0x7fc00000u, bitcast<u32>(dice), sums.p + sums.t != 0.0);
+        report[head.report + REPORT_WORDS + c] = select(NAN, bitcast<u32>(dice), sums.p + sums.t != 0.0);
+    }
+}
+
+// TP, FP, FN of each class over the whole batch, and of each item, with the voxels counted of it.
+fn write_hard_counts(head: Head, invocation: u32) {
+    let words = head.class_columns - 3u * head.classes;
+    for (var i = invocation; i < words; i += FOLD_INVOCATIONS) {
+        report[head.hard_counts + i] = statistics_words[head.statistics + 3u * head.classes + i];
+    }
+    if head.item_counts == 0u {
+        return;
+    }
+    for (var i = invocation; i < head.items * (words + 1u); i += FOLD_INVOCATIONS) {
+        let item = i / (words + 1u);
+        let from_item = item_first(head, item) + 3u * head.classes + i - item * (words + 1u);
+        report[head.item_counts + i] = statistics_words[from_item];
     }
 }
 
@@ -340,8 +383,11 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         let overlap_loss = finish_overlap(head, invocation);
         let denominator = pixel_denominator(head, invocation);
         write_soft_dice(head, invocation);
+        if head.hard_counts != 0u {
+            write_hard_counts(head, invocation);
+        }
 
-        let tile_words = head.statistics + 3u * classes;
+        let tile_words = head.statistics + head.class_columns;
         var pixel_sum = bitcast<f32>(statistics_words[tile_words]);
         //# if losses
         if head.top_k > 0u {
@@ -381,11 +427,14 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             report[head.report + 4u] = counted;
             report[head.report + 5u] = head.items * head.voxels - counted - left_out;
             report[head.report + 6u] = out_of_range;
-            report[head.report + 7u] = statistics_words[tile_words + 4u];
-            report[head.report + 8u] = statistics_words[tile_words + 5u];
+            report[head.report + 7u] = statistics_words[tile_words + 5u];
+            report[head.report + 8u] = statistics_words[tile_words + 6u];
             report[head.report + 9u] = bitcast<u32>(overlap_weight * overlap_loss + pixel_weight * pixel);
             report[head.report + 10u] = bitcast<u32>(head_weight * overlap_loss);
             report[head.report + 11u] = bitcast<u32>(head_weight * pixel);
+            report[head.report + 12u] = statistics_words[tile_words + 4u];
+            // the gradient stage sets it where it finds one
+            report[head.report + NON_FINITE_GRADIENT] = 0u;
         }
     }
     if invocation == 0u {

@@ -8,9 +8,12 @@
 //                             per (row, class): finish.wgsl
 //            2  upstream      (words)                        read        the incoming gradient of the total, at head.upstream
 //            3  losses        per head (items · voxels)     read        only where a head has a top-k: see top_k.wgsl
+//            REPORT_BINDING  report  see finish.wgsl        read_write  atomic, only where a head asks whether its gradient
+//                             is finite: sets its word
 //            …  one a slot                                   read, and read_write for the gradient: shared/floats_*.wgsl,
 //                             halves_*.wgsl, integers_*.wgsl, store_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
+// modes      overwrite, accumulate, in place over the logits: text of the store, a slot at a time
 // determinism   bit for bit: no value depends on another invocation
 
 const TILE = 4096u;
@@ -32,19 +35,25 @@ fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
 }
 //# end
 
+//# if check_finite
+const NON_FINITE_GRADIENT = 13u;
+const REPORT_BINDING = 4u;
+@group(0) @binding(REPORT_BINDING) var<storage, read_write> report: array<atomic<u32>>;
+//# end
+
 //# stand-in
 const INVOCATIONS = 8u;
 const g0 = 0u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32 }
+struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
-fn gradient_g0(place: Place, invocation: u32, incoming: f32) {}
+fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool { return true; }
 //# end
 
 @compute @workgroup_size(INVOCATIONS)
@@ -59,9 +68,15 @@ fn gradient(
     }
     let group = head_of(place).group;
     let incoming = upstream[head_of(place).upstream];
+    var finite = true;
     //# each g
     if group == g0 {
-        gradient_g0(place, invocation, incoming);
+        finite = gradient_g0(place, invocation, incoming);
+    }
+    //# end
+    //# if check_finite
+    if !finite && head_of(place).check_finite != 0u {
+        atomicOr(&report[head_of(place).report + NON_FINITE_GRADIENT], 1u);
     }
     //# end
 }

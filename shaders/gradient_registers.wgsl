@@ -27,7 +27,7 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
-fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
@@ -35,8 +35,9 @@ fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) ->
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 //# end
 
-fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
+fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let head = head_of(place);
+    var finite = true;
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
@@ -155,8 +156,9 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
             //# if weight_map
             dz *= quad.m;
             //# end
-            store_g0(place, head, c0, voxel, left, select(NONE, dz, quad.valid));
+            finite = store_g0(place, head, c0, voxel, left, select(NONE, dz, quad.valid)) && finite;
         }
         //# end
     }
+    return finite;
 }

@@ -26,7 +26,7 @@ fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, focal_sum: vec4<f32> }
 fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
-fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {}
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
@@ -34,8 +34,9 @@ fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) ->
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 //# end
 
-fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
+fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let head = head_of(place);
+    var finite = true;
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
@@ -56,7 +57,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
         // Q − D: the part of dz_c / s_c that all classes share
         var joint = NONE;
         var u_sum = NONE;
-        //# if any_softmax
+        //# if softmax
         for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
             //# each k
             if class_first + k0 < CLASSES_g0 {
@@ -130,9 +131,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) {
                 //# if weight_map
                 dz *= quad.m;
                 //# end
-                store_g0(place, head, class_k0, voxel, left, select(NONE, dz, quad.valid));
+                finite = store_g0(place, head, class_k0, voxel, left, select(NONE, dz, quad.valid)) && finite;
             }
             //# end
         }
     }
+    return finite;
 }

@@ -26,7 +26,7 @@ fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 {
     var sum = NONE;
     var focal_peak = LOWEST;
     var focal_sum = NONE;
-    //# if any_softmax
+    //# if softmax
     for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
         // a chunk past the last class repeats it, and does not count it
         //# each k

@@ -1,19 +1,23 @@
 // Stage 1, statistics: what the loss needs to know of one tile of voxels, as one row of partial sums.
 //
 // Per class c:   I_c = Σ m p_c t_c     P_c = Σ m p_c     T_c = Σ m t_c      (squared: p_c² and t_c²; minimum: min(p_c, t_c))
-// Per tile:      Σ m ℓ of the pixel term, Σ m, the voxels that count, those out of range, and the first of these
+//               where the head asks for hard counts, of the voxels that count: TP_c, FP_c, FN_c of the predicted class
+// Per tile:      Σ m ℓ of the pixel term, Σ m, the voxels that count, those out of range, those with a logit that is not
+//               finite, and the first out of range
 // with p the activated logits, t the target, m the voxel weight, 0 where a voxel does not count. Out of range are labels that
 // are neither a class nor the ignore label (they do not count), and probabilities outside [0, 1] (they do).
 //
 // bindings   0  heads          (HEADS)                      uniform     the table
 //            1  coefficients   (words)                      read        here: parameters of classes and axes
-//            2  partials       per head (3 C + TILE_COLUMNS, items · tiles)  read_write  column-major: what `combine` adds
-//                              up is contiguous
+//            2  partials       per head (class_columns + TILE_COLUMNS, items · tiles)  read_write  column-major: what
+//                              `combine` adds up is contiguous
 //            3  losses         per head (items · voxels)    read_write  f32, only where a head has a top-k: see top_k.wgsl
-//            …  one a slot                                  read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl
+//            …  one a slot                                  read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl;
+//                             read_write for the losses of voxels that a caller asks for: shared/store_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
-// columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T,  then Σ m ℓ,  Σ m,  voxels counted,  out of range,  and the first of
-//            them as its place in the tile, or NOWHERE. Counts are exact: a tile has at most 2^24 voxels
+// columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T;  with hard counts 3C … 4C−1: TP,  FP,  FN;  then Σ m ℓ,  Σ m,  voxels
+//            counted,  out of range,  not finite,  and the first out of range as its place in the tile, or NOWHERE.
+//            Counts are exact: a tile has at most 2^24 voxels
 // determinism   bit for bit on one device: no atomics, and every sum has the order that the text gives it
 //
 // The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl for few classes,
@@ -22,7 +26,7 @@
 // voxels a tile: a multiple of 4 · INVOCATIONS
 const TILE = 4096u;
 const NOWHERE = 16777216.0;
-const TILE_COLUMNS = 5u;
+const TILE_COLUMNS = 6u;
 
 // A tile's columns that belong to no class, as one invocation has them.
 struct TileSums {
@@ -30,6 +34,7 @@ struct TileSums {
     mass: f32,
     counted: f32,
     out_of_range: f32,
+    non_finite: f32,
     first_out_of_range: f32,
 }
 
@@ -43,10 +48,10 @@ struct TileSums {
 const INVOCATIONS = 8u;
 const g0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
-struct Head { tiles: u32, items: u32, partials: u32, group: u32, losses: u32, voxels: u32 }
+struct Head { tiles: u32, items: u32, partials: u32, group: u32, losses: u32, voxels: u32, class_columns: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u, 0u, 1u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u, 0u, 1u, 3u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 const NONE = vec4<f32>();
@@ -66,12 +71,12 @@ fn cell(place: Place, column: u32) -> u32 {
     return head.partials + (column * head.items + place.item) * head.tiles + place.tile;
 }
 
-// The rows that all invocations have `put` for `count` classes from `first_class` on, three a class: I, P, T. They begin
-// this tile's cells, or are added to them.
-fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, count: u32, begin: bool) {
+// The rows that all invocations have `put` for `count` classes from `first_class` on, three a class: I, P, T from column 0
+// on, or TP, FP, FN from column 3 C on. They begin this tile's cells, or are added to them.
+fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {
     workgroupBarrier();
     for (var row = me.index; row < 3u * count; row += INVOCATIONS) {
-        let at = cell(place, (row % 3u) * classes + first_class + row / 3u);
+        let at = cell(place, column + (row % 3u) * classes + first_class + row / 3u);
         let sum = sum_row(me, row);
         if begin {
             partials[at] = sum;
@@ -82,8 +87,8 @@ fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, coun
     workgroupBarrier();
 }
 
-// One quad more: the pixel term's ℓ, the voxel weights, and which voxels count or are out of range. `position` is the
-// quad's place in the tile.
+// One quad more: the pixel term's ℓ, the voxel weights, and which voxels count, are out of range, or have a logit that is
+// not finite. `position` is the quad's place in the tile.
 fn add_quad(
     sums: TileSums,
     position: u32,
@@ -91,28 +96,32 @@ fn add_quad(
     m: vec4<f32>,
     valid: vec4<bool>,
     out_of_range: vec4<bool>,
+    non_finite: vec4<bool>,
 ) -> TileSums {
     return TileSums(
         sums.pixel + total(select(NONE, m * loss, valid)),
         sums.mass + total(m),
         sums.counted + count(valid),
         sums.out_of_range + count(out_of_range),
+        sums.non_finite + count(non_finite),
         min(sums.first_out_of_range, first_of(out_of_range, f32(position))),
     );
 }
 
-fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {
+fn write_tile(place: Place, me: Invocation, sums: TileSums) {
+    let first = head_of(place).class_columns;
     put(me, 0u, sums.pixel);
     put(me, 1u, sums.mass);
     put(me, 2u, sums.counted);
     put(me, 3u, sums.out_of_range);
-    put_min(me, 4u, sums.first_out_of_range);
+    put(me, 4u, sums.non_finite);
+    put_min(me, 5u, sums.first_out_of_range);
     workgroupBarrier();
     if me.index == 0u {
         for (var column = 0u; column < TILE_COLUMNS - 1u; column += 1u) {
-            partials[cell(place, 3u * classes + column)] = sum_row(me, column);
+            partials[cell(place, first + column)] = sum_row(me, column);
         }
-        partials[cell(place, 3u * classes + TILE_COLUMNS - 1u)] = min_row(me, TILE_COLUMNS - 1u);
+        partials[cell(place, first + TILE_COLUMNS - 1u)] = min_row(me, TILE_COLUMNS - 1u);
     }
     workgroupBarrier();
 }

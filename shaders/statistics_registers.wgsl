@@ -12,7 +12,6 @@
 const INVOCATIONS = 8u;
 const CHUNK = 4u;
 const TILE = 4096u;
-const TILE_COLUMNS = 5u;
 const NOWHERE = 16777216.0;
 const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
@@ -23,7 +22,7 @@ struct Invocation { @builtin(local_invocation_index) index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32 }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
-struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, first_out_of_range: f32 }
+struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, non_finite: f32, first_out_of_range: f32 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u); }
@@ -39,12 +38,16 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on
 fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
+fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>) -> TileSums { return sums; }
+fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> { return taken; }
+fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
+fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
-fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, count: u32, begin: bool) {}
-fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {}
+fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
+fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
 //# end
 
 fn statistics_g0(place: Place, me: Invocation) {
@@ -57,6 +60,11 @@ fn statistics_g0(place: Place, me: Invocation) {
     var i_c0 = 0.0;
     var p_c0 = 0.0;
     var t_c0 = 0.0;
+    //# if hard_counts
+    var tp_c0 = 0.0;
+    var fp_c0 = 0.0;
+    var fn_c0 = 0.0;
+    //# end
     var on_c0 = 1.0;
     var off_c0 = 1.0;
     //# end
@@ -66,7 +74,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     off_c0 = coefficients[head.class_parameters + 2u * c0 + 1u];
     //# end
     //# end
-    var sums = TileSums(0.0, 0.0, 0.0, 0.0, NOWHERE);
+    var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
 
     for (var voxel = tile_first + me.index * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
         let left = head.voxels - voxel;
@@ -75,6 +83,13 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
         var out_of_range = quad.out_of_range;
+        var non_finite = vec4<bool>();
+        //# if check_finite
+        //# each c
+        non_finite = non_finite | not_finite(z_c0);
+        //# end
+        non_finite = non_finite & lanes_inside(left);
+        //# end
         //# each c
         let target_c0 = target_g0(place, head, quad, c0, voxel, left);
         //# end
@@ -143,6 +158,20 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
         //# end
 
+        //# if hard_counts
+        var taken = vec4<bool>();
+        //# each c
+        {
+            let predicted = predicted_g0(z_c0, peak, taken);
+            taken = taken | predicted;
+            let positive = target_c0 > vec4<f32>(0.5);
+            tp_c0 += count(quad.valid & predicted & positive);
+            fp_c0 += count(quad.valid & predicted & !positive);
+            fn_c0 += count(quad.valid & !predicted & positive);
+        }
+        //# end
+        //# end
+
         let scale = 1.0 / sum;
         //# each c
         {
@@ -163,7 +192,10 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# if top_k
         keep_losses(place, voxel, left, loss, quad.m, quad.valid);
         //# end
-        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range);
+        //# if voxel_losses
+        store_losses_g0(place, head, voxel, left, select(NONE, quad.m * loss, quad.valid));
+        //# end
+        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range, non_finite);
     }
 
     // Rows are put CHUNK classes at a time: workgroup memory stays small whatever the class count.
@@ -172,8 +204,18 @@ fn statistics_g0(place: Place, me: Invocation) {
     put(me, 3u * (c0 % CHUNK) + 1u, p_c0);
     put(me, 3u * (c0 % CHUNK) + 2u, t_c0);
     if c0 % CHUNK == CHUNK - 1u || c0 == CLASSES_g0 - 1u {
-        write_rows(place, me, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
+        write_rows(place, me, 0u, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
     }
     //# end
-    write_tile(place, me, CLASSES_g0, sums);
+    //# if hard_counts
+    //# each c
+    put(me, 3u * (c0 % CHUNK), tp_c0);
+    put(me, 3u * (c0 % CHUNK) + 1u, fp_c0);
+    put(me, 3u * (c0 % CHUNK) + 2u, fn_c0);
+    if c0 % CHUNK == CHUNK - 1u || c0 == CLASSES_g0 - 1u {
+        write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
+    }
+    //# end
+    //# end
+    write_tile(place, me, sums);
 }

@@ -9,7 +9,6 @@
 const INVOCATIONS = 8u;
 const CHUNK = 4u;
 const TILE = 4096u;
-const TILE_COLUMNS = 5u;
 const NOWHERE = 16777216.0;
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
@@ -19,7 +18,7 @@ struct Invocation { @builtin(local_invocation_index) index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32 }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
-struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, first_out_of_range: f32 }
+struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, non_finite: f32, first_out_of_range: f32 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u); }
@@ -37,12 +36,16 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on
 fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
+fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>) -> TileSums { return sums; }
+fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> { return taken; }
+fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
+fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
-fn write_rows(place: Place, me: Invocation, classes: u32, first_class: u32, count: u32, begin: bool) {}
-fn write_tile(place: Place, me: Invocation, classes: u32, sums: TileSums) {}
+fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
+fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
 //# end
 
 fn statistics_g0(place: Place, me: Invocation) {
@@ -50,7 +53,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
-    var sums = TileSums(0.0, 0.0, 0.0, 0.0, NOWHERE);
+    var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
 
     // All invocations walk all blocks, since the sums below meet at barriers; past the end of the row they repeat its
     // last voxel, which then counts nowhere.
@@ -60,6 +63,8 @@ fn statistics_g0(place: Place, me: Invocation) {
         let left = head.voxels - voxel;
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
         var out_of_range = quad.out_of_range;
+        var non_finite = vec4<bool>();
+        var taken = vec4<bool>();
 
         let soft = softmax_g0(place, head, voxel, left);
         let scale = 1.0 / soft.sum;
@@ -75,6 +80,9 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# each k
             {
                 let t = target_g0(place, head, quad, class_k0, voxel, left);
+                //# if check_finite
+                non_finite = non_finite | not_finite(z_k0);
+                //# end
                 //# if probabilities
                 out_of_range = out_of_range | outside_unit(t);
                 //# end
@@ -111,14 +119,34 @@ fn statistics_g0(place: Place, me: Invocation) {
                 put(me, 3u * k0 + 2u, total(m * measure_g0(t)));
             }
             //# end
-            write_rows(place, me, CLASSES_g0, class_first, min(CHUNK, CLASSES_g0 - class_first), block == tile_first);
+            let classes_here = min(CHUNK, CLASSES_g0 - class_first);
+            write_rows(place, me, 0u, CLASSES_g0, class_first, classes_here, block == tile_first);
+            //# if hard_counts
+            //# each k
+            {
+                let predicted = predicted_g0(z_k0, soft.peak, taken);
+                taken = taken | predicted;
+                let positive = target_g0(place, head, quad, class_k0, voxel, left) > vec4<f32>(0.5);
+                put(me, 3u * k0, count(quad.valid & predicted & positive));
+                put(me, 3u * k0 + 1u, count(quad.valid & predicted & !positive));
+                put(me, 3u * k0 + 2u, count(quad.valid & !predicted & positive));
+            }
+            //# end
+            write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, class_first, classes_here, block == tile_first);
+            //# end
         }
+        //# if voxel_losses
+        if present {
+            store_losses_g0(place, head, voxel, left, select(NONE, quad.m * loss, quad.valid));
+        }
+        //# end
         //# if top_k
         if present {
             keep_losses(place, voxel, left, loss, quad.m, quad.valid);
         }
         //# end
-        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range);
+        non_finite = non_finite & lanes_inside(left) & vec4<bool>(present);
+        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range, non_finite);
     }
-    write_tile(place, me, CLASSES_g0, sums);
+    write_tile(place, me, sums);
 }

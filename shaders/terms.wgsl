@@ -53,6 +53,19 @@ fn measure_g0(x: vec4<f32>) -> vec4<f32> {
     return measure;
 }
 
+// Whether the network says this class: of a softmax the first class with the largest logit; else p > 1/2, told by z.
+// `taken`: an earlier class was it.
+fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> {
+    var predicted = (z == peak) & !taken;
+    //# if sigmoid
+    predicted = z > NONE;
+    //# end
+    //# if identity
+    predicted = z > vec4<f32>(0.5);
+    //# end
+    return predicted;
+}
+
 // ∂total/∂p of the overlap term, with a = ∂total/∂I and b = ∂total/∂P
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> {
     var slope = a * t + b;

@@ -1,4 +1,4 @@
-// Reading and writing a group's tensors: logits, target, masks and gradient of a quad of voxels.
+// Reading and writing a group's tensors: logits, target, masks, losses and gradient of a quad of voxels.
 //
 // One copy a group. The heads of a group may lie in different bindings; the switch on the slot is uniform.
 // First elements are those of the head's tensors in their slots; `voxel` is the quad's first voxel in its item, and `left`
@@ -15,10 +15,12 @@ const m0 = 0u;
 const u0 = 0u;
 const n0 = 0u;
 const d0 = 0u;
+const l0 = 0u;
 struct Head {
     voxels: u32, target_voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32,
     gradient_slot: u32, gradient_first: u32, mask_slot: u32, mask_first: u32, weight_map_slot: u32,
-    weight_map_first: u32, sample_mask_slot: u32, sample_mask_first: u32,
+    weight_map_first: u32, sample_mask_slot: u32, sample_mask_first: u32, voxel_losses_slot: u32,
+    voxel_losses_first: u32,
 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
@@ -27,7 +29,8 @@ fn load_q0(first: u32, left: u32) -> vec4<f32> { return NONE; }
 fn load_u0(first: u32, left: u32) -> vec4<f32> { return NONE; }
 fn load_t0(first: u32, left: u32) -> vec4<u32> { return LANES; }
 fn load_m0(first: u32, left: u32) -> vec4<u32> { return LANES; }
-fn store_d0(first: u32, left: u32, value: vec4<f32>) {}
+fn store_d0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
+fn store_l0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn one_t0(element: u32) -> u32 { return element; }
 fn one_n0(element: u32) -> u32 { return element; }
 fn lanes_inside(left: u32) -> vec4<bool> { return LANES < vec4<u32>(left); }
@@ -157,20 +160,36 @@ fn item_counts_g0(place: Place, head: Head) -> bool {
 }
 
 //# if gradient
-fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) {
+// Returns whether all that it stored is finite.
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool {
+    var finite = true;
     let first = head.gradient_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     //# if one_gradient
     //# each d
-    store_d0(first, left, value);
+    finite = store_d0(first, left, value);
     //# end
     //# end
     //# if not one_gradient
     switch head.gradient_slot {
         //# each d
-        case d0: { store_d0(first, left, value); }
+        case d0: { finite = store_d0(first, left, value); }
         //# end
         default: {}
     }
     //# end
+    return finite;
+}
+//# end
+
+//# if voxel_losses
+// m ℓ of a quad, for a caller who asked for the losses of voxels.
+fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {
+    let first = head.voxel_losses_first + place.item * head.voxels + voxel;
+    switch head.voxel_losses_slot {
+        //# each l
+        case l0: { _ = store_l0(first, left, value); }
+        //# end
+        default: {}
+    }
 }
 //# end

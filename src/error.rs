@@ -15,6 +15,8 @@ pub enum Tensor {
     WeightMap,
     /// The sample mask, `[N]`.
     SampleMask,
+    /// The losses of voxels, `[N, *spatial]`.
+    VoxelLosses,
     /// The gradient of the logits, of their shape.
     Gradient,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Tensor {
             Self::Mask => "mask",
             Self::WeightMap => "weight_map",
             Self::SampleMask => "sample_mask",
+            Self::VoxelLosses => "voxel_losses",
             Self::Gradient => "gradient",
         })
     }
@@ -112,14 +115,16 @@ pub enum Error {
         given: String,
     },
 
-    /// A gradient would be written over another tensor.
+    /// A tensor would be written over another one.
     #[error(
-        "head {head}: gradient: expected bytes of its own, got {first}..{end} of a buffer, which overlap the {other} of head {other_head}"
+        "head {head}: {tensor}: expected bytes of its own, got {first}..{end} of a buffer, which overlap the {other} of head {other_head}"
     )]
     Overlapping {
-        /// The head whose gradient it is, from 0.
+        /// The head whose tensor it is, from 0.
         head: usize,
-        /// The first byte of the gradient.
+        /// The tensor that would be written.
+        tensor: Tensor,
+        /// Its first byte.
         first: u64,
         /// The byte past its end.
         end: u64,

@@ -1,8 +1,8 @@
 //! A loss of tensors in host memory: upload, one step, download. For checks and tools; a trainer binds its own buffers.
 
-use crate::plan::device::{buffer_with, checked};
+use crate::plan::device::{buffer, buffer_with, checked};
 use crate::spec::Target;
-use crate::{Error, FloatType, Head, HeadTensors, LabelType, Plan, Report, Scalars};
+use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,8 @@ pub struct HostResult {
     pub report: Report,
     /// The gradient of each head's logits, `[N, C, *spatial]`.
     pub gradients: Vec<Vec<f32>>,
+    /// The losses of each head's voxels, `[N, *spatial]`, where the head is unreduced and has a pixel term.
+    pub voxel_losses: Vec<Option<Vec<f32>>>,
 }
 
 /// Labels as the bytes of their type, filled up to whole words. A label keeps its low bits.
@@ -109,17 +111,21 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
         step.forward(&mut encoder);
         step.backward(&mut encoder);
         let pending = step.report(&mut encoder);
-        for head in &buffers {
-            encoder.copy_buffer_to_buffer(&head.gradient, 0, &head.host, 0, head.host.size());
-            encoder.map_buffer_on_submit(&head.host, wgpu::MapMode::Read, .., |_| {});
+        for output in buffers.iter().flat_map(|head| [Some(&head.gradient), head.voxel_losses.as_ref()]).flatten() {
+            output.encode_download(&mut encoder);
         }
         queue.submit([encoder.finish()]);
         pending
     })??;
     let report = pending.read_blocking()?;
-    let gradients = buffers.iter().zip(&plan.spec().heads).map(|(buffers, head)| buffers.read(head));
-    let gradients = gradients.collect::<Result<_, _>>()?;
-    Ok(HostResult { report, gradients })
+    let mut result = HostResult { report, gradients: Vec::new(), voxel_losses: Vec::new() };
+    for (buffers, head) in buffers.iter().zip(&plan.spec().heads) {
+        let voxels = head.items() * head.voxels();
+        result.gradients.push(buffers.gradient.read(head.logits, voxels * head.classes())?);
+        let losses = buffers.voxel_losses.as_ref().map(|losses| losses.read(FloatType::F32, voxels));
+        result.voxel_losses.push(losses.transpose()?);
+    }
+    Ok(result)
 }
 
 struct HeadBuffers {
@@ -128,8 +134,39 @@ struct HeadBuffers {
     mask: Option<wgpu::Buffer>,
     weight_map: Option<wgpu::Buffer>,
     sample_mask: Option<wgpu::Buffer>,
-    gradient: wgpu::Buffer,
+    gradient: Output,
+    voxel_losses: Option<Output>,
+}
+
+/// A tensor that a step writes, and its copy on the host.
+struct Output {
+    device: wgpu::Buffer,
     host: wgpu::Buffer,
+}
+
+impl Output {
+    fn new(device: &wgpu::Device, label: &str, bytes: usize) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let words = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
+        let buffer = |usage| buffer(device, label, words, usage);
+        Self { device: buffer(Usage::STORAGE | Usage::COPY_SRC), host: buffer(Usage::MAP_READ | Usage::COPY_DST) }
+    }
+
+    fn encode_download(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.copy_buffer_to_buffer(&self.device, 0, &self.host, 0, self.host.size());
+        encoder.map_buffer_on_submit(&self.host, wgpu::MapMode::Read, .., |_| {});
+    }
+
+    /// The elements, as f32.
+    fn read(&self, float: FloatType, elements: usize) -> Result<Vec<f32>, Error> {
+        let view = self
+            .host
+            .get_mapped_range(..)
+            .map_err(|error| Error::Device { during: "reading a tensor", message: error.to_string() })?;
+        let mut values = floats_of_bytes(&view, float);
+        values.truncate(elements);
+        Ok(values)
+    }
 }
 
 impl HeadBuffers {
@@ -153,40 +190,27 @@ impl HeadBuffers {
             }
         };
         let logits = float_bytes(tensors.logits, head.logits);
-        let empty = |label, usage| {
-            let size = logits.len() as u64;
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
+        let losses = head.items() * head.voxels() * 4;
         Self {
             logits: upload("logits", &logits),
             target: upload("target", &target),
             mask: tensors.mask.map(|mask| upload("mask", mask)),
             weight_map: tensors.weight_map.map(|map| upload("weight map", bytemuck::cast_slice(map))),
             sample_mask: tensors.sample_mask.map(|mask| upload("sample mask", mask)),
-            gradient: empty("gradient", Usage::STORAGE | Usage::COPY_SRC),
-            host: empty("gradient, host", Usage::MAP_READ | Usage::COPY_DST),
+            gradient: Output::new(device, "gradient", logits.len()),
+            voxel_losses: head.voxel_losses().then(|| Output::new(device, "voxel losses", losses)),
         }
-    }
-
-    /// The gradient, as f32.
-    fn read(&self, head: &Head) -> Result<Vec<f32>, Error> {
-        let view = self
-            .host
-            .get_mapped_range(..)
-            .map_err(|error| Error::Device { during: "reading a gradient", message: error.to_string() })?;
-        let mut gradient = floats_of_bytes(&view, head.logits);
-        gradient.truncate(head.items() * head.classes() * head.voxels());
-        Ok(gradient)
     }
 
     fn bindings(&self) -> HeadTensors<'_> {
         HeadTensors {
             logits: self.logits.as_entire_buffer_binding(),
             target: self.target.as_entire_buffer_binding(),
-            gradient: Some(self.gradient.as_entire_buffer_binding()),
+            gradient: Some(Gradient::Overwrite(self.gradient.device.as_entire_buffer_binding())),
             mask: self.mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             weight_map: self.weight_map.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             sample_mask: self.sample_mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            voxel_losses: self.voxel_losses.as_ref().map(|losses| losses.device.as_entire_buffer_binding()),
         }
     }
 }

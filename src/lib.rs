@@ -38,11 +38,12 @@ mod step;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
-pub use plan::{HeadTensors, Plan, Scalars, Variant};
-pub use report::{HeadReport, PendingReport, Report, Term, VoxelPosition};
+pub use plan::{Gradient, HeadTensors, Plan, Scalars, Variant};
+pub use report::{ClassCounts, HeadReport, ItemCounts, NonFinite, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind,
-    Pixel, PixelKind, Product, Reduction, Target, monai_deep_supervision, nnunet_deep_supervision, other_convention,
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
+    OverlapKind, Pixel, PixelKind, Product, Reduction, Target, monai_deep_supervision, nnunet_deep_supervision,
+    other_convention,
 };
 pub use step::{Commands, Step};
 pub use wgpu;

@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Waker};
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
 use crate::Error;
-use crate::plan::{REPORT_HEAD_WORDS, Shared};
-use crate::spec::Head;
+use crate::plan::Shared;
+use crate::plan::layout::{HeadLayout, REPORT_WORDS};
+use crate::spec::{HardCounts, Head, OverlapKind};
 
 /// A loss term of a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +30,78 @@ pub struct VoxelPosition {
     pub voxel: u32,
 }
 
+/// Hits and misses of a class, in voxels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// TP: voxels of the class that the network says.
+    pub true_positives: u32,
+    /// FP: voxels of other classes that it says.
+    pub false_positives: u32,
+    /// FN: voxels of the class that it misses.
+    pub false_negatives: u32,
+    /// TN: all others that count.
+    pub true_negatives: u32,
+}
+
+impl ClassCounts {
+    fn ratio(part: u64, whole: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "below 2^34: exact")]
+        let ratio = part as f64 / whole as f64;
+        ratio
+    }
+
+    fn counts(self) -> [u64; 3] {
+        [self.true_positives, self.false_positives, self.false_negatives].map(u64::from)
+    }
+
+    /// `2 TP / (2 TP + FP + FN)`; NaN for a class that is neither there nor said.
+    #[must_use]
+    pub fn dice(self) -> f64 {
+        let [tp, fp, r#fn] = self.counts();
+        Self::ratio(2 * tp, 2 * tp + fp + r#fn)
+    }
+
+    /// `TP / (TP + FP + FN)`; NaN for a class that is neither there nor said.
+    #[must_use]
+    pub fn iou(self) -> f64 {
+        let [tp, fp, r#fn] = self.counts();
+        Self::ratio(tp, tp + fp + r#fn)
+    }
+
+    /// `TP / (TP + FP)`; NaN for a class that is not said.
+    #[must_use]
+    pub fn precision(self) -> f64 {
+        let [tp, fp, _] = self.counts();
+        Self::ratio(tp, tp + fp)
+    }
+
+    /// `TP / (TP + FN)`; NaN for a class that is not there.
+    #[must_use]
+    pub fn recall(self) -> f64 {
+        let [tp, _, r#fn] = self.counts();
+        Self::ratio(tp, tp + r#fn)
+    }
+}
+
+/// Hits and misses of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemCounts {
+    /// One a class.
+    pub classes: Vec<ClassCounts>,
+    /// Voxels of the item that counted.
+    pub counted: u32,
+}
+
+/// What of a head is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NonFinite {
+    /// Voxels with a logit that is NaN or infinite, voxels that do not count included.
+    pub logits: u32,
+    /// Whether the gradient, as it is stored in its type, has a NaN or an infinity: of the backward between the step's
+    /// forward and the copy of this report; `false` where there was none.
+    pub gradient: bool,
+}
+
 /// What was computed of a head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadReport {
@@ -39,6 +112,16 @@ pub struct HeadReport {
     /// `2I / (P + T)` of each class over the whole batch, class 0 included, without smoothing constants: the soft Dice, of
     /// every head whatever its terms. With `squared`, P is a sum of squares. NaN where no voxel counts.
     pub soft_dice: Vec<f32>,
+    /// Hits and misses of each class over the whole batch, where the head has [`hard_counts`](Head::hard_counts).
+    pub hard_counts: Option<Vec<ClassCounts>>,
+    /// The same of each item, where the head asks for it.
+    pub item_counts: Option<Vec<ItemCounts>>,
+    /// The overlap term before its reduction, where the head is [`unreduced`](Head::unreduced): of each row (an item, or the
+    /// whole batch with `batch`) and each class that takes part, its class weight included; of generalized Dice one a row.
+    /// NaN where a row or class takes no part in the mean.
+    pub overlap_losses: Option<Vec<Vec<f32>>>,
+    /// Whether logits or gradients are not finite, where the head asks with [`check_finite`](Head::check_finite).
+    pub non_finite: Option<NonFinite>,
     /// Voxels that counted.
     pub counted: u32,
     /// Voxels with the ignore label.
@@ -65,30 +148,33 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads what finish.wgsl wrote.
-    fn from_words(words: &[u32], heads: &[Head]) -> Self {
-        let mut first = 1;
-        let heads = heads
-            .iter()
-            .map(|head| {
-                let end = first + REPORT_HEAD_WORDS + head.classes();
-                let report = head_report(&words[first..end], head);
-                first = end;
-                report
-            })
-            .collect();
+    /// Reads what finish.wgsl wrote, and the word that gradient.wgsl sets.
+    fn from_words(words: &[u32], heads: &[Head], layouts: &[HeadLayout]) -> Self {
+        let heads = heads.iter().zip(layouts).map(|(head, layout)| head_report(words, head, layout)).collect();
         Self { total: f32::from_bits(words[0]), heads }
     }
 }
 
-fn head_report(words: &[u32], head: &Head) -> HeadReport {
+fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
+    let (classes, words) = (head.classes(), &all[layout.report as usize..]);
     let term = |at: usize| Term { value: f32::from_bits(words[at]), weighted: f32::from_bits(words[at + 1]) };
-    let out_of_range = words[6];
+    let soft_dice = words[REPORT_WORDS as usize..].iter().take(classes);
+    let (counted, out_of_range) = (words[4], words[6]);
+    let asked = |first: u32| &all[first as usize..];
+    let of_item =
+        |words: &[u32]| ItemCounts { classes: class_counts(words, words[3 * classes]), counted: words[3 * classes] };
+    let items = || asked(layout.asked.item_counts).chunks(3 * classes + 1).take(head.items()).map(of_item).collect();
     HeadReport {
         overlap: head.loss.overlap.is_some().then(|| term(0)),
         pixel: head.loss.pixel.is_some().then(|| term(2)),
-        soft_dice: words[REPORT_HEAD_WORDS..].iter().map(|&word| f32::from_bits(word)).collect(),
-        counted: words[4],
+        soft_dice: soft_dice.map(|&word| f32::from_bits(word)).collect(),
+        hard_counts: (head.hard_counts != HardCounts::None)
+            .then(|| class_counts(&asked(layout.asked.hard_counts)[..3 * classes], counted)),
+        item_counts: (head.hard_counts == HardCounts::Item).then(items),
+        overlap_losses: (head.unreduced && head.loss.overlap.is_some())
+            .then(|| overlap_losses(asked(layout.asked.overlap_losses), head)),
+        non_finite: head.check_finite.then(|| NonFinite { logits: words[12], gradient: words[13] != 0 }),
+        counted,
         ignored: words[5],
         out_of_range,
         first_out_of_range: (out_of_range > 0).then(|| VoxelPosition { item: words[7], voxel: words[8] }),
@@ -96,6 +182,31 @@ fn head_report(words: &[u32], head: &Head) -> HeadReport {
         by_overlap_weight: f32::from_bits(words[10]),
         by_pixel_weight: f32::from_bits(words[11]),
     }
+}
+
+/// TP of each class, then FP, then FN.
+fn class_counts(words: &[u32], counted: u32) -> Vec<ClassCounts> {
+    let classes = words.len() / 3;
+    let of_class = |c: usize| {
+        let [tp, fp, r#fn] = [words[c], words[classes + c], words[2 * classes + c]];
+        ClassCounts {
+            true_positives: tp,
+            false_positives: fp,
+            false_negatives: r#fn,
+            true_negatives: counted - tp - fp - r#fn,
+        }
+    };
+    (0..classes).map(of_class).collect()
+}
+
+fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
+    let Some(overlap) = &head.loss.overlap else { return Vec::new() };
+    let rows = if overlap.batch { 1 } else { head.items() };
+    let of_row = match overlap.kind {
+        OverlapKind::GeneralizedDice { .. } => 1,
+        _ => head.classes() - overlap.first_class(head.classes()),
+    };
+    words.chunks(of_row).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
 }
 
 /// A staging buffer of the ring, and who has it.
@@ -223,7 +334,7 @@ impl PendingReport {
         let lost = |message: String| Error::ReportLost { message };
         landed.unwrap_or_else(|| Err("its callback is gone".into())).map_err(lost)?;
         let view = self.staging.buffer.get_mapped_range(..).map_err(|error| lost(error.to_string()))?;
-        Ok(Report::from_words(bytemuck::cast_slice(&view), &self.shared.spec.heads))
+        Ok(Report::from_words(bytemuck::cast_slice(&view), &self.shared.spec.heads, &self.shared.layout.heads))
     }
 }
 

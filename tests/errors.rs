@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 use segloss::{
-    AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec,
-    Overlap, Pixel, Plan, Product, Scalars, Tensor, Variant, wgpu,
+    AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Gradient, Head, HeadTensors, LabelType, Loss,
+    LossSpec, Overlap, Pixel, Plan, Product, Scalars, Tensor, Variant, wgpu,
 };
 
 fn refusal(head: Head) -> String {
@@ -191,7 +191,8 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     assert_eq!(error.to_string(), "head 1: logits: expected an offset that is a multiple of 4 bytes, got 2");
     let error = bind_error(&gpu, |head, spare| head.target = at(spare, 1, 200));
     assert_eq!(error.to_string(), "head 1: target: expected an offset that is a multiple of 2 bytes, got 1");
-    let error = bind_error(&gpu, |head, spare| head.gradient = Some(at(spare, 0, logits_needed - 4)));
+    let error =
+        bind_error(&gpu, |head, spare| head.gradient = Some(Gradient::Overwrite(at(spare, 0, logits_needed - 4))));
     assert_eq!(error.to_string(), "head 1: gradient: expected 120 bytes at offset 0, got 116");
     let error = bind_error(&gpu, |head, spare| head.mask = Some(whole(spare)));
     assert_eq!(error.to_string(), "head 1: mask: expected none, as the head says, got a tensor");
@@ -235,7 +236,9 @@ fn overlapping_writes_are_refused() {
     };
     assert!(plan.bind(&heads(64, 2048)).is_ok());
     let overlap = |gradient_0, gradient_1| plan.bind(&heads(gradient_0, gradient_1)).map(|_| ());
-    let error = |head, first, end, other_head, other| Err(Error::Overlapping { head, first, end, other_head, other });
+    let error = |head, first, end, other_head, other| {
+        Err(Error::Overlapping { head, tensor: Tensor::Gradient, first, end, other_head, other })
+    };
     assert_eq!(overlap(60, 2048), error(0, 60, 124, 0, Tensor::Logits));
     assert_eq!(overlap(1100, 2048), error(0, 1100, 1164, 1, Tensor::Logits));
     assert_eq!(overlap(2040, 2048), error(0, 2040, 2104, 1, Tensor::Gradient));
@@ -265,7 +268,7 @@ fn wrong_scalars_are_refused() {
     let inside = refused(at(&buffers[2], 32, 4));
     assert_eq!(
         inside,
-        "upstream gradient: expected numbers outside of every gradient, got some inside the gradient of head 0"
+        "upstream gradient: expected numbers that no stage writes, got some inside the gradient of head 0"
     );
 }
 

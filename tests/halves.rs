@@ -96,7 +96,7 @@ fn odd_rows_at_odd_offsets_share_words_and_nothing_else_changes() {
                     let mut after = download(&gpu, &buffer);
                     let written = gradient_first..gradient_first + 2 * elements;
                     let gradient = host::floats_of_bytes(&after[written.clone()], float);
-                    let given = HostResult { report, gradients: vec![gradient] };
+                    let given = HostResult { report, gradients: vec![gradient], voxel_losses: Vec::new() };
                     let expected = evaluate(&spec, &tensors, 1.0);
                     let worst = differences(&without_rounding(&spec, given, &expected), &expected);
                     assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {float:?}: {worst:?}", gpu.name);

@@ -14,8 +14,8 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind,
-    Pixel, PixelKind, Product, Reduction, Target, Variant, other_convention,
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
+    OverlapKind, Pixel, PixelKind, Product, Reduction, Target, Variant, other_convention,
 };
 
 const CASES: u32 = 40;
@@ -141,14 +141,17 @@ fn head() -> impl Strategy<Value = Head> {
         let types = select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]);
         let floats = vec![FloatType::F32, FloatType::F32, FloatType::F16, FloatType::Bf16];
         let masks = (any::<bool>(), any::<bool>(), any::<bool>());
+        let counts = select(vec![HardCounts::None, HardCounts::Head, HardCounts::Item]);
+        let outputs = (counts, any::<bool>(), any::<bool>());
         let target = prop_oneof![
             2 => (types.clone(), Just(None)).prop_map(|(labels, resample)| (Target::Labels(labels), resample)),
             1 => (types, vec(1..12_usize, axes)).prop_map(|(labels, there)| (Target::Labels(labels), Some(there))),
             2 => select(floats.clone()).prop_map(|float| (Target::Probabilities(float), None)),
         ];
         let ignore = option::of(select(vec![0_i64, 255, -1]));
-        (Just(shape), loss(classes), (target, select(floats)), masks, ignore, 0.1_f32..2.0).prop_map(
-            |(shape, loss, ((target, resample), logits), (mask, weight_map, sample_mask), ignore_index, weight)| {
+        (Just(shape), loss(classes), (target, select(floats)), masks, (ignore, outputs), 0.1_f32..2.0).prop_map(
+            |(shape, loss, ((target, resample), logits), (mask, weight_map, sample_mask), asked, weight)| {
+                let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
                 let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
                 let ignore_index = ignore_index.filter(holds);
                 let mut loss = loss;
@@ -166,6 +169,9 @@ fn head() -> impl Strategy<Value = Head> {
                     weight_map,
                     sample_mask,
                     ignore_index,
+                    hard_counts,
+                    unreduced,
+                    check_finite,
                     ..Head::new(shape, loss).weight(weight)
                 }
             },

@@ -93,7 +93,7 @@ fn run_pooled(gpu: &Gpu, spec: &LossSpec, pools: &Pools) -> HostResult {
         untouched[*pool][*first..first + length].fill(GUARD);
     }
     assert!(untouched == pools.contents, "{}: bytes outside of the gradients changed", gpu.name);
-    HostResult { report, gradients }
+    HostResult { report, gradients, voxel_losses: Vec::new() }
 }
 
 fn eight_heads() -> LossSpec {
@@ -194,7 +194,7 @@ fn an_upstream_scalar_inside_the_pool_is_read_where_it_is() {
     gpu.queue.submit([encoder.finish()]);
     let report = pending.read_blocking().expect("the report arrives");
     let after: Vec<f32> = bytemuck::pod_collect_to_vec(&download(&gpu, &pool));
-    let result = HostResult { report, gradients: vec![after[logits + 1..].to_vec()] };
+    let result = HostResult { report, gradients: vec![after[logits + 1..].to_vec()], voxel_losses: Vec::new() };
     let worst = differences(&result, &evaluate(&spec, &tensors, -2.5));
     assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
 }

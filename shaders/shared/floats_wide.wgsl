@@ -11,8 +11,10 @@ const WINDOW_x0 = 31u;
 const w0 = 0u;
 //# end
 
+//# if not in_place
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<vec4<f32>>;
+//# end
 //# end
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row

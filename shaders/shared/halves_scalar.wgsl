@@ -11,20 +11,23 @@ const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 //# end
 
+//# if not in_place
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<u32>;
+fn word_x0_w0(at: u32) -> u32 { return tensor_x0_w0[at]; }
+//# end
 //# end
 
 fn one_x0(element: u32) -> f32 {
     var word = 0u;
     //# if not windows
-    word = tensor_x0_w0[element / 2u];
+    word = word_x0_w0(element / 2u);
     //# end
     //# if windows
     let at = (element & ((1u << WINDOW_x0) - 1u)) / 2u;
     switch element >> WINDOW_x0 {
         //# each w
-        case w0: { word = tensor_x0_w0[at]; }
+        case w0: { word = word_x0_w0(at); }
         //# end
         default: {}
     }

@@ -13,8 +13,10 @@ const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 //# end
 
+//# if not in_place
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<vec2<u32>>;
+//# end
 //# end
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row

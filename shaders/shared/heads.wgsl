@@ -49,6 +49,8 @@ struct Head {
     weight_map_first: u32,
     sample_mask_slot: u32,
     sample_mask_first: u32,
+    voxel_losses_slot: u32,
+    voxel_losses_first: u32,
     upstream: u32,
 
     // work: the first workgroup of this head, tiles an item, and the first workgroup of `combine`
@@ -62,6 +64,14 @@ struct Head {
     coefficients: u32,
     coefficient_row: u32,
     report: u32,
+    // columns of partial sums that belong to classes: 3 a class, 6 with hard counts
+    class_columns: u32,
+    // where the report has what a head asks for (0: it does not): hard counts, those of each item, the unreduced overlap
+    hard_counts: u32,
+    item_counts: u32,
+    overlap_losses: u32,
+    // 1 where a gradient that is not finite is to be told
+    check_finite: u32,
     // this head's three weights: its own, of its overlap term, of its pixel term
     weights: u32,
 

@@ -41,6 +41,11 @@ fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> {
     return select(1.0 - s, -ln_s * (1.0 + 0.5 * ln_s), ln_s > vec4<f32>(-0.001));
 }
 
+// ±∞, or no number at all: found by its bits, which a fast-math compiler leaves alone.
+fn not_finite(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+}
+
 // Any value outside [0, 1], or no number at all: found by its bits, which a fast-math compiler leaves alone.
 fn outside_unit(x: vec4<f32>) -> vec4<bool> {
     let bits = bitcast<vec4<u32>>(x);

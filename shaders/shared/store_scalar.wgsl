@@ -1,5 +1,7 @@
-// Store a quad of gradients: four voxels that follow each other in a row, element by element, wherever the row starts.
-// Lanes past the end of the row are not stored.
+// Store a quad of f32: gradients, or losses, of four voxels that follow each other in a row, element by element, wherever
+// the row starts. Lanes past the end of the row are not stored.
+//
+// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read_write; f32. A tensor larger than a storage binding comes
 //            in windows of 2^WINDOW_x0 elements
@@ -8,30 +10,44 @@ const BINDING_x0_w0 = 1u;
 const WINDOW_x0 = 31u;
 //# stand-in
 const w0 = 0u;
+fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<f32>;
 //# end
 
-fn store_one_x0(element: u32, value: f32) {
+fn store_one_x0(element: u32, value: f32) -> f32 {
+    var stored = value;
     //# if not windows
-    tensor_x0_w0[element] = value;
+    //# if accumulate
+    stored += tensor_x0_w0[element];
+    //# end
+    tensor_x0_w0[element] = stored;
     //# end
     //# if windows
+    let at = element & ((1u << WINDOW_x0) - 1u);
     switch element >> WINDOW_x0 {
         //# each w
-        case w0: { tensor_x0_w0[element & ((1u << WINDOW_x0) - 1u)] = value; }
+        case w0: {
+            //# if accumulate
+            stored += tensor_x0_w0[at];
+            //# end
+            tensor_x0_w0[at] = stored;
+        }
         //# end
         default: {}
     }
     //# end
+    return stored;
 }
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
-fn store_x0(first: u32, left: u32, value: vec4<f32>) {
-    store_one_x0(first, value.x);
-    if left > 1u { store_one_x0(first + 1u, value.y); }
-    if left > 2u { store_one_x0(first + 2u, value.z); }
-    if left > 3u { store_one_x0(first + 3u, value.w); }
+fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
+    var stored = value;
+    stored.x = store_one_x0(first, value.x);
+    if left > 1u { stored.y = store_one_x0(first + 1u, value.y); }
+    if left > 2u { stored.z = store_one_x0(first + 2u, value.z); }
+    if left > 3u { stored.w = store_one_x0(first + 3u, value.w); }
+    return !any(not_finite(stored));
 }

@@ -1,6 +1,7 @@
-// Store a quad of gradients: four voxels that follow each other in a row, one 16-byte store.
+// Store a quad of f32: gradients, or losses, of four voxels that follow each other in a row, one 16-byte store.
 //
 // For rows that start at a multiple of four elements and have a multiple of four voxels.
+// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; f32. A tensor larger than a storage binding
 //            comes in windows of 2^WINDOW_x0 elements
@@ -9,6 +10,7 @@ const BINDING_x0_w0 = 1u;
 const WINDOW_x0 = 31u;
 //# stand-in
 const w0 = 0u;
+fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
 //# each w
@@ -16,17 +18,27 @@ const w0 = 0u;
 //# end
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
-fn store_x0(first: u32, left: u32, value: vec4<f32>) {
+fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
+    var stored = value;
     //# if not windows
-    tensor_x0_w0[first / 4u] = value;
+    //# if accumulate
+    stored += tensor_x0_w0[first / 4u];
+    //# end
+    tensor_x0_w0[first / 4u] = stored;
     //# end
     //# if windows
     let quad = (first & ((1u << WINDOW_x0) - 1u)) / 4u;
     switch first >> WINDOW_x0 {
         //# each w
-        case w0: { tensor_x0_w0[quad] = value; }
+        case w0: {
+            //# if accumulate
+            stored += tensor_x0_w0[quad];
+            //# end
+            tensor_x0_w0[quad] = stored;
+        }
         //# end
         default: {}
     }
     //# end
+    return !any(not_finite(stored));
 }

@@ -260,17 +260,13 @@ impl CaseHead {
         if !lacks.0.is_empty() {
             return Err(lacks.0);
         }
+        let loss = Loss { activation, overlap: overlap.flatten(), pixel: pixel.flatten() };
         Ok(Head {
-            shape: self.shape.clone(),
-            logits: FloatType::F32,
             target,
             resample,
             mask: self.mask.is_some(),
-            weight_map: false,
-            sample_mask: false,
             ignore_index: self.ignore_index,
-            loss: Loss { activation, overlap: overlap.flatten(), pixel: pixel.flatten() },
-            weight: self.weight,
+            ..Head::new(self.shape.clone(), loss).weight(self.weight)
         })
     }
 

@@ -6,7 +6,7 @@ use super::compose;
 use super::device::{Access, Entry, checked, grid};
 use super::slots::{Part, Role, Room, split};
 use super::table::{self, HeadRow};
-use super::tensors::{self, Extent, HeadTensors, Scalars};
+use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use super::{Plan, Shared, Tables};
 use crate::error::Tensor;
 use crate::spec::Target;
@@ -30,13 +30,26 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         let of = |tensor| role(tensor, &shared.spec.heads[index]);
         heads[index].reads.iter().map(|(tensor, extent)| (of(*tensor), extent.clone())).collect()
     };
-    let all = |index: usize| match &heads[index].gradient {
-        Some(gradient) => reads(index).into_iter().chain([(Role::Gradient, gradient.clone())]).collect(),
-        None => Vec::new(),
+    let in_statistics = |index: usize| {
+        let losses = heads[index].voxel_losses.iter().map(|losses| (Role::VoxelLosses, losses.clone()));
+        reads(index).into_iter().chain(losses).collect()
     };
-    let room = room(&shared.limits, compose::own_bindings(&shared.layout.heads));
-    let statistics = split(heads.len(), reads, room)?;
-    let gradient = split(heads.len(), all, room)?;
+    let in_gradient = |index: usize| {
+        let Some((mode, gradient)) = &heads[index].gradient else { return Vec::new() };
+        let mut all = reads(index);
+        all.retain(|(role, _)| *mode != GradientMode::InPlace || *role != Role::Logits);
+        let role = match mode {
+            GradientMode::Overwrite => Role::Gradient,
+            GradientMode::Accumulate => Role::AccumulatedGradient,
+            GradientMode::InPlace => Role::GradientInPlace,
+        };
+        all.push((role, gradient.clone()));
+        all
+    };
+    let room = |own| room(&shared.limits, own);
+    let statistics = split(heads.len(), in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
+    let room = room(compose::gradient_bindings(&shared.layout.heads));
+    let gradient = split(heads.len(), in_gradient, room)?;
     checked(&shared.device, "binding tensors", || Step {
         plan: plan.clone(),
         statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
@@ -53,6 +66,7 @@ fn role(tensor: Tensor, head: &Head) -> Role {
         Tensor::Mask => Role::Mask,
         Tensor::WeightMap => Role::WeightMap,
         Tensor::SampleMask => Role::SampleMask,
+        Tensor::VoxelLosses => Role::VoxelLosses,
         Tensor::Gradient => Role::Gradient,
     }
 }
@@ -77,13 +91,16 @@ fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
 }
 
 fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
-    let written = part.slots.iter().any(|slot| slot.kind.role == Role::Gradient && slot.buffer == upstream.buffer);
+    let written = part.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
     let (binding, element) = tensors::aligned(upstream, alignment);
     let mut own = vec![
         (Access::Read, shared.scratch.coefficients.as_entire_buffer_binding()),
         (if written { Access::ReadWrite } else { Access::Read }, binding),
     ];
     own.extend(shared.scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
+    if compose::checks_finite(&shared.layout.heads) {
+        own.push((Access::ReadWrite, shared.scratch.report.as_entire_buffer_binding()));
+    }
     let text = compose::gradient(&part.text(), &shared.layout.heads, shared.variant, written);
     dispatch(shared, part, "gradient", text, &own, element)
 }
@@ -143,6 +160,7 @@ fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32)
             (row.mask_slot, row.mask_first) = slots.of(Role::Mask);
             (row.weight_map_slot, row.weight_map_first) = slots.of(Role::WeightMap);
             (row.sample_mask_slot, row.sample_mask_first) = slots.of(Role::SampleMask);
+            (row.voxel_losses_slot, row.voxel_losses_first) = slots.of(Role::VoxelLosses);
             (row.gradient_slot, row.gradient_first) = slots.of(Role::Gradient);
             row.upstream = upstream;
             row.first_workgroup = first_workgroup;

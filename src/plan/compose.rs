@@ -52,10 +52,21 @@ mod files {
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
 }
 
-/// Storage bindings of the statistics and of the gradient stage besides the slots. Statistics: coefficients, partials;
-/// gradient: coefficients, upstream; both: the losses, where a head has a top-k. Binding 0 is the table, and the slots follow.
-pub(crate) fn own_bindings(heads: &[HeadLayout]) -> u32 {
-    if has_top_k(heads) { 3 } else { 2 }
+/// Storage bindings of the statistics stage besides the slots: coefficients, partials, and the losses where a head has a
+/// top-k. Binding 0 is the table, and the slots follow.
+pub(crate) fn statistics_bindings(heads: &[HeadLayout]) -> u32 {
+    2 + u32::from(has_top_k(heads))
+}
+
+/// Those of the gradient stage: coefficients, upstream, the losses where a head has a top-k, and the report where a head
+/// asks whether its gradient is finite.
+pub(crate) fn gradient_bindings(heads: &[HeadLayout]) -> u32 {
+    2 + u32::from(has_top_k(heads)) + u32::from(checks_finite(heads))
+}
+
+/// Whether any head asks whether its gradient is finite.
+pub(crate) fn checks_finite(heads: &[HeadLayout]) -> bool {
+    heads.iter().any(|head| head.arithmetic.flags.contains(&"check_finite"))
 }
 
 /// Whether any head has a top-k: then statistics keeps the losses, and a selection runs before finish.
@@ -69,6 +80,8 @@ struct VoxelStage {
     registers: &'static str,
     streamed: &'static str,
     writes_gradient: bool,
+    /// Storage bindings besides the slots.
+    own: fn(&[HeadLayout]) -> u32,
 }
 
 /// The shader of a statistics dispatch.
@@ -78,6 +91,7 @@ pub(crate) fn statistics(part: &PartText, heads: &[HeadLayout], variant: Variant
         registers: files::STATISTICS_REGISTERS,
         streamed: files::STATISTICS_STREAMED,
         writes_gradient: false,
+        own: statistics_bindings,
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
     let values = Values::default()
@@ -93,6 +107,7 @@ pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, 
         registers: files::GRADIENT_REGISTERS,
         streamed: files::GRADIENT_STREAMED,
         writes_gradient: true,
+        own: gradient_bindings,
     };
     let invocations = format!("const INVOCATIONS = {};\n", unsigned(variant.invocations));
     let text = voxel_stage(&stage, part, heads, variant) + &invocations;
@@ -143,6 +158,8 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         .constant("HEADS", format!("{}u", part.heads.len()))
         .constant("TILE", unsigned(variant.tile))
         .flag("losses", has_top_k(heads))
+        .flag("check_finite", checks_finite(heads))
+        .constant("REPORT_BINDING", unsigned(gradient_bindings(heads)))
         .list('g', groups.values().copied());
     let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
     let mut text = shared.map(|file| render(file, &values)).concat();
@@ -155,11 +172,11 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
     for (letter, count) in [('c', unrolled), ('k', variant.chunk), ('g', group_count), ('w', windows)] {
         text += &numbers(letter, count);
     }
-    for role in Role::ALL {
+    for role in Role::LISTS {
         text += &numbers(role.letter(), slots);
     }
 
-    let mut binding = 1 + own_bindings(heads);
+    let mut binding = 1 + (stage.own)(heads);
     for (index, kind) in (0..).zip(&part.kinds) {
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
@@ -187,7 +204,7 @@ fn arithmetic_text(
     for &name in &arithmetic.flags {
         values = values.flag(name, true);
     }
-    for role in Role::ALL {
+    for role in Role::LISTS {
         let mine = part.heads.iter().filter(|slots| heads[slots.head].arithmetic == *arithmetic);
         let used: BTreeSet<u32> = mine.filter_map(|slots| slots.slots.get(&role)).map(|(slot, _)| *slot).collect();
         let only = used.len() == 1;
@@ -209,10 +226,22 @@ fn arithmetic_text(
     numbered(&text, 'g', group)
 }
 
-/// The load or store of one slot.
+/// The load or store of one slot; both, of a gradient in place.
 fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
-    let gradient = kind.role == Role::Gradient;
-    let files: &[&str] = match (kind.format, gradient, kind.wide) {
+    let in_place = kind.role == Role::GradientInPlace;
+    let text = slot_text(kind, index, binding, in_place);
+    if !in_place {
+        return text;
+    }
+    // the store declares the tensor
+    let load = slot_text(SlotKind { role: Role::Logits, ..kind }, index, binding, in_place);
+    let shared = ["tensor", "word"].map(|name| (format!("{name}_s{index}_"), format!("{name}_d{index}_")));
+    let load = shared.iter().fold(load, |text, (ours, stores)| text.replace(ours, stores));
+    load + &text
+}
+
+fn slot_text(kind: SlotKind, index: u32, binding: u32, in_place: bool) -> String {
+    let files: &[&str] = match (kind.format, kind.role.is_written(), kind.wide) {
         (Format::Integer(_), _, false) => &[files::INTEGERS_SCALAR],
         (Format::Integer(LabelType::U8), _, true) => &[files::QUAD_U8, files::INTEGERS_WIDE],
         (Format::Integer(LabelType::U16), _, true) => &[files::QUAD_U16, files::INTEGERS_WIDE],
@@ -228,6 +257,8 @@ fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
     };
     let values = Values::default()
         .flag("windows", kind.windows > 1)
+        .flag("accumulate", kind.role == Role::AccumulatedGradient)
+        .flag("in_place", in_place)
         .list('w', 0..kind.windows)
         .constant("WINDOW_x0", unsigned(kind.window))
         .constant("BITS_x0", unsigned(kind.format.bits()))

@@ -1,18 +1,18 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
 use super::variant::Variant;
-use crate::spec::{Activation, Alpha, PixelKind, Product, Target};
+use crate::spec::{Activation, Alpha, HardCounts, OverlapKind, PixelKind, Product, Target};
 use crate::{Error, Head, LossSpec, Pixel};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
-pub(crate) const REPORT_WORDS: u32 = 12;
+pub(crate) const REPORT_WORDS: u32 = 14;
 
 /// Elements that a tensor may lie behind the start of its binding, and a quad.
 const SLACK: u64 = 1024;
 /// Columns of a tile that belong to no class: `TILE_COLUMNS` of statistics.wgsl.
-pub(crate) const TILE_COLUMNS: u32 = 5;
+pub(crate) const TILE_COLUMNS: u32 = 6;
 /// Words of the global sums that belong to no class: see combine.wgsl.
-const GLOBAL_WORDS: u64 = 6;
+const GLOBAL_WORDS: u64 = 7;
 /// Losses a workgroup of the top-k: `RUN` of `top_k.wgsl`.
 const LOSS_RUN: u64 = 4096;
 /// Words of a selection before its partial sums: `SELECTION_WORDS` of `top_k.wgsl`.
@@ -45,7 +45,6 @@ impl Arithmetic {
             ("overlap", overlap.is_some()),
             ("overlap_softmax", overlap.is_some() && softmax),
             ("softmax", softmax || cross_entropy),
-            ("any_softmax", softmax || cross_entropy),
             ("sigmoid", head.loss.activation == Activation::Sigmoid),
             ("identity", head.loss.activation == Activation::None),
             ("squared", overlap.is_some_and(|o| o.squared)),
@@ -65,6 +64,9 @@ impl Arithmetic {
             ("mask", head.mask),
             ("weight_map", head.weight_map),
             ("sample_mask", head.sample_mask),
+            ("hard_counts", head.hard_counts != HardCounts::None),
+            ("check_finite", head.check_finite),
+            ("voxel_losses", head.voxel_losses()),
         ];
         let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
         Self { classes, flags }
@@ -127,6 +129,8 @@ pub(crate) struct HeadLayout {
     pub coefficients: u32,
     pub coefficient_row: u32,
     pub report: u32,
+    pub class_columns: u32,
+    pub asked: Asked,
     pub arithmetic: Arithmetic,
     pub has_class_parameters: bool,
     pub class_parameters: u32,
@@ -146,6 +150,17 @@ pub(crate) struct TopK {
     pub first_run: u32,
     pub runs: u32,
     pub coefficients: u32,
+}
+
+/// Where a head's report has what the head asks for, in words of the report; 0 where it does not ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    /// TP, FP, FN of each class.
+    pub hard_counts: u32,
+    /// The same of each item, and the item's voxels that counted.
+    pub item_counts: u32,
+    /// The overlap term of each row, and of each class that takes part.
+    pub overlap_losses: u32,
 }
 
 /// All heads, and the sizes of the scratch buffers in words.
@@ -192,10 +207,11 @@ impl Layout {
         word("the labels", items.saturating_mul(head.target_voxels() as u64).saturating_add(SLACK))?;
         word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(SLACK))?;
         let tiles = voxels.div_ceil(variant.tile.into());
-        let statistics_words = (3 * classes + GLOBAL_WORDS).saturating_add(items.saturating_mul(3 * classes + 1));
+        let class_columns = if head.hard_counts == HardCounts::None { 3 * classes } else { 6 * classes };
+        let statistics_words = (class_columns + GLOBAL_WORDS).saturating_add(items.saturating_mul(class_columns + 1));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
         let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
-        let partial_words = (3 * classes + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
+        let partial_words = (class_columns + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
 
         let overlap = head.loss.overlap.as_ref();
         let pixel = head.loss.pixel.as_ref();
@@ -214,6 +230,7 @@ impl Layout {
             None => TopK::default(),
         };
         let classes_word = word("the classes", classes)?;
+        let (asked, report_end) = self.asked(index, head, rows)?;
         self.heads.push(HeadLayout {
             items: word("the items", items)?,
             classes: classes_word,
@@ -225,6 +242,8 @@ impl Layout {
             coefficients: self.coefficients,
             coefficient_row: if rows == items && items > 1 { word("the coefficients", 2 * classes)? } else { 0 },
             report: self.report,
+            class_columns: word("the columns of partial sums", class_columns)?,
+            asked,
             arithmetic: Arithmetic::new(head, classes_word),
             has_class_parameters,
             class_parameters,
@@ -235,12 +254,34 @@ impl Layout {
             top,
         });
         self.columns =
-            word("the columns of partial sums", u64::from(self.columns) + 3 * classes + u64::from(TILE_COLUMNS))?;
+            word("the columns of partial sums", u64::from(self.columns) + class_columns + u64::from(TILE_COLUMNS))?;
         self.partials = word("the partial sums", u64::from(self.partials).saturating_add(partial_words))?;
         self.statistics = word("the statistics", u64::from(self.statistics).saturating_add(statistics_words))?;
         self.coefficients = word("the coefficients", u64::from(self.coefficients) + coefficient_words)?;
-        self.report = word("the report", u64::from(self.report) + u64::from(REPORT_WORDS) + classes)?;
+        self.report = report_end;
         Ok(())
+    }
+
+    /// Where the report has what a head asks for, and where the head's report ends.
+    fn asked(&self, index: usize, head: &Head, rows: u64) -> Result<(Asked, u32), Error> {
+        let (items, classes) = (head.items() as u64, head.classes() as u64);
+        let mut end = u64::from(self.report) + u64::from(REPORT_WORDS) + classes;
+        let mut place = |wanted: bool, words: u64| {
+            let first = end;
+            end = if wanted { end.saturating_add(words) } else { end };
+            word(Some(index), "the report", if wanted { first } else { 0 })
+        };
+        let overlap = head.loss.overlap.as_ref().filter(|_| head.unreduced);
+        let of_row = overlap.map_or(0, |overlap| match overlap.kind {
+            OverlapKind::GeneralizedDice { .. } => 1,
+            _ => (head.classes() - overlap.first_class(head.classes())) as u64,
+        });
+        let asked = Asked {
+            hard_counts: place(head.hard_counts != HardCounts::None, 3 * classes)?,
+            item_counts: place(head.hard_counts == HardCounts::Item, items.saturating_mul(3 * classes + 1))?,
+            overlap_losses: place(overlap.is_some(), rows.saturating_mul(of_row))?,
+        };
+        Ok((asked, word(Some(index), "the report", end)?))
     }
 
     /// Appends a head's share of the top-k.

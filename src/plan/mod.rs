@@ -3,7 +3,7 @@
 mod bind;
 mod compose;
 pub(crate) mod device;
-mod layout;
+pub(crate) mod layout;
 mod permutations;
 mod shader;
 mod slots;
@@ -16,16 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use device::{Access, Entry};
 pub use permutations::{ComposedShader, permutations, representative};
-pub use tensors::{HeadTensors, Scalars};
+pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
 use crate::report::Staging;
 use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec};
 use layout::Layout;
-
-/// Words of a head's report before its per-class part.
-pub(crate) const REPORT_HEAD_WORDS: usize = layout::REPORT_WORDS as usize;
 
 /// Staging buffers of a plan: reports that may be on their way or unread at once.
 const REPORT_RING: usize = 4;

@@ -6,7 +6,7 @@ use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::tensors::Format;
 use super::variant::Variant;
 use crate::spec::{FloatType, LabelType};
-use crate::{Activation, Alpha, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
+use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
 
 /// The text of one shader.
 #[derive(Clone, Debug)]
@@ -24,8 +24,9 @@ const VARIANT: Variant =
     Variant { invocations: 64, tile: 4096, register_classes: 16, chunk: 8, fold_invocations: 64, subgroups: false };
 
 /// Every permutation of every shader. Arithmetic and loads are separate text that meets in function signatures, so it is
-/// every choice of terms × targets and masks × registers or streamed, on one way to load; and every way to load, store and
-/// reduce (labels' types × wide or scalar × windows × binding modes × subgroups), on one choice of terms.
+/// every choice of terms × targets and masks × registers or streamed × outputs asked for, on one way to load; and every way to
+/// load, store and reduce (types × wide or scalar × windows × binding modes × gradient modes × subgroups), on one choice of
+/// terms.
 #[must_use]
 pub fn permutations() -> Vec<ComposedShader> {
     let mut all = Vec::new();
@@ -38,9 +39,15 @@ pub fn permutations() -> Vec<ComposedShader> {
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
             for classes in [4, 17] {
-                let spec = LossSpec::new().head(head_of(Head::new([2, classes, 8, 8, 8], loss(classes))));
-                let name = format!("{terms}-{target}-{classes}-classes");
-                all.extend(voxel_stages(&name, &spec, VARIANT, SlotChoice::SIMPLE));
+                for asking in [false, true] {
+                    let counts = if asking { HardCounts::Item } else { HardCounts::None };
+                    let head = Head::new([2, classes, 8, 8, 8], loss(classes));
+                    let head = head.hard_counts(counts).unreduced(asking).check_finite(asking);
+                    let spec = LossSpec::new().head(head_of(head));
+                    let outputs = if asking { "-all-outputs" } else { "" };
+                    let name = format!("{terms}-{target}-{classes}-classes{outputs}");
+                    all.extend(voxel_stages(&name, &spec, VARIANT, SlotChoice::SIMPLE));
+                }
             }
         }
     }
@@ -158,10 +165,18 @@ struct SlotChoice {
     wide: bool,
     windows: u32,
     pooled: bool,
+    gradient: Role,
 }
 
 impl SlotChoice {
-    const SIMPLE: Self = Self { labels: LabelType::U8, floats: FloatType::F32, wide: false, windows: 1, pooled: false };
+    const SIMPLE: Self = Self {
+        labels: LabelType::U8,
+        floats: FloatType::F32,
+        wide: false,
+        windows: 1,
+        pooled: false,
+        gradient: Role::Gradient,
+    };
 
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
@@ -173,7 +188,10 @@ impl SlotChoice {
         ] {
             for wide in [false, true] {
                 for windows in [1, 3] {
-                    all.extend([false, true].map(|pooled| Self { labels, floats, wide, windows, pooled }));
+                    for gradient in [Role::Gradient, Role::AccumulatedGradient, Role::GradientInPlace] {
+                        let choice = |pooled| Self { labels, floats, wide, windows, pooled, gradient };
+                        all.extend([false, true].map(choice));
+                    }
                 }
             }
         }
@@ -183,15 +201,16 @@ impl SlotChoice {
     fn name(self) -> String {
         let width = if self.wide { "wide" } else { "scalar" };
         let mode = if self.pooled { "pooled" } else { "separate" };
-        format!("{:?}-{:?}-{width}-{}-windows-{mode}", self.labels, self.floats, self.windows).to_lowercase()
+        let Self { labels, floats, windows, gradient, .. } = self;
+        format!("{labels:?}-{floats:?}-{width}-{windows}-windows-{mode}-{gradient:?}").to_lowercase()
     }
 
     fn kind(self, role: Role, head: &Head) -> SlotKind {
         let format = match role {
             Role::Labels => Format::Integer(self.labels),
             Role::Mask | Role::SampleMask => Format::Integer(LabelType::U8),
-            Role::WeightMap => Format::Float(FloatType::F32),
-            Role::Logits | Role::Probabilities | Role::Gradient => Format::Float(self.floats),
+            Role::WeightMap | Role::VoxelLosses => Format::Float(FloatType::F32),
+            _ => Format::Float(self.floats),
         };
         let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
         SlotKind {
@@ -200,7 +219,7 @@ impl SlotChoice {
             wide: self.wide && !one_by_one,
             window: if self.windows > 1 { 25 } else { 31 },
             windows: self.windows,
-            read_write: self.pooled || role == Role::Gradient,
+            read_write: self.pooled || role.is_written(),
         }
     }
 }
@@ -226,19 +245,21 @@ fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
     let mut part = PartText { heads: Vec::new(), kinds: Vec::new() };
     for (index, head) in spec.heads.iter().enumerate() {
         let labels = matches!(head.target, Target::Labels(_));
+        let in_place = with_gradient && choice.gradient == Role::GradientInPlace;
         let roles = [
-            (Role::Logits, true),
+            (Role::Logits, !in_place),
             (Role::Labels, labels),
             (Role::Probabilities, !labels),
             (Role::Mask, head.mask),
             (Role::WeightMap, head.weight_map),
             (Role::SampleMask, head.sample_mask),
-            (Role::Gradient, with_gradient),
+            (Role::VoxelLosses, !with_gradient && head.voxel_losses()),
+            (choice.gradient, with_gradient),
         ];
         let mut slots = HeadSlots { head: index, ..HeadSlots::default() };
         for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
             let slot = u32::try_from(part.kinds.len()).expect("few slots");
-            slots.slots.insert(role, (slot, 0));
+            slots.slots.extend(role.lists().iter().map(|list| (*list, (slot, 0))));
             part.kinds.push(choice.kind(role, head));
         }
         part.heads.push(slots);
@@ -347,6 +368,8 @@ mod tests {
             weight_map_first,
             sample_mask_slot,
             sample_mask_first,
+            voxel_losses_slot,
+            voxel_losses_first,
             upstream,
             first_workgroup,
             tiles,
@@ -356,6 +379,11 @@ mod tests {
             coefficients,
             coefficient_row,
             report,
+            class_columns,
+            hard_counts,
+            item_counts,
+            overlap_losses,
+            check_finite,
             weights,
             has_ignore_index,
             ignore_index,

@@ -18,21 +18,48 @@ pub(crate) enum Role {
     Mask,
     WeightMap,
     SampleMask,
+    VoxelLosses,
     Gradient,
+    /// A gradient that is added to what is there.
+    AccumulatedGradient,
+    /// Logits, and the gradient that overwrites them.
+    GradientInPlace,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 7] = [
+    /// The roles that have a list in shaders/voxels.wgsl.
+    pub(crate) const LISTS: [Self; 8] = [
         Self::Logits,
         Self::Labels,
         Self::Probabilities,
         Self::Mask,
         Self::WeightMap,
         Self::SampleMask,
+        Self::VoxelLosses,
         Self::Gradient,
     ];
 
-    /// The list of shaders/voxels.wgsl that has its slots.
+    /// The lists that a slot of this role is in.
+    pub(crate) fn lists(self) -> &'static [Self] {
+        match self {
+            Self::Logits => &[Self::Logits],
+            Self::Labels => &[Self::Labels],
+            Self::Probabilities => &[Self::Probabilities],
+            Self::Mask => &[Self::Mask],
+            Self::WeightMap => &[Self::WeightMap],
+            Self::SampleMask => &[Self::SampleMask],
+            Self::VoxelLosses => &[Self::VoxelLosses],
+            Self::Gradient | Self::AccumulatedGradient => &[Self::Gradient],
+            Self::GradientInPlace => &[Self::Logits, Self::Gradient],
+        }
+    }
+
+    /// Whether its stage writes to it.
+    pub(crate) const fn is_written(self) -> bool {
+        matches!(self, Self::VoxelLosses | Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace)
+    }
+
+    /// The letter of its list.
     pub(crate) const fn letter(self) -> char {
         match self {
             Self::Logits => 's',
@@ -41,7 +68,8 @@ impl Role {
             Self::Mask => 'm',
             Self::WeightMap => 'u',
             Self::SampleMask => 'n',
-            Self::Gradient => 'd',
+            Self::VoxelLosses => 'l',
+            Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace => 'd',
         }
     }
 }
@@ -78,7 +106,7 @@ impl Slot {
     }
 }
 
-/// What a head uses of its dispatch: of each role the slot, and its first element there.
+/// What a head uses of its dispatch: of each list the slot, and its first element there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadSlots {
     pub head: usize,
@@ -86,7 +114,7 @@ pub(crate) struct HeadSlots {
 }
 
 impl HeadSlots {
-    /// Slot and first element of a role; of a role that the head has not, nothing that a shader reads.
+    /// Slot and first element of a list; of one that the head has not, nothing that a shader reads.
     pub(crate) fn of(&self, role: Role) -> (u32, u32) {
         self.slots.get(&role).copied().unwrap_or_default()
     }
@@ -175,7 +203,7 @@ impl Part {
         let mut entry = HeadSlots { head, ..HeadSlots::default() };
         for ((role, slot), (_, extent)) in slots.into_iter().zip(tensors) {
             let first = part.slots[slot].element(extent.bytes.start);
-            entry.slots.insert(role, (to_u32(slot), first));
+            entry.slots.extend(role.lists().iter().map(|list| (*list, (to_u32(slot), first))));
         }
         part.heads.push(entry);
         part
@@ -197,12 +225,9 @@ impl Part {
             // the slot may grow downwards: its other heads then begin later in it
             slot.bytes = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             slot.kind.wide &= extent.wide;
-            for head in &mut self.heads {
-                if let Some((slot, first)) = head.slots.get_mut(&role)
-                    && *slot == to_u32(index)
-                {
-                    *first += u32::try_from(moved).expect("a shared slot is no larger than a binding");
-                }
+            let here = self.heads.iter_mut().flat_map(|head| head.slots.values_mut());
+            for (_, first) in here.filter(|(slot, _)| *slot == to_u32(index)) {
+                *first += u32::try_from(moved).expect("a shared slot is no larger than a binding");
             }
             return index;
         }
@@ -220,7 +245,7 @@ impl Part {
             wide: extent.wide,
             window,
             windows: u32::try_from(windows).unwrap_or(u32::MAX / 4),
-            read_write: role == Role::Gradient,
+            read_write: role.is_written(),
         };
         self.slots.push(Slot { kind, buffer: extent.buffer.clone(), bytes: covered });
         self.slots.len() - 1
@@ -229,7 +254,7 @@ impl Part {
     /// A dispatch may not read a buffer that it also writes, so all its bindings of such a buffer are `read_write`.
     fn share_written_buffers(&mut self) {
         let written: Vec<wgpu::Buffer> =
-            self.slots.iter().filter(|slot| slot.kind.role == Role::Gradient).map(|slot| slot.buffer.clone()).collect();
+            self.slots.iter().filter(|slot| slot.kind.role.is_written()).map(|slot| slot.buffer.clone()).collect();
         for slot in &mut self.slots {
             slot.kind.read_write |= written.contains(&slot.buffer);
         }

@@ -28,6 +28,8 @@ pub(crate) struct HeadRow {
     pub weight_map_first: u32,
     pub sample_mask_slot: u32,
     pub sample_mask_first: u32,
+    pub voxel_losses_slot: u32,
+    pub voxel_losses_first: u32,
     pub upstream: u32,
 
     pub first_workgroup: u32,
@@ -39,6 +41,11 @@ pub(crate) struct HeadRow {
     pub coefficients: u32,
     pub coefficient_row: u32,
     pub report: u32,
+    pub class_columns: u32,
+    pub hard_counts: u32,
+    pub item_counts: u32,
+    pub overlap_losses: u32,
+    pub check_finite: u32,
     pub weights: u32,
 
     pub has_ignore_index: u32,
@@ -81,6 +88,8 @@ pub(crate) struct HeadRow {
     pub weighted_overlap: u32,
     pub overlap_class_weights: u32,
     pub masked_samples: u32,
+    /// Fills the row up to a multiple of 16 bytes, which a uniform array asks for.
+    pub padding: [u32; 1],
 }
 
 /// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -116,6 +125,11 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         coefficients: layout.coefficients,
         coefficient_row: layout.coefficient_row,
         report: layout.report,
+        class_columns: layout.class_columns,
+        hard_counts: layout.asked.hard_counts,
+        item_counts: layout.asked.item_counts,
+        overlap_losses: layout.asked.overlap_losses,
+        check_finite: head.check_finite.into(),
         has_ignore_index: head.ignore_bits().is_some().into(),
         ignore_index: head.ignore_bits().unwrap_or(0),
         target_voxels: layout.target_voxels,

@@ -17,27 +17,62 @@ pub struct HeadTensors<'a> {
     /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. A
     /// packed tensor takes a whole number of words: ceil(bytes / 4) · 4 bytes.
     pub target: wgpu::BufferBinding<'a>,
-    /// Of the logits' type, `[N, C, *spatial]`; overwritten. `None`: this head's gradient is not wanted.
-    pub gradient: Option<wgpu::BufferBinding<'a>>,
+    /// Of the logits' type, `[N, C, *spatial]`. `None`: this head's gradient is not wanted.
+    pub gradient: Option<Gradient<'a>>,
     /// u8, `[N, *spatial]`, where the head has a mask.
     pub mask: Option<wgpu::BufferBinding<'a>>,
     /// f32, `[N, *spatial]`, where the head has a weight map.
     pub weight_map: Option<wgpu::BufferBinding<'a>>,
     /// u8, `[N]`, where the head has a sample mask.
     pub sample_mask: Option<wgpu::BufferBinding<'a>>,
+    /// f32, `[N, *spatial]`, where the head is [`unreduced`](crate::Head::unreduced) and has a pixel term: the loss of each
+    /// voxel times its weight, 0 where it does not count. Written by the statistics stage.
+    pub voxel_losses: Option<wgpu::BufferBinding<'a>>,
+}
+
+/// Where a head's gradient goes.
+#[derive(Clone, Debug)]
+pub enum Gradient<'a> {
+    /// Into a tensor, whatever it held.
+    Overwrite(wgpu::BufferBinding<'a>),
+    /// Onto what a tensor holds: added in f32, and rounded once to the tensor's type.
+    Accumulate(wgpu::BufferBinding<'a>),
+    /// Over the logits: a step then needs no tensor besides its inputs. The logits are gone after the backward.
+    InPlace,
 }
 
 impl<'a> HeadTensors<'a> {
     /// Logits and target alone: a head that is evaluated and not trained.
     #[must_use]
     pub fn new(logits: wgpu::BufferBinding<'a>, target: wgpu::BufferBinding<'a>) -> Self {
-        Self { logits, target, gradient: None, mask: None, weight_map: None, sample_mask: None }
+        Self { logits, target, gradient: None, mask: None, weight_map: None, sample_mask: None, voxel_losses: None }
     }
 
-    /// Sets [`gradient`](Self::gradient).
+    /// The gradient overwrites this tensor.
     #[must_use]
     pub fn gradient(mut self, gradient: wgpu::BufferBinding<'a>) -> Self {
-        self.gradient = Some(gradient);
+        self.gradient = Some(Gradient::Overwrite(gradient));
+        self
+    }
+
+    /// The gradient is added to this tensor.
+    #[must_use]
+    pub fn accumulate(mut self, gradient: wgpu::BufferBinding<'a>) -> Self {
+        self.gradient = Some(Gradient::Accumulate(gradient));
+        self
+    }
+
+    /// The gradient overwrites the logits.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        self.gradient = Some(Gradient::InPlace);
+        self
+    }
+
+    /// Sets [`voxel_losses`](Self::voxel_losses).
+    #[must_use]
+    pub fn voxel_losses(mut self, losses: wgpu::BufferBinding<'a>) -> Self {
+        self.voxel_losses = Some(losses);
         self
     }
 
@@ -100,7 +135,25 @@ pub(crate) struct Extent {
 pub(crate) struct HeadExtents {
     /// Logits, target, and the masks that the head has.
     pub reads: Vec<(Tensor, Extent)>,
-    pub gradient: Option<Extent>,
+    /// What the statistics stage writes.
+    pub voxel_losses: Option<Extent>,
+    pub gradient: Option<(GradientMode, Extent)>,
+}
+
+/// How a gradient is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GradientMode {
+    Overwrite,
+    Accumulate,
+    InPlace,
+}
+
+impl HeadExtents {
+    /// What is written besides the logits, which only their own gradient overwrites.
+    fn writes(&self) -> impl Iterator<Item = (Tensor, &Extent)> {
+        let gradient = self.gradient.iter().map(|(_, extent)| (Tensor::Gradient, extent));
+        self.voxel_losses.iter().map(|extent| (Tensor::VoxelLosses, extent)).chain(gradient)
+    }
 }
 
 pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result<Vec<HeadExtents>, Error> {
@@ -141,20 +194,21 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<He
         (Tensor::WeightMap, head.weight_map, &tensors.weight_map, all, f32),
         (Tensor::SampleMask, head.sample_mask, &tensors.sample_mask, head.items() as u64, mask),
     ] {
-        match (wanted, given) {
-            (true, Some(binding)) => {
-                let mut extent = check(tensor).extent(binding, elements, format, voxels)?;
-                extent.wide &= tensor != Tensor::SampleMask;
-                reads.push((tensor, extent));
-            }
-            (false, None) => {}
-            (true, None) => check(tensor).refuse("a tensor, as the head says".into(), "none".into())?,
-            (false, Some(_)) => check(tensor).refuse("none, as the head says".into(), "a tensor".into())?,
+        if let Some(mut extent) = check(tensor).wanted(wanted, given.as_ref(), elements, format, voxels)? {
+            extent.wide &= tensor != Tensor::SampleMask;
+            reads.push((tensor, extent));
         }
     }
-    let gradient = tensors.gradient.as_ref();
-    let gradient = gradient.map(|g| check(Tensor::Gradient).extent(g, logits, logits_format, voxels)).transpose()?;
-    Ok(HeadExtents { reads, gradient })
+    let losses = tensors.voxel_losses.as_ref();
+    let voxel_losses = check(Tensor::VoxelLosses).wanted(head.voxel_losses(), losses, all, f32, voxels)?;
+    let (mode, binding) = match &tensors.gradient {
+        None => return Ok(HeadExtents { reads, voxel_losses, gradient: None }),
+        Some(Gradient::Overwrite(binding)) => (GradientMode::Overwrite, binding),
+        Some(Gradient::Accumulate(binding)) => (GradientMode::Accumulate, binding),
+        Some(Gradient::InPlace) => (GradientMode::InPlace, &tensors.logits),
+    };
+    let extent = check(Tensor::Gradient).extent(binding, logits, logits_format, voxels)?;
+    Ok(HeadExtents { reads, voxel_losses, gradient: Some((mode, extent)) })
 }
 
 struct Check {
@@ -165,6 +219,23 @@ struct Check {
 impl Check {
     fn refuse<T>(&self, expected: String, given: String) -> Result<T, Error> {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected, given })
+    }
+
+    /// A tensor that a head has or has not.
+    fn wanted(
+        &self,
+        wanted: bool,
+        given: Option<&wgpu::BufferBinding<'_>>,
+        elements: u64,
+        format: Format,
+        row: u64,
+    ) -> Result<Option<Extent>, Error> {
+        match (wanted, given) {
+            (true, Some(binding)) => self.extent(binding, elements, format, row).map(Some),
+            (false, None) => Ok(None),
+            (true, None) => self.refuse("a tensor, as the head says".into(), "none".into()),
+            (false, Some(_)) => self.refuse("none, as the head says".into(), "a tensor".into()),
+        }
     }
 
     fn extent(
@@ -199,17 +270,21 @@ impl Check {
     }
 }
 
-/// A gradient has its bytes to itself.
+/// What is written has its bytes to itself; a gradient in place shares them with its own logits, and nothing else.
 fn refuse_overlap(heads: &[HeadExtents]) -> Result<(), Error> {
     for (head, extents) in heads.iter().enumerate() {
-        let Some(gradient) = &extents.gradient else { continue };
-        for (other_head, others) in heads.iter().enumerate() {
-            let other_gradient = others.gradient.iter().filter(|_| other_head != head);
-            let reads = others.reads.iter().map(|(tensor, extent)| (*tensor, extent));
-            for (other, extent) in reads.chain(other_gradient.map(|extent| (Tensor::Gradient, extent))) {
-                if extent.overlaps(gradient) {
-                    let Range { start: first, end } = gradient.bytes;
-                    return Err(Error::Overlapping { head, first, end, other_head, other });
+        let in_place = matches!(extents.gradient, Some((GradientMode::InPlace, _)));
+        for (tensor, written) in extents.writes() {
+            for (other_head, others) in heads.iter().enumerate() {
+                let reads = others.reads.iter().map(|(tensor, extent)| (*tensor, extent));
+                for (other, extent) in reads.chain(others.writes()) {
+                    let itself = other_head == head && other == tensor;
+                    let own_logits = in_place && other_head == head && other == Tensor::Logits;
+                    let allowed = itself || own_logits && tensor == Tensor::Gradient;
+                    if !allowed && extent.overlaps(written) {
+                        let Range { start: first, end } = written.bytes;
+                        return Err(Error::Overlapping { head, tensor, first, end, other_head, other });
+                    }
                 }
             }
         }
@@ -258,8 +333,10 @@ pub(crate) fn check_scalars(
     }
     let format = Format::Float(FloatType::F32);
     let extent = Extent { buffer: buffer.clone(), bytes: offset..offset + needed, format, wide: false };
-    if let Some(head) = heads.iter().position(|h| h.gradient.as_ref().is_some_and(|g| g.overlaps(&extent))) {
-        return refuse("numbers outside of every gradient".into(), format!("some inside the gradient of head {head}"));
+    for (head, extents) in heads.iter().enumerate() {
+        if let Some((tensor, _)) = extents.writes().find(|(_, written)| written.overlaps(&extent)) {
+            return refuse("numbers that no stage writes".into(), format!("some inside the {tensor} of head {head}"));
+        }
     }
     Ok(extent)
 }

@@ -16,6 +16,8 @@ pub struct Finished {
     pub total: f64,
     /// `2I / (P + T)` of each class over the whole batch.
     pub soft_dice: Vec<f64>,
+    /// The overlap term of each row and class, its class weight included; NaN where it takes no part in the mean.
+    pub overlap_losses: Vec<Vec<f64>>,
     /// `∂total/∂I`, `[N][C]`.
     pub by_i: Vec<Vec<f64>>,
     /// `∂total/∂P`, `[N][C]`.
@@ -35,6 +37,7 @@ pub(super) fn finish(head: &Head, data: &HeadData<'_>, sums: &Statistics) -> Fin
         pixel: 0.0,
         total: 0.0,
         soft_dice: (0..head.classes()).map(|c| 2.0 * all(&sums.i, c) / (all(&sums.p, c) + all(&sums.t, c))).collect(),
+        overlap_losses: Vec::new(),
         by_i: zeros.clone(),
         by_p: zeros,
         kappa: 0.0,
@@ -67,10 +70,12 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
     // with `batch`, one row that all items share; an item that a sample mask leaves out is no row
     let mut rows: Vec<Vec<usize>> =
         if overlap.batch { vec![(0..items).collect()] } else { (0..items).map(|item| vec![item]).collect() };
+    let first_class = usize::from(!overlap.include_background && classes > 1);
+    let of_row = if matches!(overlap.kind, OverlapKind::GeneralizedDice { .. }) { 1 } else { classes - first_class };
+    finished.overlap_losses = vec![vec![f64::NAN; of_row]; rows.len()];
     if data.sample_mask.is_some() && !overlap.batch {
         rows.retain(|row| sums.counted_of_item[row[0]] > 0);
     }
-    let first_class = usize::from(!overlap.include_background && classes > 1);
     let outer = f64::from(head.weight) * f64::from(overlap.weight);
     for row in &rows {
         let sum = |of: &[Vec<f64>], c: usize| row.iter().map(|&item| of[item][c]).sum::<f64>();
@@ -78,12 +83,18 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
             .map(|c| Sums { i: sum(&sums.i, c), p: sum(&sums.p, c), t: sum(&sums.t, c) })
             .collect();
         let (slopes, terms) = row_slopes(overlap, &of_class);
+        // an item's row, or the one of the batch
+        let unreduced = &mut finished.overlap_losses[if overlap.batch { 0 } else { row[0] }];
+        let class_weight = |k: usize| overlap.class_weights.as_ref().map_or(1.0, |w| f64::from(w[k]));
+        for (k, f) in unreduced.iter_mut().enumerate().filter(|(k, _)| !absent(overlap, &of_class[*k])) {
+            *f = class_weight(k) * slopes[k].f;
+        }
         let share = match overlap.reduction {
             Reduction::Mean => 1.0 / (count(rows.len()) * count(terms.max(1))),
             Reduction::Sum => 1.0,
         };
         for (k, slopes) in slopes.iter().enumerate() {
-            let class_weight = overlap.class_weights.as_ref().map_or(1.0, |w| f64::from(w[k]));
+            let class_weight = class_weight(k);
             finished.overlap += share * class_weight * slopes.f;
             for &item in row {
                 finished.by_i[item][first_class + k] = outer * share * class_weight * slopes.by_i;
@@ -108,9 +119,8 @@ fn row_slopes(overlap: &Overlap, classes: &[Sums]) -> (Vec<Slopes>, usize) {
         });
         return (slopes.collect(), 1);
     }
-    let absent = |sums: &Sums| overlap.present_classes_only && sums.t == 0.0;
     let slopes = classes.iter().map(|sums| {
-        if absent(sums) {
+        if absent(overlap, sums) {
             return Slopes { f: 0.0, by_i: 0.0, by_p: 0.0 };
         }
         let Sums { i, p, t } = *sums;
@@ -124,7 +134,12 @@ fn row_slopes(overlap: &Overlap, classes: &[Sums]) -> (Vec<Slopes>, usize) {
             _ => quotient(overlap, 2.0 * i + nr, p + t + dr, [2.0, 0.0, 1.0]),
         }
     });
-    (slopes.collect(), classes.iter().filter(|sums| !absent(sums)).count())
+    (slopes.collect(), classes.iter().filter(|sums| !absent(overlap, sums)).count())
+}
+
+/// Whether a class takes no part in its row's mean.
+fn absent(overlap: &Overlap, sums: &Sums) -> bool {
+    overlap.present_classes_only && sums.t == 0.0
 }
 
 /// The weights of generalized Dice.

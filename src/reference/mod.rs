@@ -45,6 +45,14 @@ pub struct HeadEvaluation {
     pub pixel: f64,
     /// `2I / (P + T)` of each class over the whole batch.
     pub soft_dice: Vec<f64>,
+    /// TP, FP, FN and TN of each item and class, `[N][C]`.
+    pub hard_counts: Vec<Vec<[u64; 4]>>,
+    /// The overlap term of each row and class before the reduction; NaN where it takes no part. Empty without the term.
+    pub overlap_losses: Vec<Vec<f64>>,
+    /// The pixel term of each voxel times its weight, `[N, *spatial]`; 0 where it does not count.
+    pub voxel_losses: Vec<f64>,
+    /// Voxels with a logit that is not finite.
+    pub non_finite: u64,
     /// Voxels that counted.
     pub counted: u64,
     /// Voxels with the ignore label, or masked out.
@@ -88,6 +96,10 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
             overlap: finished.overlap,
             pixel: finished.pixel,
             soft_dice: finished.soft_dice.clone(),
+            hard_counts: statistics.hard_counts,
+            overlap_losses: finished.overlap_losses.clone(),
+            voxel_losses: statistics.losses,
+            non_finite: statistics.non_finite,
             counted: statistics.counted,
             ignored: statistics.ignored,
             out_of_range: statistics.out_of_range,

@@ -1,6 +1,6 @@
 //! Sums over voxels; see shaders/statistics.wgsl.
 
-use super::terms::{activate, pixel, product};
+use super::terms::{activate, pixel, predicted, product};
 use super::voxels::{Voxel, gather, voxel};
 use super::{HeadData, TargetData};
 use crate::Head;
@@ -20,6 +20,10 @@ pub struct Statistics {
     pub losses: Vec<f64>,
     /// `Σ m`.
     pub mass: f64,
+    /// TP, FP, FN and TN per item and class, `[N][C]`.
+    pub hard_counts: Vec<Vec<[u64; 4]>>,
+    /// Voxels with a logit that is not finite.
+    pub non_finite: u64,
     /// Voxels that counted.
     pub counted: u64,
     /// Voxels with the ignore label, or masked out.
@@ -46,6 +50,8 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
         pixel: 0.0,
         losses: vec![0.0; items * voxels],
         mass: 0.0,
+        hard_counts: vec![vec![[0; 4]; classes]; items],
+        non_finite: 0,
         counted: 0,
         ignored: 0,
         out_of_range: 0,
@@ -55,6 +61,8 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
     let (mut z, mut t) = (Vec::new(), Vec::new());
     for item in 0..items {
         for v in 0..voxels {
+            gather(head, data.logits, item, v, &mut z);
+            sums.non_finite += u64::from(z.iter().any(|z| !z.is_finite()));
             let m = match voxel(head, data, item, v, &mut t) {
                 Voxel::Counts(m) => m,
                 Voxel::Ignored => {
@@ -75,12 +83,16 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
             sums.counted += 1;
             sums.counted_of_item[item] += 1;
             sums.mass += m;
-            gather(head, data.logits, item, v, &mut z);
             let p = activate(head.loss.activation, &z);
             for c in 0..classes {
                 sums.i[item][c] += m * product(overlap, p[c], t[c]).0;
                 sums.p[item][c] += m * measure(p[c]);
                 sums.t[item][c] += m * measure(t[c]);
+            }
+            for (c, says) in predicted(head.loss.activation, &z).into_iter().enumerate() {
+                // TP, FP, FN, TN
+                let which = if t[c] > 0.5 { 2 - 2 * usize::from(says) } else { 3 - 2 * usize::from(says) };
+                sums.hard_counts[item][c][which] += 1;
             }
             let loss = m * pixel(head, &z, &t).0;
             sums.losses[item * voxels + v] = loss;

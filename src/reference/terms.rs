@@ -46,6 +46,20 @@ pub fn activation_slope(activation: Activation, p: &[f64], g: &[f64]) -> Vec<f64
     p.iter().zip(g).map(slope).collect()
 }
 
+/// Which classes the network says: the first with the largest logit of a softmax, else those with p > 0.5.
+#[must_use]
+pub fn predicted(activation: Activation, z: &[f64]) -> Vec<bool> {
+    match activation {
+        Activation::Softmax => {
+            let largest =
+                (0..z.len()).rev().max_by(|&a, &b| z[a].partial_cmp(&z[b]).unwrap_or(std::cmp::Ordering::Equal));
+            (0..z.len()).map(|c| Some(c) == largest).collect()
+        }
+        Activation::Sigmoid => z.iter().map(|&z| z > 0.0).collect(),
+        Activation::None => z.iter().map(|&z| z > 0.5).collect(),
+    }
+}
+
 /// What I sums, and its derivative by p.
 #[must_use]
 pub fn product(overlap: Option<&Overlap>, p: f64, t: f64) -> (f64, f64) {

@@ -79,6 +79,19 @@ pub enum Target {
     Probabilities(FloatType),
 }
 
+/// Whether a head counts hits and misses: the voxels of each class that the network says (TP, FP) and misses (FN), among
+/// those that count, each as one whatever its weight. The prediction is the argmax of a softmax (the first class of a tie),
+/// else p > 0.5; the target is the label, or a probability above 0.5. nnU-Net's online evaluation, and MONAI's metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HardCounts {
+    /// It does not.
+    None,
+    /// Of each class over the whole batch.
+    Head,
+    /// Of each class over the whole batch, and of each item.
+    Item,
+}
+
 /// What is computed of a head: an overlap term, a pixel term, or both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loss {
@@ -120,6 +133,7 @@ impl Default for Loss {
 
 /// One output of the network.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a tensor or an output that a head has or has not")]
 pub struct Head {
     /// Shape of the logits, `[N, C, *spatial]`: items, classes, then any number of spatial axes (none: one voxel an item).
     pub shape: Vec<usize>,
@@ -139,6 +153,13 @@ pub struct Head {
     /// The label that counts nowhere: neither in a term, nor in a mean, and its voxels' gradient is exactly 0. A label that
     /// the target's type cannot hold (−100 in `u8`) ignores nothing.
     pub ignore_index: Option<i64>,
+    /// Whether the report has counts of hits and misses.
+    pub hard_counts: HardCounts,
+    /// Whether the terms come unreduced as well (`reduction="none"` of PyTorch and MONAI): the overlap term of each row and
+    /// class in the report, and the pixel term of each voxel in a bound tensor, f32, `[N, *spatial]`.
+    pub unreduced: bool,
+    /// Whether the report says that logits or gradients are not finite, as a gradient scaler asks (PyTorch's `found_inf`).
+    pub check_finite: bool,
     /// The terms.
     pub loss: Loss,
     /// The weight of this head in the total; finite and not negative.
@@ -158,6 +179,9 @@ impl Head {
             weight_map: false,
             sample_mask: false,
             ignore_index: None,
+            hard_counts: HardCounts::None,
+            unreduced: false,
+            check_finite: false,
             loss,
             weight: 1.0,
         }
@@ -212,6 +236,27 @@ impl Head {
         self
     }
 
+    /// Sets [`hard_counts`](Self::hard_counts).
+    #[must_use]
+    pub fn hard_counts(mut self, hard_counts: HardCounts) -> Self {
+        self.hard_counts = hard_counts;
+        self
+    }
+
+    /// Sets [`unreduced`](Self::unreduced).
+    #[must_use]
+    pub fn unreduced(mut self, unreduced: bool) -> Self {
+        self.unreduced = unreduced;
+        self
+    }
+
+    /// Sets [`check_finite`](Self::check_finite).
+    #[must_use]
+    pub fn check_finite(mut self, check_finite: bool) -> Self {
+        self.check_finite = check_finite;
+        self
+    }
+
     /// Voxels with this label count nowhere.
     #[must_use]
     pub fn ignore_index(mut self, label: i64) -> Self {
@@ -224,6 +269,11 @@ impl Head {
     pub fn weight(mut self, weight: f32) -> Self {
         self.weight = weight;
         self
+    }
+
+    /// Whether the losses of voxels have a tensor of their own.
+    pub(crate) fn voxel_losses(&self) -> bool {
+        self.unreduced && self.loss.pixel.is_some()
     }
 
     /// `N`: samples.

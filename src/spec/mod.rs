@@ -9,7 +9,7 @@ mod pixel;
 mod presets;
 mod validate;
 
-pub use head::{Activation, FloatType, Head, LabelType, Loss, Target};
+pub use head::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Target};
 pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
 pub use pixel::{Alpha, Empty, Pixel, PixelKind, other_convention};
 

@@ -2,9 +2,12 @@
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
 use segloss::host::{self, HostResult, HostTarget, HostTensors};
-use segloss::reference::{self, Evaluation, HeadData, TargetData};
+use segloss::reference::{self, Evaluation, HeadData, HeadEvaluation, TargetData};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{AdapterChoice, FloatType, Head, HeadTensors, LossSpec, Plan, Step, Target, Variant, open_adapter, wgpu};
+use segloss::{
+    AdapterChoice, ClassCounts, FloatType, Head, HeadReport, HeadTensors, LossSpec, Plan, Step, Target, Variant,
+    open_adapter, wgpu,
+};
 
 /// A device of this machine.
 pub struct Gpu {
@@ -175,9 +178,11 @@ pub fn differences(given: &HostResult, expected: &Evaluation) -> Differences {
     };
     let mut loss = relative(given.report.total, expected.total);
     let mut gradient = 0.0_f64;
-    for ((report, dz), expected) in given.report.heads.iter().zip(&given.gradients).zip(&expected.heads) {
+    let heads = given.report.heads.iter().zip(&given.gradients).zip(&expected.heads);
+    for (head, ((report, dz), expected)) in heads.enumerate() {
         loss = loss.max(report.overlap.map_or(0.0, |term| relative(term.value, expected.overlap)));
         loss = loss.max(report.pixel.map_or(0.0, |term| relative(term.value, expected.pixel)));
+        loss = loss.max(output_differences(report, given.voxel_losses.get(head).and_then(Option::as_ref), expected));
         assert_eq!(u64::from(report.counted), expected.counted);
         assert_eq!(u64::from(report.ignored), expected.ignored);
         assert_eq!(u64::from(report.out_of_range), expected.out_of_range);
@@ -200,6 +205,45 @@ pub fn differences(given: &HostResult, expected: &Evaluation) -> Differences {
         }
     }
     Differences { loss, gradient }
+}
+
+/// What a head asks for: counts are equal; the worst difference of unreduced losses, relative to max(1, |expected|).
+fn output_differences(report: &HeadReport, voxel_losses: Option<&Vec<f32>>, expected: &HeadEvaluation) -> f64 {
+    let wide = |counts: &[ClassCounts]| -> Vec<[u64; 4]> {
+        let of_class = |c: &ClassCounts| [c.true_positives, c.false_positives, c.false_negatives, c.true_negatives];
+        counts.iter().map(|c| of_class(c).map(u64::from)).collect()
+    };
+    if let Some(counts) = &report.hard_counts {
+        let over_items = |c: usize| {
+            expected
+                .hard_counts
+                .iter()
+                .fold([0; 4], |sum, item| std::array::from_fn(|which| sum[which] + item[c][which]))
+        };
+        assert_eq!(wide(counts), (0..counts.len()).map(over_items).collect::<Vec<_>>());
+    }
+    if let Some(items) = &report.item_counts {
+        assert_eq!(items.iter().map(|item| wide(&item.classes)).collect::<Vec<_>>(), expected.hard_counts);
+        assert_eq!(items.iter().map(|item| u64::from(item.counted)).sum::<u64>(), expected.counted);
+    }
+    if let Some(non_finite) = report.non_finite {
+        assert_eq!(u64::from(non_finite.logits), expected.non_finite);
+    }
+    let worst = |given: &[f32], expected: &[f64]| {
+        assert_eq!(given.len(), expected.len());
+        let one = |(&x, &e): (&f32, &f64)| {
+            assert_eq!(x.is_nan(), e.is_nan(), "unreduced: got {x}, expected {e}");
+            if e.is_nan() { 0.0 } else { (f64::from(x) - e).abs() / e.abs().max(1.0) }
+        };
+        given.iter().zip(expected).map(one).fold(0.0, f64::max)
+    };
+    let mut all = voxel_losses.map_or(0.0, |losses| worst(losses, &expected.voxel_losses));
+    if let Some(rows) = &report.overlap_losses {
+        assert_eq!(rows.len(), expected.overlap_losses.len());
+        let rows = rows.iter().zip(&expected.overlap_losses);
+        all = rows.map(|(given, expected)| worst(given, expected)).fold(all, f64::max);
+    }
+    all
 }
 
 /// A head's tensors on the device, a buffer each.
@@ -244,7 +288,7 @@ impl Buffers {
         step.backward(&mut encoder);
         gpu.queue.submit([encoder.finish()]);
         let report = pending.read_blocking().expect("the report arrives");
-        HostResult { report, gradients: self.gradients(gpu) }
+        HostResult { report, gradients: self.gradients(gpu), voxel_losses: Vec::new() }
     }
 }
 
