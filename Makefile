@@ -1,6 +1,7 @@
 # On Debian and Ubuntu these install what is missing, a software Vulkan driver included; elsewhere they use what is there.
 
 CARGO ?= cargo
+CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz
 # Mesa's EGL asks for it; any writable folder will do.
 export XDG_RUNTIME_DIR ?= /tmp
 
@@ -19,7 +20,7 @@ test: adapter ## all tests, on every adapter of this machine
 	$(CARGO) test --features cli
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
-	$(CARGO) run --features cli -- check --all tests/cases/reference.json.gz tests/cases/monai_tests.json.gz
+	$(CARGO) run --features cli -- check --all $(CASES)
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
@@ -43,8 +44,6 @@ adapter:
 drivers: adapter
 	@if ! ls /usr/lib/chromium/libvk_swiftshader.so /usr/lib/*/dri/swrast_dri.so /usr/lib/*/libEGL.so.1 > /dev/null 2>&1; then \
 	$(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq --no-install-recommends chromium libegl1 libgl1-mesa-dri; fi
-
-CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz
 
 drivers-check: drivers ## the cases on Mesa Vulkan, Mesa GL and SwiftShader, each by name
 	$(CARGO) run --features cli -- check --backend vulkan --adapter llvmpipe $(CASES)

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::all_gpus;
 use segloss::Loss;
-use segloss::cases::{self, Outcome};
+use segloss::cases::{self, ExpectedHead, Outcome};
 
 /// Cases of a file, and how many of them need what the crate has not yet.
 fn all_pass(file: &str, cases: usize, unsupported: usize) {
@@ -35,6 +35,36 @@ fn cases_run_by_monai_nnunet_and_pytorch() {
 #[test]
 fn values_printed_in_monais_own_tests() {
     all_pass("monai_tests.json.gz", 51, 0);
+}
+
+#[test]
+fn combinations_of_published_terms() {
+    all_pass("combinations.json.gz", 278, 0);
+}
+
+/// What only these cases expect is compared as well.
+#[test]
+fn a_wrong_output_fails() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/combinations.json.gz");
+    let all = cases::read(&path).expect("the file is there").cases;
+    let gpu = common::gpu();
+    let fails = |id: &str, word: &str, change: fn(&mut ExpectedHead)| {
+        let mut case = all.iter().find(|case| case.id == id).unwrap_or_else(|| panic!("{id}")).clone();
+        assert_eq!(cases::run(&gpu.device, &gpu.queue, &case), Outcome::Passed);
+        change(&mut case.expected.heads.as_mut().expect("it has terms")[0]);
+        let outcome = cases::run(&gpu.device, &gpu.queue, &case);
+        assert!(matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains(word)), "{outcome:?}");
+    };
+    fails("hard counts/2x4x5x3/argmax", "hard_counts", |head| head.hard_counts.as_mut().expect("counts")[2][1] += 1);
+    fails("unreduced/2x4x5x3/dice,batch=False", "overlap_losses[5]", |head| {
+        head.overlap_losses.as_mut().expect("losses")[1][1].0 += 1e-5;
+    });
+    fails("unreduced/2x4x5x3/cross-entropy", "voxel_losses[29]", |head| {
+        head.voxel_losses.as_mut().expect("losses")[29].0 += 1e-5;
+    });
+    fails("unreduced/2x4x5x3/cross-entropy", "voxel_losses: one too many", |head| {
+        head.voxel_losses.as_mut().expect("losses").truncate(29);
+    });
 }
 
 #[test]

@@ -41,11 +41,11 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
         1 => (0.1_f32..1.0, 0.1_f32..1.0).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
         1 => select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
     ];
-    (kind, flags, any::<bool>(), smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+    (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
         move |(
             kind,
             (include, batch, squared, negative, present),
-            minimum,
+            [minimum, ignore_single],
             smooth,
             floor,
             weights,
@@ -64,6 +64,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
                 smooth_dr: smooth.1,
                 denominator_floor: floor,
                 class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
+                ignore_single_class_weight: ignore_single,
                 reduction,
                 form: if negative { Form::Negative } else { Form::OneMinus },
                 product: if minimum && !squared { Product::Minimum } else { Product::Product },
@@ -98,8 +99,9 @@ fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
 
 fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
     let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
-    (pixel_kind(classes), smoothing, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
-        move |(kind, label_smoothing, class_weights, reduction, weight)| {
+    (pixel_kind(classes), smoothing, weights(classes), reduction(), any::<bool>(), 0.1_f32..2.0).prop_map(
+        move |(kind, label_smoothing, class_weights, reduction, over_voxels, weight)| {
+            let of_classes = matches!(kind, PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. });
             let (smoothed, weighted, first_class) = match kind {
                 PixelKind::BinaryCrossEntropy { .. } => (true, false, 0),
                 PixelKind::Focal { include_background, .. } => {
@@ -112,6 +114,7 @@ fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
                 label_smoothing: if smoothed { label_smoothing } else { 0.0 },
                 class_weights: class_weights.filter(|_| weighted).map(|w| w[first_class..].to_vec()),
                 reduction,
+                mean_over_voxels: of_classes && over_voxels,
                 weight,
                 empty: Empty::Zero,
             }
@@ -343,4 +346,137 @@ fn large_logits_and_shared_offsets_stay_exact() {
             assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {offset} {spread}: {worst:?}", gpu.name);
         }
     }
+}
+
+/// The voxels of every tensor of a head in another order.
+fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) -> Tensors {
+    fn rows<T: Copy>(values: &[T], channels: usize, order: &[usize], items: &[usize]) -> Vec<T> {
+        let (voxels, all) = (order.len(), values.is_empty());
+        let places = items.iter().flat_map(|&n| (0..channels).map(move |c| (n * channels + c) * voxels));
+        if all { Vec::new() } else { places.flat_map(|row| order.iter().map(move |&v| values[row + v])).collect() }
+    }
+    Tensors {
+        logits: rows(&tensors.logits, head.classes(), order, items),
+        labels: rows(&tensors.labels, 1, order, items),
+        probabilities: rows(&tensors.probabilities, head.classes(), order, items),
+        mask: rows(&tensors.mask, 1, order, items),
+        weight_map: rows(&tensors.weight_map, 1, order, items),
+        sample_mask: rows(&tensors.sample_mask, 1, &[0], items),
+    }
+}
+
+/// One head whose voxels have no place of their own.
+fn placeless_spec() -> impl Strategy<Value = (LossSpec, u64)> {
+    (head().prop_map(|head| LossSpec { heads: vec![Head { resample: None, ..head }] }), any::<u64>())
+}
+
+#[test]
+fn the_order_of_voxels_and_samples_does_not_matter() {
+    let gpu = gpu();
+    runner(CASES / 2)
+        .run(&placeless_spec(), |(spec, seed)| {
+            let tensors = tensors(&spec, seed);
+            let head = &spec.heads[0];
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut order, mut items): (Vec<_>, Vec<_>) = ((0..head.voxels()).collect(), (0..head.items()).collect());
+            random.shuffle(&mut order);
+            random.shuffle(&mut items);
+            let moved = [permuted(head, &tensors[0], &order, &items)];
+            let (first, second) = (run(&gpu, &spec, &tensors, 1.0), run(&gpu, &spec, &moved, 1.0));
+            let (a, b) = (first.report.total, second.report.total);
+            prop_assert!((a - b).abs() <= 2e-6 * a.abs().max(1.0), "{a} {b}");
+            let counts = |result: &HostResult| result.report.heads[0].hard_counts.clone();
+            prop_assert_eq!(counts(&first), counts(&second));
+            let gradient = Tensors { logits: first.gradients[0].clone(), ..Tensors::default() };
+            let expected = permuted(head, &gradient, &order, &items).logits;
+            let largest = expected.iter().fold(0.0_f32, |a, g| a.max(g.abs()));
+            // one rounding to the gradient's type may fall to either side
+            let step = match head.logits {
+                FloatType::F32 => 8e-6,
+                FloatType::F16 => 1e-3,
+                FloatType::Bf16 => 8e-3,
+            };
+            for (x, e) in second.gradients[0].iter().zip(&expected) {
+                prop_assert!((x - e).abs() <= step * largest.max(1e-3), "{x} {e} {largest}");
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn a_voxel_that_does_not_count_has_a_gradient_of_zero() {
+    let gpu = gpu();
+    runner(CASES / 2)
+        .run(&placeless_spec(), |(spec, seed)| {
+            let tensors = tensors(&spec, seed);
+            let head = &spec.heads[0];
+            let out_of = |mask: &[u8], at: usize| mask.get(at) == Some(&0);
+            let gradient = &run(&gpu, &spec, &tensors, 1.0).gradients[0];
+            for (at, dz) in gradient.iter().enumerate() {
+                let (row, voxel) = (at / head.voxels(), at % head.voxels());
+                let item = row / head.classes();
+                let place = item * head.voxels() + voxel;
+                let ignored = head.ignore_index.is_some() && tensors[0].labels.get(place) == head.ignore_index.as_ref();
+                if ignored || out_of(&tensors[0].mask, place) || out_of(&tensors[0].sample_mask, item) {
+                    prop_assert_eq!(dz.to_bits() & 0x7fff_ffff, 0, "voxel {} of item {}: {}", voxel, item, dz);
+                }
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
+
+#[test]
+fn a_plan_of_many_heads_is_as_many_plans_of_one() {
+    let gpu = gpu();
+    runner(CASES / 2)
+        .run(&spec(2..5), |(spec, seed)| {
+            let tensors = tensors(&spec, seed);
+            let together = run(&gpu, &spec, &tensors, 1.0);
+            for (index, head) in spec.heads.iter().enumerate() {
+                let alone = LossSpec { heads: vec![head.clone()] };
+                let apart = run(&gpu, &alone, &tensors[index..=index], 1.0);
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&apart.gradients[0]), bits(&together.gradients[index]));
+                prop_assert_eq!(&apart.voxel_losses[0], &together.voxel_losses[index]);
+                // NaN where no voxel of a class counts: compared as text
+                let text = |report: &segloss::HeadReport| format!("{report:?}");
+                prop_assert_eq!(text(&apart.report.heads[0]), text(&together.report.heads[index]));
+            }
+            Ok(())
+        })
+        .expect("holds");
+}
+
+/// f16 at its ends, and f32 spreads ten thousand times larger: finite, and right.
+#[test]
+fn every_term_stays_finite_and_right_at_extreme_logits() {
+    let gpu = gpu();
+    let extremes = select(vec![(FloatType::F16, 65504.0_f32), (FloatType::F32, 3e4), (FloatType::Bf16, 1e6)]);
+    runner(CASES / 2)
+        .run(&(placeless_spec(), extremes), |((mut spec, seed), (float, spread))| {
+            spec.heads[0].logits = float;
+            if spec.heads[0].loss.activation == Activation::None {
+                // probabilities have no such spread
+                spec.heads[0].loss.activation = Activation::Sigmoid;
+            }
+            let mut tensors = tensors(&spec, seed);
+            let mut random = fastrand::Rng::with_seed(seed);
+            for z in &mut tensors[0].logits {
+                *z = match random.u8(0..4) {
+                    0 => spread,
+                    1 => -spread,
+                    _ => *z,
+                };
+            }
+            let bytes = segloss::host::float_bytes(&tensors[0].logits, float);
+            let elements = tensors[0].logits.len();
+            tensors[0].logits = segloss::host::floats_of_bytes(&bytes, float)[..elements].to_vec();
+            let given = run(&gpu, &spec, &tensors, 1.0);
+            prop_assert!(given.report.total.is_finite());
+            prop_assert!(given.gradients[0].iter().all(|g| g.is_finite()));
+            near(&spec, given, &evaluate(&spec, &tensors, 1.0))
+        })
+        .expect("holds");
 }

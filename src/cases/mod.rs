@@ -8,5 +8,5 @@ mod schema;
 
 pub use run::{Outcome, run};
 pub use schema::{
-    Case, CaseError, CaseFile, CaseHead, CaseMask, CaseTarget, Expected, ExpectedHead, Number, Tolerance, read,
+    Case, CaseError, CaseFile, CaseHead, CaseTarget, CaseTensor, Expected, ExpectedHead, Number, Tolerance, read,
 };

@@ -1,8 +1,8 @@
 //! A case on a device, compared with what it expects.
 
 use super::schema::{Case, Number};
-use crate::host::{self, HostTarget, HostTensors};
-use crate::{Error, LossSpec, Plan, Report, Target};
+use crate::host::{self, HostResult, HostTarget, HostTensors};
+use crate::{ClassCounts, Error, HardCounts, Head, LossSpec, Plan, Target};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub enum Outcome {
 pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
     let heads: Result<Vec<_>, Vec<String>> = case.heads.iter().map(super::CaseHead::to_head).collect();
     let spec = match heads {
-        Ok(heads) => LossSpec { heads },
+        Ok(heads) => LossSpec { heads: asking(heads, case) },
         Err(lacks) => return Outcome::Unsupported(lacks),
     };
     match differences(device, queue, case, &spec) {
@@ -28,6 +28,17 @@ pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
         Ok(differences) => Outcome::Failed(differences),
         Err(error) => Outcome::Failed(vec![error.to_string()]),
     }
+}
+
+/// The heads ask for what the case expects of them.
+fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
+    for (head, expected) in heads.iter_mut().zip(case.expected.heads.iter().flatten()) {
+        if expected.hard_counts.is_some() {
+            head.hard_counts = HardCounts::Head;
+        }
+        head.unreduced = expected.overlap_losses.is_some() || expected.voxel_losses.is_some();
+    }
+    heads
 }
 
 fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &LossSpec) -> Result<Vec<String>, Error> {
@@ -41,11 +52,13 @@ fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &L
                 Target::Probabilities(_) => HostTarget::Probabilities(&probabilities[i]),
             },
             mask: case.heads[i].mask.as_ref().map(|mask| &mask.values[..]),
+            weight_map: case.heads[i].weight_map.as_ref().map(|map| &map.values[..]),
+            sample_mask: case.heads[i].sample_mask.as_ref().map(|mask| &mask.values[..]),
             ..HostTensors::labels(&logits[i], &labels[i])
         })
         .collect();
     let result = host::run(&Plan::new(device, queue, spec)?, &tensors, 1.0)?;
-    let mut differences = loss_differences(case, &result.report);
+    let mut differences = loss_differences(case, &result);
     if let Some(expected) = &case.expected.grads {
         for (head, (given, expected)) in result.gradients.iter().zip(expected).enumerate() {
             let scale = expected.iter().map(|e| e.0.abs()).fold(0.0, f64::max);
@@ -61,8 +74,9 @@ fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &L
     Ok(differences)
 }
 
-fn loss_differences(case: &Case, report: &Report) -> Vec<String> {
+fn loss_differences(case: &Case, result: &HostResult) -> Vec<String> {
     let mut differences = Vec::new();
+    let report = &result.report;
     let mut compare = |what: String, given: f32, expected: f64| {
         let distance = distance(given, expected);
         if distance > case.tolerance.loss * expected.abs().max(1.0) {
@@ -79,8 +93,40 @@ fn loss_differences(case: &Case, report: &Report) -> Vec<String> {
                 compare(format!("head {head}: {term}"), given, expected.0);
             }
         }
+        if let Some(expected) = &expected.overlap_losses {
+            let given = given.overlap_losses.iter().flatten().flatten();
+            each(&mut compare, &format!("head {head}: overlap_losses"), given, expected.iter().flatten());
+        }
+        if let Some(expected) = &expected.voxel_losses {
+            let given = result.voxel_losses[head].iter().flatten();
+            each(&mut compare, &format!("head {head}: voxel_losses"), given, expected);
+        }
+    }
+    for (head, (given, expected)) in report.heads.iter().zip(case.expected.heads.iter().flatten()).enumerate() {
+        let Some(expected) = &expected.hard_counts else { continue };
+        let of_class = |c: &ClassCounts| [c.true_positives, c.false_positives, c.false_negatives, c.true_negatives];
+        let given: Vec<_> = given.hard_counts.iter().flatten().map(of_class).collect();
+        if given != *expected {
+            differences.push(format!("head {head}: hard_counts: expected {expected:?}, got {given:?}"));
+        }
     }
     differences
+}
+
+/// Compares numbers one by one; one that is missing, or too many, is a difference.
+fn each<'a>(
+    compare: &mut impl FnMut(String, f32, f64),
+    what: &str,
+    given: impl IntoIterator<Item = &'a f32>,
+    expected: impl IntoIterator<Item = &'a Number>,
+) {
+    let mut given = given.into_iter();
+    for (index, expected) in expected.into_iter().enumerate() {
+        compare(format!("{what}[{index}]"), given.next().copied().unwrap_or(f32::INFINITY), expected.0);
+    }
+    if given.next().is_some() {
+        compare(format!("{what}: one too many"), f32::INFINITY, 0.0);
+    }
 }
 
 /// |x − e|; 0 where both are NaN or the same infinity, infinite where only one is.

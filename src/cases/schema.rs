@@ -5,9 +5,11 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::spec::{Alpha, ClassWeighting, Empty, FloatType, Form, OverlapKind, PixelKind, Product};
-use crate::{Activation, Head, LabelType, Loss, Overlap, Pixel, Reduction, Target};
+use crate::spec::{Empty, FloatType};
+use crate::{Activation, Head, LabelType, Loss, Overlap, Pixel, Target};
 
 /// The schema that this module reads.
 const SCHEMA: &str = "segloss-cases/1";
@@ -112,6 +114,15 @@ pub struct ExpectedHead {
     pub overlap: Option<Number>,
     /// The pixel term.
     pub pixel: Option<Number>,
+    /// TP, FP, FN and TN of each class, where the case has them.
+    #[serde(default)]
+    pub hard_counts: Option<Vec<[u32; 4]>>,
+    /// The overlap term of each row and class that takes part, where the case has it.
+    #[serde(default)]
+    pub overlap_losses: Option<Vec<Vec<Number>>>,
+    /// The pixel term of each voxel, where the case has it.
+    #[serde(default)]
+    pub voxel_losses: Option<Vec<Number>>,
 }
 
 /// loss: |x − e| ≤ tol · max(1, |e|); grad: max |x − e| ≤ tol · max |e|.
@@ -123,83 +134,53 @@ pub struct Tolerance {
     pub grad: f64,
 }
 
-/// A head of a case.
+/// A head of a case. What only some cases have is a value until [`to_head`](CaseHead::to_head) reads it, so that a setting
+/// which this crate has not makes its case unsupported, not the file unreadable.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseHead {
     /// `[N, C, *spatial]`.
     pub shape: Vec<usize>,
     /// Row-major.
     pub logits: Vec<Number>,
+    /// The type of logits and gradient; f32 where it is left out.
+    #[serde(default)]
+    dtype: Option<FloatType>,
     /// The target.
     pub target: CaseTarget,
     /// Voxels that count.
-    pub mask: Option<CaseMask>,
+    pub mask: Option<CaseTensor<u8>>,
+    /// The weight of each voxel.
+    pub weight_map: Option<CaseTensor<f32>>,
+    /// Items that count.
+    pub sample_mask: Option<CaseTensor<u8>>,
     ignore_index: Option<i64>,
-    activation: String,
-    overlap: Option<CaseOverlap>,
-    pixel: Option<CasePixel>,
+    activation: Value,
+    overlap: Option<Value>,
+    pixel: Option<Value>,
     weight: f32,
 }
 
-/// A voxel mask, 0 or 1.
+/// A tensor besides logits and target.
 #[derive(Clone, Debug, Deserialize)]
-pub struct CaseMask {
-    /// `[N, *spatial]`.
+pub struct CaseTensor<T> {
+    /// Of a mask `[N, *spatial]`, of a sample mask `[N]`.
     pub shape: Vec<usize>,
     /// Row-major.
-    pub values: Vec<u8>,
+    pub values: Vec<T>,
 }
 
 /// The target of a head.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseTarget {
     kind: String,
+    /// The type of probabilities; f32 where it is left out. Labels take the smallest type that holds them.
+    #[serde(default)]
+    dtype: Option<FloatType>,
     /// `[N, *spatial]` of labels, or the logits' shape.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<Number>,
     resample: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct CaseOverlap {
-    kind: String,
-    include_background: bool,
-    batch: bool,
-    squared: bool,
-    smooth_nr: f32,
-    smooth_dr: f32,
-    denominator_floor: Option<f32>,
-    class_weights: Option<Vec<f32>>,
-    reduction: String,
-    form: String,
-    product: Option<String>,
-    weight: f32,
-    alpha: Option<f32>,
-    beta: Option<f32>,
-    class_weighting: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct CasePixel {
-    kind: String,
-    #[serde(default)]
-    label_smoothing: f32,
-    class_weights: Option<Vec<f32>>,
-    reduction: String,
-    weight: f32,
-    pos_weight: Option<Vec<f32>>,
-    gamma: Option<f32>,
-    k_percent: Option<f32>,
-    alpha: Option<CaseAlpha>,
-    include_background: Option<bool>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum CaseAlpha {
-    Scalar(f32),
-    PerClass(Vec<f32>),
 }
 
 /// Reads a case file, `.json` or `.json.gz`.
@@ -222,19 +203,9 @@ pub fn read(path: &Path) -> Result<CaseFile, CaseError> {
     Ok(file)
 }
 
-/// Collects what a case needs and this crate has not.
-#[derive(Default)]
-struct Lacks(Vec<String>);
-
-impl Lacks {
-    /// The value of a word, or a note that it is not supported.
-    fn word<T: Copy>(&mut self, setting: &str, word: &str, known: &[(&str, T)]) -> Option<T> {
-        let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
-        if found.is_none() {
-            self.0.push(format!("{setting} {word}"));
-        }
-        found
-    }
+/// Reads a setting, or notes that this crate has not what it asks for.
+fn setting<T: DeserializeOwned>(name: &str, value: &Value, lacks: &mut Vec<String>) -> Option<T> {
+    T::deserialize(value).map_err(|error| lacks.push(format!("{name}: {error}"))).ok()
 }
 
 impl CaseHead {
@@ -243,30 +214,33 @@ impl CaseHead {
     /// # Errors
     /// What is lacking, a phrase each.
     pub fn to_head(&self) -> Result<Head, Vec<String>> {
-        let mut lacks = Lacks::default();
-        let activations =
-            [("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid), ("none", Activation::None)];
-        let activation = lacks.word("activation", &self.activation, &activations);
-        let targets =
-            [("labels", Target::Labels(self.label_type())), ("probabilities", Target::Probabilities(FloatType::F32))];
-        let target = lacks.word("target", &self.target.kind, &targets);
-        let resample = self.target.resample.as_ref().and_then(|resample| {
-            lacks.word("resample", resample, &[("nearest-exact", ())])?;
-            Some(self.target.shape[1..].to_vec())
-        });
-        let overlap = self.overlap.as_ref().map(|overlap| overlap.to_overlap(&mut lacks));
-        let pixel = self.pixel.as_ref().map(|pixel| pixel.to_pixel(&mut lacks));
-        let (Some(activation), Some(target)) = (activation, target) else { return Err(lacks.0) };
-        if !lacks.0.is_empty() {
-            return Err(lacks.0);
+        let mut lacks = Vec::new();
+        let activation: Option<Activation> = setting("activation", &self.activation, &mut lacks);
+        let overlap: Option<Overlap> = self.overlap.as_ref().and_then(|value| setting("overlap", value, &mut lacks));
+        let pixel: Option<Pixel> = self.pixel.as_ref().and_then(|value| setting("pixel", value, &mut lacks));
+        let target = match self.target.kind.as_str() {
+            "labels" => Some(Target::Labels(self.label_type())),
+            "probabilities" => Some(Target::Probabilities(self.target.dtype.unwrap_or(FloatType::F32))),
+            other => {
+                lacks.push(format!("target {other}"));
+                None
+            }
+        };
+        if let Some(resample) = self.target.resample.as_ref().filter(|resample| *resample != "nearest-exact") {
+            lacks.push(format!("resample {resample}"));
         }
-        let loss = Loss { activation, overlap: overlap.flatten(), pixel: pixel.flatten() };
+        let (Some(activation), Some(target), true) = (activation, target, lacks.is_empty()) else { return Err(lacks) };
+        // the published mean over no voxel is NaN
+        let pixel = pixel.map(|pixel| pixel.empty(Empty::Nan));
         Ok(Head {
+            logits: self.dtype.unwrap_or(FloatType::F32),
             target,
-            resample,
+            resample: self.target.resample.as_ref().map(|_| self.target.shape[1..].to_vec()),
             mask: self.mask.is_some(),
+            weight_map: self.weight_map.is_some(),
+            sample_mask: self.sample_mask.is_some(),
             ignore_index: self.ignore_index,
-            ..Head::new(self.shape.clone(), loss).weight(self.weight)
+            ..Head::new(self.shape.clone(), Loss { activation, overlap, pixel }).weight(self.weight)
         })
     }
 
@@ -282,80 +256,5 @@ impl CaseHead {
         let labels: Vec<i64> = self.labels().into_iter().chain(self.ignore_index).collect();
         let holds = |label_type: &LabelType| labels.iter().all(|label| label_type.range().contains(label));
         [LabelType::U8, LabelType::U16].into_iter().find(holds).unwrap_or(LabelType::I32)
-    }
-}
-
-const REDUCTIONS: [(&str, Reduction); 2] = [("mean", Reduction::Mean), ("sum", Reduction::Sum)];
-
-impl CaseOverlap {
-    fn to_overlap(&self, lacks: &mut Lacks) -> Option<Overlap> {
-        let weightings = [
-            ("square", ClassWeighting::Square),
-            ("simple", ClassWeighting::Simple),
-            ("uniform", ClassWeighting::Uniform),
-        ];
-        let class_weighting =
-            self.class_weighting.as_ref().and_then(|word| lacks.word("class_weighting", word, &weightings));
-        let mut kinds = vec![("dice", OverlapKind::Dice), ("jaccard", OverlapKind::Jaccard)];
-        if let (Some(alpha), Some(beta)) = (self.alpha, self.beta) {
-            kinds.push(("tversky", OverlapKind::Tversky { alpha, beta }));
-        }
-        if let Some(class_weighting) = class_weighting {
-            kinds.push(("generalized_dice", OverlapKind::GeneralizedDice { class_weighting }));
-        }
-        let forms = [("one_minus", Form::OneMinus), ("negative", Form::Negative)];
-        let product = self.product.as_deref().unwrap_or("product");
-        let kind = lacks.word("overlap", &self.kind, &kinds);
-        let reduction = lacks.word("overlap reduction", &self.reduction, &REDUCTIONS);
-        let form = lacks.word("overlap form", &self.form, &forms);
-        let products = [("product", Product::Product), ("minimum", Product::Minimum)];
-        let product = lacks.word("overlap product", product, &products);
-        Some(Overlap {
-            kind: kind?,
-            include_background: self.include_background,
-            batch: self.batch,
-            squared: self.squared,
-            smooth_nr: self.smooth_nr,
-            smooth_dr: self.smooth_dr,
-            denominator_floor: self.denominator_floor,
-            class_weights: self.class_weights.clone(),
-            reduction: reduction?,
-            form: form?,
-            product: product?,
-            present_classes_only: false,
-            weight: self.weight,
-        })
-    }
-}
-
-impl CasePixel {
-    fn to_pixel(&self, lacks: &mut Lacks) -> Option<Pixel> {
-        let kind = match self.kind.as_str() {
-            "cross_entropy" => Some(PixelKind::CrossEntropy),
-            "top_k_cross_entropy" => Some(PixelKind::TopKCrossEntropy { k_percent: self.k_percent? }),
-            "binary_cross_entropy" => Some(PixelKind::BinaryCrossEntropy { pos_weight: self.pos_weight.clone() }),
-            "focal" => Some(PixelKind::Focal {
-                gamma: self.gamma?,
-                alpha: match self.alpha.clone() {
-                    None => Alpha::None,
-                    Some(CaseAlpha::Scalar(alpha)) => Alpha::Scalar(alpha),
-                    Some(CaseAlpha::PerClass(alpha)) => Alpha::PerClass(alpha),
-                },
-                include_background: self.include_background.unwrap_or(true),
-            }),
-            other => {
-                lacks.0.push(format!("pixel {other}"));
-                None
-            }
-        };
-        let reduction = lacks.word("pixel reduction", &self.reduction, &REDUCTIONS);
-        Some(Pixel {
-            kind: kind?,
-            label_smoothing: self.label_smoothing,
-            class_weights: self.class_weights.clone(),
-            reduction: reduction?,
-            empty: Empty::Nan,
-            weight: self.weight,
-        })
     }
 }

@@ -219,7 +219,7 @@ impl Layout {
         let of_classes = pixel.map_or_else(Vec::new, |pixel| class_parameters(pixel, head.classes(), softmax));
         let has_class_parameters = !of_classes.is_empty();
         let class_parameters = self.parameters(&of_classes, index)?;
-        let weights = overlap.and_then(|o| o.class_weights.as_deref()).unwrap_or_default();
+        let weights = overlap.and_then(|o| o.weights_that_count(head.classes())).unwrap_or_default();
         let overlap_class_weights = self.parameters(weights, index)?;
         let first = self.parameters.len();
         let of_axes = head.resample.as_ref().map(|labels| axis_parameters(&head.shape[2..], labels, first));

@@ -157,15 +157,16 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let epsilon = f64::from(pixel.label_smoothing);
     let has_labels = matches!(head.target, Target::Labels(_));
     // mirrors the constants of heads.wgsl: by class weight, by voxel, by voxel and class
+    let of_classes = if pixel.mean_over_voxels { 2 } else { 3 };
     let (kind, denominator, off_target) = match pixel.kind {
         PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } if has_labels => {
             (1, 1, epsilon / f64::from(layout.classes))
         }
         PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => (1, 2, epsilon / f64::from(layout.classes)),
-        PixelKind::BinaryCrossEntropy { .. } => (2, 3, epsilon / 2.0),
+        PixelKind::BinaryCrossEntropy { .. } => (2, of_classes, epsilon / 2.0),
         PixelKind::Focal { gamma, .. } => {
             row.gamma = gamma;
-            (3, 3, 0.0)
+            (3, of_classes, 0.0)
         }
     };
     row.pixel_kind = kind;
@@ -213,7 +214,7 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
         Form::Negative => 0.0,
     };
     row.present_classes_only = overlap.present_classes_only.into();
-    row.weighted_overlap = overlap.class_weights.is_some().into();
+    row.weighted_overlap = overlap.weights_that_count(head.classes()).is_some().into();
     row.overlap_class_weights = layout.overlap_class_weights;
 }
 

@@ -77,6 +77,7 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
         rows.retain(|row| sums.counted_of_item[row[0]] > 0);
     }
     let outer = f64::from(head.weight) * f64::from(overlap.weight);
+    let unweighted = overlap.ignore_single_class_weight && classes - first_class == 1;
     for row in &rows {
         let sum = |of: &[Vec<f64>], c: usize| row.iter().map(|&item| of[item][c]).sum::<f64>();
         let of_class: Vec<Sums> = (first_class..classes)
@@ -85,7 +86,8 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
         let (slopes, terms) = row_slopes(overlap, &of_class);
         // an item's row, or the one of the batch
         let unreduced = &mut finished.overlap_losses[if overlap.batch { 0 } else { row[0] }];
-        let class_weight = |k: usize| overlap.class_weights.as_ref().map_or(1.0, |w| f64::from(w[k]));
+        let class_weight =
+            |k: usize| overlap.class_weights.as_ref().filter(|_| !unweighted).map_or(1.0, |w| f64::from(w[k]));
         for (k, f) in unreduced.iter_mut().enumerate().filter(|(k, _)| !absent(overlap, &of_class[*k])) {
             *f = class_weight(k) * slopes[k].f;
         }
@@ -201,6 +203,7 @@ fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
             sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
         }
         PixelKind::CrossEntropy => sums.mass,
+        _ if pixel.mean_over_voxels => sums.mass,
         PixelKind::Focal { include_background: false, .. } if head.classes() > 1 => {
             sums.mass * count(head.classes() - 1)
         }

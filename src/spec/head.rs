@@ -4,6 +4,7 @@ use super::{Overlap, Pixel};
 
 /// How the logits become the `p` of the overlap term. Cross-entropy is always on the softmax and binary cross-entropy on
 /// the sigmoid, whatever the activation, as in MONAI; the focal term follows it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// Softmax over the classes.
@@ -59,6 +60,7 @@ impl LabelType {
 
 /// The floating-point type of a tensor in its buffer. Sixteen-bit types are storage: arithmetic is f32, a gradient is rounded
 /// once, to nearest, and no device feature is needed. They lie two to a word, the first in the low bits.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FloatType {
     /// Four bytes.
@@ -82,6 +84,7 @@ pub enum Target {
 /// Whether a head counts hits and misses: the voxels of each class that the network says (TP, FP) and misses (FN), among
 /// those that count, each as one whatever its weight. The prediction is the argmax of a softmax (the first class of a tie),
 /// else p > 0.5; the target is the label, or a probability above 0.5. nnU-Net's online evaluation, and MONAI's metrics.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HardCounts {
     /// It does not.
@@ -132,6 +135,11 @@ impl Default for Loss {
 }
 
 /// One output of the network.
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "super::text::HeadFields", into = "super::text::HeadFields")
+)]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a tensor or an output that a head has or has not")]
 pub struct Head {

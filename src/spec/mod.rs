@@ -7,6 +7,8 @@ mod head;
 mod overlap;
 mod pixel;
 mod presets;
+#[cfg(feature = "serde")]
+mod text;
 mod validate;
 
 pub use head::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Target};
@@ -18,6 +20,7 @@ pub use presets::{monai_deep_supervision, nnunet_deep_supervision};
 use crate::Error;
 
 /// How a term becomes one number.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
     /// The mean: of the overlap term over rows and classes, of the pixel term over the (class-weighted) voxels.
@@ -38,6 +41,7 @@ pub enum Reduction {
 /// spec.validate()?;
 /// # Ok::<(), segloss::Error>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossSpec {
     /// The heads, in the order in which tensors are bound and reports are read.

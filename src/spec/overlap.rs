@@ -26,6 +26,7 @@ pub enum OverlapKind {
 }
 
 /// The weights of generalized Dice. A class that is absent (T = 0) gets the largest finite weight of its row.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClassWeighting {
     /// 1 / T².
@@ -37,6 +38,7 @@ pub enum ClassWeighting {
 }
 
 /// What I sums.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
     /// `p · t`.
@@ -46,6 +48,7 @@ pub enum Product {
 }
 
 /// What is made of the ratio num/den.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `1 − num/den`, as in MONAI.
@@ -55,6 +58,11 @@ pub enum Form {
 }
 
 /// The overlap term of a head. The names are MONAI's; [`Default`] has the defaults of MONAI's `DiceLoss`.
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "super::text::OverlapFields", into = "super::text::OverlapFields")
+)]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of MONAI's, by its name")]
 pub struct Overlap {
@@ -74,6 +82,9 @@ pub struct Overlap {
     pub denominator_floor: Option<f32>,
     /// One weight per class that takes part, multiplied onto the class's loss before the reduction.
     pub class_weights: Option<Vec<f32>>,
+    /// Compatibility: leaves out the weight of the only class that takes part, as MONAI's `DiceLoss` does (two classes without
+    /// the background, say).
+    pub ignore_single_class_weight: bool,
     /// Over rows (items, or the one batch) and classes: the plain mean or the sum, weighted or not.
     pub reduction: Reduction,
     /// `1 − num/den` or `−num/den`.
@@ -97,6 +108,7 @@ impl Default for Overlap {
             smooth_dr: 1e-5,
             denominator_floor: None,
             class_weights: None,
+            ignore_single_class_weight: false,
             reduction: Reduction::Mean,
             form: Form::OneMinus,
             product: Product::Product,
@@ -187,6 +199,13 @@ impl Overlap {
         self
     }
 
+    /// Sets [`ignore_single_class_weight`](Self::ignore_single_class_weight).
+    #[must_use]
+    pub fn ignore_single_class_weight(mut self, ignore: bool) -> Self {
+        self.ignore_single_class_weight = ignore;
+        self
+    }
+
     /// Sets [`reduction`](Self::reduction).
     #[must_use]
     pub fn reduction(mut self, reduction: Reduction) -> Self {
@@ -206,6 +225,12 @@ impl Overlap {
     pub fn weight(mut self, weight: f32) -> Self {
         self.weight = weight;
         self
+    }
+
+    /// The class weights that count.
+    pub(crate) fn weights_that_count(&self, classes: usize) -> Option<&[f32]> {
+        let single = classes - self.first_class(classes) == 1;
+        self.class_weights.as_deref().filter(|_| !(self.ignore_single_class_weight && single))
     }
 
     /// The first class that takes part: 1 where the background is dropped and other classes remain.

@@ -44,6 +44,7 @@ pub enum Alpha {
 
 /// What the mean over no voxel is: when all are ignored, or none has a class of positive weight. Its gradient is 0 either
 /// way.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Empty {
     /// 0, as in nnU-Net: the head adds nothing to this step.
@@ -57,6 +58,11 @@ pub enum Empty {
 ///
 /// With smoothing ε, class weights w and label y: `q_k = (1−ε) w_y [k=y] + (ε/C) w_k` and `ℓ = −Σ_k q_k log softmax(z)_k`;
 /// the mean divides by `Σ w_y`.
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "super::text::PixelFields", into = "super::text::PixelFields")
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixel {
     /// Which pixel term.
@@ -68,6 +74,10 @@ pub struct Pixel {
     pub class_weights: Option<Vec<f32>>,
     /// Mean or sum over the voxels that count.
     pub reduction: Reduction,
+    /// Compatibility, for binary cross-entropy and focal: the mean divides by the voxels that count, not by voxels times
+    /// classes, and is so much larger. nnU-Net's `DC_and_BCE_loss` does so with an ignore label (R regions: R times), and
+    /// MONAI's `FocalLoss` with `ignore_index` (C times).
+    pub mean_over_voxels: bool,
     /// The mean over no voxel.
     pub empty: Empty,
     /// The weight of this term in the head (MONAI `lambda_ce`, nnU-Net `weight_ce`); finite and not negative.
@@ -81,6 +91,7 @@ impl Default for Pixel {
             label_smoothing: 0.0,
             class_weights: None,
             reduction: Reduction::Mean,
+            mean_over_voxels: false,
             empty: Empty::Zero,
             weight: 1.0,
         }
@@ -178,6 +189,13 @@ impl Pixel {
     #[must_use]
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
+        self
+    }
+
+    /// Sets [`mean_over_voxels`](Self::mean_over_voxels).
+    #[must_use]
+    pub fn mean_over_voxels(mut self, over_voxels: bool) -> Self {
+        self.mean_over_voxels = over_voxels;
         self
     }
 

@@ -111,7 +111,8 @@ impl Check {
             return self.refuse("overlap.squared", "false, with the minimum as product", "true");
         }
         let taking_part = classes - overlap.first_class(classes);
-        overlap.class_weights.iter().try_for_each(|w| self.class_weights("overlap.class_weights", w, taking_part))
+        let weights = overlap.weights_that_count(classes);
+        weights.iter().try_for_each(|w| self.class_weights("overlap.class_weights", w, taking_part))
     }
 
     fn pixel(&self, pixel: &Pixel, head: &Head) -> Result<(), Error> {
@@ -119,6 +120,11 @@ impl Check {
         self.not_negative("pixel.weight", pixel.weight)?;
         if !(0.0..=1.0).contains(&pixel.label_smoothing) {
             return self.refuse("pixel.label_smoothing", "a number in [0, 1]", pixel.label_smoothing);
+        }
+        let of_voxels = matches!(pixel.kind, PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. });
+        if pixel.mean_over_voxels && of_voxels {
+            let expected = "false, except for binary_cross_entropy and focal";
+            return self.refuse("pixel.mean_over_voxels", expected, "true");
         }
         let taking_part = classes - pixel.first_class(classes);
         match &pixel.kind {
