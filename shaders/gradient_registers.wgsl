@@ -1,4 +1,5 @@
-// Gradient of a tile, few classes: all classes of a quad of voxels at once, in registers, their loops unrolled in text.
+// Gradient of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once. Few
+// classes: an invocation holds all of its quad. Many: CLASS_LANES invocations hold HELD each, as in statistics_registers.wgsl.
 //
 // With a_c = upstream α_c, b_c = upstream β_c, read once a workgroup, and the class parameters times upstream κ:
 //
@@ -13,7 +14,6 @@ const TILE = 4096u;
 const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-const CLASSES_g0 = 1u;
 const c0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, pixel_first_class: u32 }
@@ -28,37 +28,61 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
+fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
+const CLASSES_g0 = 1u;
 //# end
+
+const CLASS_LANES_g0 = 1u;
+const HELD_g0 = 1u;
+const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let head = head_of(place);
     var finite = true;
+    var quad_index = invocation;
+    var first_class = 0u;
+    //# if split
+    quad_index = invocation % QUADS_g0;
+    first_class = invocation / QUADS_g0 * HELD_g0;
+    //# end
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
     let overlap_at = head.coefficients + 2u * CLASSES_g0 + place.item * head.coefficient_row;
     //# each c
-    let on_c0 = incoming * coefficients[head.coefficients + 2u * c0];
-    let off_c0 = incoming * coefficients[head.coefficients + 2u * c0 + 1u];
+    var class_c0 = c0;
+    var held_c0 = true;
+    //# if split
+    // past the last class an invocation reads that again, and lets it count nowhere
+    class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    held_c0 = first_class + c0 < CLASSES_g0;
+    //# end
+    let on_c0 = incoming * coefficients[head.coefficients + 2u * class_c0];
+    let off_c0 = incoming * coefficients[head.coefficients + 2u * class_c0 + 1u];
     //# if overlap
-    let a_c0 = incoming * coefficients[overlap_at + 2u * c0];
-    let b_c0 = incoming * coefficients[overlap_at + 2u * c0 + 1u];
+    let a_c0 = incoming * coefficients[overlap_at + 2u * class_c0];
+    let b_c0 = incoming * coefficients[overlap_at + 2u * class_c0 + 1u];
     //# end
     //# end
 
-    for (var voxel = tile_first + invocation * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
+    // All invocations walk all blocks, since they may meet at barriers; past the end of the row they store nothing.
+    for (var block = tile_first; block < tile_end; block += QUADS_g0 * 4u) {
+        let position = block + quad_index * 4u;
+        let present = position < head.voxels;
+        let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
         //# each c
-        let z_c0 = logits_g0(place, head, c0, voxel, left);
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left);
         //# end
-        let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
+        let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
         //# each c
-        let target_c0 = target_g0(place, head, quad, c0, voxel, left);
+        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left);
         //# end
 
         var top = ONES;
@@ -75,10 +99,18 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# each c
         peak = max(peak, z_c0);
         //# end
+        //# if split
+        peak = share_max(invocation, QUADS_g0, peak);
+        //# end
         var sum = NONE;
         //# each c
         s_c0 = exp(z_c0 - peak);
-        sum += s_c0;
+        if held_c0 {
+            sum += s_c0;
+        }
+        //# end
+        //# if split
+        sum = share_sum(invocation, QUADS_g0, sum);
         //# end
         let scale = 1.0 / sum;
         //# each c
@@ -89,40 +121,56 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         // Q − D: the part of dz_c / s_c that all classes share
         var joint = NONE;
         //# each c
-        //# if overlap_softmax
-        joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
+        if held_c0 {
+            //# if overlap_softmax
+            joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
+            //# end
+            //# if cross_entropy
+            joint += top * soft_label_g0(head, target_c0, on_c0);
+            //# end
+        }
         //# end
-        //# if cross_entropy
-        joint += top * soft_label_g0(head, target_c0, on_c0);
+        //# if split
+        //# if softmax
+        joint = share_sum(invocation, QUADS_g0, joint);
         //# end
         //# end
 
         //# if focal_softmax
         var focal_peak = LOWEST;
         //# each c
-        if c0 >= head.pixel_first_class {
+        if class_c0 >= head.pixel_first_class {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
+        //# if split
+        focal_peak = share_max(invocation, QUADS_g0, focal_peak);
+        //# end
         var focal_sum = NONE;
         //# each c
-        if c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class {
             focal_sum += exp(z_c0 - focal_peak);
         }
+        //# end
+        //# if split
+        focal_sum = share_sum(invocation, QUADS_g0, focal_sum);
         //# end
         let focal_ln = log(focal_sum);
         var u_sum = NONE;
         //# each c
         let ln_s_c0 = z_c0 - focal_peak - focal_ln;
         let u_c0 = focal_slope_g0(head, exp(ln_s_c0), ln_s_c0, target_c0, on_c0);
-        if c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class {
             u_sum += u_c0;
         }
+        //# end
+        //# if split
+        u_sum = share_sum(invocation, QUADS_g0, u_sum);
         //# end
         //# end
 
         //# each c
-        {
+        if present && held_c0 {
             var dz = NONE;
             //# if softmax
             dz = s_c0 * joint;
@@ -145,7 +193,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             //# if cross_entropy
             dz -= top * soft_label_g0(head, target_c0, on_c0);
             //# end
-            if c0 >= head.pixel_first_class {
+            if class_c0 >= head.pixel_first_class {
                 //# if binary
                 dz += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0);
                 //# end
@@ -156,7 +204,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             //# if weight_map
             dz *= quad.m;
             //# end
-            finite = store_g0(place, head, c0, voxel, left, select(NONE, dz, quad.valid)) && finite;
+            finite = store_g0(place, head, class_c0, voxel, left, select(NONE, dz, quad.valid)) && finite;
         }
         //# end
     }

@@ -20,8 +20,8 @@
 //            Counts are exact: a tile has at most 2^24 voxels
 // determinism   bit for bit on one device: no atomics, and every sum has the order that the text gives it
 //
-// The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl for few classes,
-// statistics_streamed.wgsl for many); heads of a group differ only in what the table says.
+// The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl, and
+// statistics_streamed.wgsl for more classes than a workgroup holds); heads of a group differ only in what the table says.
 
 // voxels a tile: a multiple of 4 · INVOCATIONS
 const TILE = 4096u;
@@ -87,7 +87,7 @@ fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_cla
     workgroupBarrier();
 }
 
-// One quad more: the pixel term's ℓ, the voxel weights, and which voxels count, are out of range, or have a logit that is
+// One quad more: the pixel term's m ℓ, the voxel weights, and which voxels count, are out of range, or have a logit that is
 // not finite. `position` is the quad's place in the tile.
 fn add_quad(
     sums: TileSums,
@@ -99,13 +99,20 @@ fn add_quad(
     non_finite: vec4<bool>,
 ) -> TileSums {
     return TileSums(
-        sums.pixel + total(select(NONE, m * loss, valid)),
+        sums.pixel + total(loss),
         sums.mass + total(m),
         sums.counted + count(valid),
         sums.out_of_range + count(out_of_range),
         sums.non_finite + count(non_finite),
         min(sums.first_out_of_range, first_of(out_of_range, f32(position))),
     );
+}
+
+// I, P, T or TP, FP, FN of one class of a tile, whose sums one invocation has.
+fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: vec4<f32>) {
+    partials[cell(place, column + class_index)] = sums.x;
+    partials[cell(place, column + classes + class_index)] = sums.y;
+    partials[cell(place, column + 2u * classes + class_index)] = sums.z;
 }
 
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {
@@ -127,10 +134,10 @@ fn write_tile(place: Place, me: Invocation, sums: TileSums) {
 }
 
 //# if losses
-// Keep ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order.
-fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {
+// Keep m ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order.
+fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {
     let head = head_of(place);
-    let kept = select(NONE, max(m * loss, NONE), valid);
+    let kept = max(loss, NONE);
     let at = head.losses + place.item * head.voxels + voxel;
     losses[at] = kept.x;
     if left > 1u { losses[at + 1u] = kept.y; }

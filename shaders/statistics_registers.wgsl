@@ -1,6 +1,8 @@
-// Statistics of a tile, few classes: all classes of a quad of voxels at once, in registers, their loops unrolled in text.
+// Statistics of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once.
 //
-// An invocation takes the quads INVOCATIONS apart, so that neighbours read neighbouring addresses. For each,
+// Few classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations hold HELD classes of a quad each,
+// and tell each other the maximum and the sum of the softmax (shared/share_*.wgsl). The workgroup walks the tile in blocks of
+// QUADS quads; neighbours read neighbouring addresses of the same class. For each quad,
 //
 //   peak = max_c z_c,  d_c = z_c − peak,  e_c = exp(d_c),  S = Σ e_c,  s_c = e_c / S,  −ln s_c = ln S − d_c
 //
@@ -16,7 +18,6 @@ const NOWHERE = 16777216.0;
 const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-const CLASSES_g0 = 1u;
 const c0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
@@ -41,22 +42,45 @@ fn total(x: vec4<f32>) -> f32 { return x.x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> { return taken; }
+fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> { return largest; }
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
 fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
-fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {}
+fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {}
+fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn sum_quads(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: vec4<f32>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
+const CLASSES_g0 = 1u;
 //# end
+
+// invocations that share the classes of a quad, classes that each holds, and quads that a workgroup handles at once
+const CLASS_LANES_g0 = 1u;
+const HELD_g0 = 1u;
+const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn statistics_g0(place: Place, me: Invocation) {
     let head = head_of(place);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
+    var quad_index = me.index;
+    var first_class = 0u;
+    //# if split
+    quad_index = me.index % QUADS_g0;
+    first_class = me.index / QUADS_g0 * HELD_g0;
+    //# end
 
     //# each c
+    var class_c0 = c0;
+    var held_c0 = true;
+    //# if split
+    // past the last class an invocation reads that again, and lets it count nowhere
+    class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    held_c0 = first_class + c0 < CLASSES_g0;
+    //# end
     var i_c0 = 0.0;
     var p_c0 = 0.0;
     var t_c0 = 0.0;
@@ -70,32 +94,44 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# end
     //# if class_parameters
     //# each c
-    on_c0 = coefficients[head.class_parameters + 2u * c0];
-    off_c0 = coefficients[head.class_parameters + 2u * c0 + 1u];
+    on_c0 = coefficients[head.class_parameters + 2u * class_c0];
+    off_c0 = coefficients[head.class_parameters + 2u * class_c0 + 1u];
     //# end
     //# end
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
 
-    for (var voxel = tile_first + me.index * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
+    // All invocations walk all blocks, since they may meet at barriers; past the end of the row they repeat its last voxel,
+    // which then counts nowhere.
+    for (var block = tile_first; block < tile_end; block += QUADS_g0 * 4u) {
+        let position = block + quad_index * 4u;
+        let present = position < head.voxels;
+        let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
         //# each c
-        let z_c0 = logits_g0(place, head, c0, voxel, left);
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left);
         //# end
-        let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
+        let inside = lanes_inside(left) & vec4<bool>(present);
+        let quad = quad_g0(place, head, inside & item_counts, voxel, left);
         var out_of_range = quad.out_of_range;
         var non_finite = vec4<bool>();
         //# if check_finite
         //# each c
         non_finite = non_finite | not_finite(z_c0);
         //# end
-        non_finite = non_finite & lanes_inside(left);
+        //# if split
+        non_finite = share_max(me.index, QUADS_g0, select(NONE, ONES, non_finite)) > NONE;
+        //# end
+        non_finite = non_finite & inside;
         //# end
         //# each c
-        let target_c0 = target_g0(place, head, quad, c0, voxel, left);
+        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left);
         //# end
         //# if probabilities
         //# each c
         out_of_range = out_of_range | outside_unit(target_c0);
+        //# end
+        //# if split
+        out_of_range = share_max(me.index, QUADS_g0, select(NONE, ONES, out_of_range)) > NONE;
         //# end
         //# end
 
@@ -109,27 +145,35 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# each c
         peak = max(peak, z_c0);
         //# end
+        //# if split
+        peak = share_max(me.index, QUADS_g0, peak);
+        //# end
+        //# each c
+        e_c0 = exp(z_c0 - peak);
+        if held_c0 {
+            sum += e_c0;
+        }
+        //# end
+        //# if split
+        sum = share_sum(me.index, QUADS_g0, sum);
+        //# end
         //# end
 
         var loss = NONE;
         var q_sum = NONE;
         //# each c
-        //# if softmax
-        e_c0 = exp(z_c0 - peak);
-        sum += e_c0;
-        //# end
-        //# if cross_entropy
-        {
+        if held_c0 {
+            //# if cross_entropy
             let q = soft_label_g0(head, target_c0, on_c0);
             loss -= q * (z_c0 - peak);
             q_sum += q;
+            //# end
+            //# if binary
+            if class_c0 >= head.pixel_first_class {
+                loss += binary_g0(head, z_c0, target_c0, on_c0, off_c0);
+            }
+            //# end
         }
-        //# end
-        //# if binary
-        if c0 >= head.pixel_first_class {
-            loss += binary_g0(head, z_c0, target_c0, on_c0, off_c0);
-        }
-        //# end
         //# end
         //# if cross_entropy
         loss += q_sum * log(sum);
@@ -139,19 +183,25 @@ fn statistics_g0(place: Place, me: Invocation) {
         // the focal term's own softmax: without class 0 where the term drops it
         var focal_peak = LOWEST;
         //# each c
-        if c0 >= head.pixel_first_class {
+        if class_c0 >= head.pixel_first_class {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
+        //# if split
+        focal_peak = share_max(me.index, QUADS_g0, focal_peak);
+        //# end
         var focal_sum = NONE;
         //# each c
-        if c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class {
             focal_sum += exp(z_c0 - focal_peak);
         }
         //# end
+        //# if split
+        focal_sum = share_sum(me.index, QUADS_g0, focal_sum);
+        //# end
         let focal_ln = log(focal_sum);
         //# each c
-        if c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class {
             let ln_s = z_c0 - focal_peak - focal_ln;
             loss += focal_g0(head, exp(ln_s), ln_s, target_c0, on_c0);
         }
@@ -159,11 +209,21 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
 
         //# if hard_counts
-        var taken = vec4<bool>();
+        // of a softmax the first class with the largest logit
+        var first_largest = vec4<f32>(f32(CLASSES_g0));
+        //# if softmax
+        //# each c
+        if held_c0 {
+            first_largest = min(first_largest, select(first_largest, vec4<f32>(f32(class_c0)), z_c0 == peak));
+        }
+        //# end
+        //# if split
+        first_largest = -share_max(me.index, QUADS_g0, -first_largest);
+        //# end
+        //# end
         //# each c
         {
-            let predicted = predicted_g0(z_c0, peak, taken);
-            taken = taken | predicted;
+            let predicted = predicted_g0(z_c0, first_largest == vec4<f32>(f32(class_c0)));
             let positive = target_c0 > vec4<f32>(0.5);
             tp_c0 += count(quad.valid & predicted & positive);
             fp_c0 += count(quad.valid & predicted & !positive);
@@ -189,15 +249,58 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# end
         }
         //# end
-        //# if top_k
-        keep_losses(place, voxel, left, loss, quad.m, quad.valid);
+
+        let counted_loss = select(NONE, quad.m * loss, quad.valid);
+        // one invocation of a quad speaks for its voxels
+        var speaks = vec4<bool>(true);
+        //# if split
+        speaks = vec4<bool>(first_class == 0u);
         //# end
         //# if voxel_losses
-        store_losses_g0(place, head, voxel, left, select(NONE, quad.m * loss, quad.valid));
+        {
+            var whole = counted_loss;
+            //# if split
+            whole = share_sum(me.index, QUADS_g0, counted_loss);
+            //# end
+            if present && speaks.x {
+                store_losses_g0(place, head, voxel, left, whole);
+            }
+        }
         //# end
-        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range, non_finite);
+        //# if top_k
+        {
+            var whole = counted_loss;
+            //# if split
+            whole = share_sum(me.index, QUADS_g0, counted_loss);
+            //# end
+            if present && speaks.x {
+                keep_losses(place, voxel, left, whole);
+            }
+        }
+        //# end
+        let m = select(NONE, quad.m, speaks);
+        sums = add_quad(sums, voxel - tile_first, counted_loss, m, quad.valid & speaks, out_of_range & speaks, non_finite & speaks);
     }
 
+    //# if split
+    //# each c
+    {
+        let all = sum_quads(me.index, QUADS_g0, vec4<f32>(i_c0, p_c0, t_c0, 0.0));
+        if held_c0 && quad_index == 0u {
+            write_class(place, 0u, CLASSES_g0, class_c0, all);
+        }
+    }
+    //# if hard_counts
+    {
+        let all = sum_quads(me.index, QUADS_g0, vec4<f32>(tp_c0, fp_c0, fn_c0, 0.0));
+        if held_c0 && quad_index == 0u {
+            write_class(place, 3u * CLASSES_g0, CLASSES_g0, class_c0, all);
+        }
+    }
+    //# end
+    //# end
+    //# end
+    //# if not split
     // Rows are put CHUNK classes at a time: workgroup memory stays small whatever the class count.
     //# each c
     put(me, 3u * (c0 % CHUNK), i_c0);
@@ -215,6 +318,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     if c0 % CHUNK == CHUNK - 1u || c0 == CLASSES_g0 - 1u {
         write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
     }
+    //# end
     //# end
     //# end
     write_tile(place, me, sums);

@@ -39,10 +39,10 @@ fn total(x: vec4<f32>) -> f32 { return x.x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> { return taken; }
+fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> { return largest; }
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
 fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
-fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>) {}
+fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
@@ -124,8 +124,9 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# if hard_counts
             //# each k
             {
-                let predicted = predicted_g0(z_k0, soft.peak, taken);
-                taken = taken | predicted;
+                let largest = (z_k0 == soft.peak) & !taken;
+                taken = taken | largest;
+                let predicted = predicted_g0(z_k0, largest);
                 let positive = target_g0(place, head, quad, class_k0, voxel, left) > vec4<f32>(0.5);
                 put(me, 3u * k0, count(quad.valid & predicted & positive));
                 put(me, 3u * k0 + 1u, count(quad.valid & predicted & !positive));
@@ -135,18 +136,17 @@ fn statistics_g0(place: Place, me: Invocation) {
             write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, class_first, classes_here, block == tile_first);
             //# end
         }
-        //# if voxel_losses
+        let counted_loss = select(NONE, quad.m * loss, quad.valid);
         if present {
-            store_losses_g0(place, head, voxel, left, select(NONE, quad.m * loss, quad.valid));
+            //# if voxel_losses
+            store_losses_g0(place, head, voxel, left, counted_loss);
+            //# end
+            //# if top_k
+            keep_losses(place, voxel, left, counted_loss);
+            //# end
         }
-        //# end
-        //# if top_k
-        if present {
-            keep_losses(place, voxel, left, loss, quad.m, quad.valid);
-        }
-        //# end
         non_finite = non_finite & lanes_inside(left) & vec4<bool>(present);
-        sums = add_quad(sums, voxel - tile_first, loss, quad.m, quad.valid, out_of_range, non_finite);
+        sums = add_quad(sums, voxel - tile_first, counted_loss, quad.m, quad.valid, out_of_range, non_finite);
     }
     write_tile(place, me, sums);
 }

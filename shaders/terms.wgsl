@@ -53,10 +53,10 @@ fn measure_g0(x: vec4<f32>) -> vec4<f32> {
     return measure;
 }
 
-// Whether the network says this class: of a softmax the first class with the largest logit; else p > 1/2, told by z.
-// `taken`: an earlier class was it.
-fn predicted_g0(z: vec4<f32>, peak: vec4<f32>, taken: vec4<bool>) -> vec4<bool> {
-    var predicted = (z == peak) & !taken;
+// Whether the network says this class: of a softmax the first class with the largest logit, as `largest` says; else p > 1/2,
+// told by z.
+fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> {
+    var predicted = largest;
     //# if sigmoid
     predicted = z > NONE;
     //# end

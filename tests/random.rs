@@ -261,20 +261,31 @@ fn the_kernels_equal_the_reference_in_the_middle_of_a_graph() {
 fn every_variant_equals_the_reference() {
     let gpu = gpu();
     let default = Variant::for_device(&gpu.device);
-    let variants = (select(vec![4_u32, 8, 16, 64, 128]), select(vec![1_u32, 3, 8]), 0..40_u32, any::<bool>(), 1..4_u32);
+    let variants = (
+        select(vec![4_u32, 8, 16, 64, 128]),
+        select(vec![1_u32, 3, 8]),
+        (0..40_u32, 0..9_u32),
+        any::<bool>(),
+        1..4_u32,
+    );
     runner(CASES)
-        .run(&(spec(1..4), variants), |((spec, seed), (invocations, chunk, register_classes, subgroups, steps))| {
-            let variant = Variant {
-                invocations,
-                chunk,
-                register_classes,
-                subgroups: subgroups && default.subgroups,
-                tile: 4 * invocations * steps,
-                fold_invocations: 32,
-            };
-            let tensors = tensors(&spec, seed);
-            near(&spec, run_variant(&gpu, &spec, &tensors, 1.0, variant), &evaluate(&spec, &tensors, 1.0))
-        })
+        .run(
+            &(spec(1..4), variants),
+            |((spec, seed), (invocations, chunk, (register_classes, split_classes), subgroups, steps))| {
+                let variant = Variant {
+                    invocations,
+                    chunk,
+                    register_classes,
+                    split_classes,
+                    subgroup_size: default.subgroup_size,
+                    subgroups: subgroups && default.subgroups,
+                    tile: 4 * invocations * steps,
+                    fold_invocations: 32,
+                };
+                let tensors = tensors(&spec, seed);
+                near(&spec, run_variant(&gpu, &spec, &tensors, 1.0, variant), &evaluate(&spec, &tensors, 1.0))
+            },
+        )
         .expect("holds");
 }
 

@@ -22,6 +22,8 @@ mod files {
     pub const TARGET: &str = file!("shared/target.wgsl");
     pub const FOLD: &str = file!("shared/fold.wgsl");
     pub const REDUCE_SUBGROUP: &str = file!("shared/reduce_subgroup.wgsl");
+    pub const SHARE_SUBGROUP: &str = file!("shared/share_subgroup.wgsl");
+    pub const SHARE_WORKGROUP: &str = file!("shared/share_workgroup.wgsl");
     pub const REDUCE_WORKGROUP: &str = file!("shared/reduce_workgroup.wgsl");
     pub const FLOATS_WIDE: &str = file!("shared/floats_wide.wgsl");
     pub const FLOATS_SCALAR: &str = file!("shared/floats_scalar.wgsl");
@@ -165,7 +167,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
     let mut text = shared.map(|file| render(file, &values)).concat();
     let _ = writeln!(text, "const CHUNK = {}u;", variant.chunk);
 
-    let unrolled = groups.keys().map(|a| a.classes).filter(|&c| c <= variant.register_classes).max().unwrap_or(0);
+    let unrolled = groups.keys().filter_map(|a| variant.split(a.classes)).map(|split| split.held).max().unwrap_or(0);
     let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
     let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.len()).expect("a dispatch has few groups");
@@ -180,6 +182,10 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
     for (index, kind) in (0..).zip(&part.kinds) {
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
+    }
+    if groups.keys().any(|a| variant.split(a.classes).is_some_and(|split| split.lanes > 1)) {
+        let share = if variant.shares_by_subgroup() { files::SHARE_SUBGROUP } else { files::SHARE_WORKGROUP };
+        text += &render(share, &values);
     }
     for (arithmetic, &group) in &groups {
         text += &arithmetic_text(stage, part, heads, variant, arithmetic, group);
@@ -196,9 +202,13 @@ fn arithmetic_text(
     arithmetic: &Arithmetic,
     group: u32,
 ) -> String {
+    let split = variant.split(arithmetic.classes);
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
-        .list('c', 0..arithmetic.classes)
+        .list('c', 0..split.map_or(0, |split| split.held))
+        .flag("split", split.is_some_and(|split| split.lanes > 1))
+        .constant("CLASS_LANES_g0", unsigned(split.map_or(1, |split| split.lanes)))
+        .constant("HELD_g0", unsigned(split.map_or(0, |split| split.held)))
         .list('k', 0..variant.chunk)
         .constant("CLASSES_g0", unsigned(arithmetic.classes));
     for &name in &arithmetic.flags {
@@ -216,11 +226,7 @@ fn arithmetic_text(
         };
         values = values.list(role.letter(), used);
     }
-    let kernel: &[&str] = if arithmetic.classes <= variant.register_classes {
-        &[stage.registers]
-    } else {
-        &[files::SOFTMAX_STREAMED, stage.streamed]
-    };
+    let kernel: &[&str] = if split.is_some() { &[stage.registers] } else { &[files::SOFTMAX_STREAMED, stage.streamed] };
     let files = [files::VOXELS, files::TERMS].iter().chain(kernel);
     let text: String = files.map(|file| render(file, &values)).collect();
     numbered(&text, 'g', group)

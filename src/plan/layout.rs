@@ -336,8 +336,16 @@ mod tests {
     use super::*;
     use crate::Loss;
 
-    const VARIANT: Variant =
-        Variant { invocations: 64, tile: 4096, register_classes: 16, chunk: 8, fold_invocations: 64, subgroups: false };
+    const VARIANT: Variant = Variant {
+        invocations: 64,
+        tile: 4096,
+        register_classes: 16,
+        split_classes: 8,
+        chunk: 8,
+        fold_invocations: 64,
+        subgroups: false,
+        subgroup_size: 0,
+    };
 
     #[test]
     fn an_index_that_would_wrap_is_refused_and_one_that_would_not_is_taken() {

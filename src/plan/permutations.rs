@@ -20,11 +20,22 @@ pub struct ComposedShader {
 }
 
 /// The variant that the shaders below take; tuning numbers do not change their structure.
-const VARIANT: Variant =
-    Variant { invocations: 64, tile: 4096, register_classes: 16, chunk: 8, fold_invocations: 64, subgroups: false };
+const VARIANT: Variant = Variant {
+    invocations: 64,
+    tile: 4096,
+    register_classes: 16,
+    split_classes: 8,
+    chunk: 8,
+    fold_invocations: 64,
+    subgroups: false,
+    subgroup_size: 0,
+};
+
+/// The same, of heads with more classes than a workgroup holds.
+const STREAMED: Variant = Variant { split_classes: 0, ..VARIANT };
 
 /// Every permutation of every shader. Arithmetic and loads are separate text that meets in function signatures, so it is
-/// every choice of terms × targets and masks × registers or streamed × outputs asked for, on one way to load; and every way to
+/// every choice of terms × targets and masks × registers, split or streamed × outputs asked for, on one way to load; and every way to
 /// load, store and reduce (types × wide or scalar × windows × binding modes × gradient modes × subgroups), on one choice of
 /// terms.
 #[must_use]
@@ -38,15 +49,16 @@ pub fn permutations() -> Vec<ComposedShader> {
     let targets = targets();
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
-            for classes in [4, 17] {
+            for (classes, variant) in [(4, VARIANT), (17, VARIANT), (17, STREAMED)] {
                 for asking in [false, true] {
                     let counts = if asking { HardCounts::Item } else { HardCounts::None };
                     let head = Head::new([2, classes, 8, 8, 8], loss(classes));
                     let head = head.hard_counts(counts).unreduced(asking).check_finite(asking);
                     let spec = LossSpec::new().head(head_of(head));
                     let outputs = if asking { "-all-outputs" } else { "" };
-                    let name = format!("{terms}-{target}-{classes}-classes{outputs}");
-                    all.extend(voxel_stages(&name, &spec, VARIANT, SlotChoice::SIMPLE));
+                    let streamed = if variant == STREAMED { "-streamed" } else { "" };
+                    let name = format!("{terms}-{target}-{classes}-classes{streamed}{outputs}");
+                    all.extend(voxel_stages(&name, &spec, variant, SlotChoice::SIMPLE));
                 }
             }
         }

@@ -10,14 +10,28 @@ pub struct Variant {
     pub invocations: u32,
     /// Voxels a tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
     pub tile: u32,
-    /// Heads with at most this many classes keep all classes of a voxel in registers; others stream them.
+    /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
     pub register_classes: u32,
+    /// Classes that an invocation of a split head holds at most. Heads with more than `invocations` times as many stream
+    /// their classes instead.
+    pub split_classes: u32,
     /// Classes a chunk: of a stream, and of the sums that meet in workgroup memory.
     pub chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
     pub fold_invocations: u32,
     /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
     pub subgroups: bool,
+    /// The size of every subgroup, where the device has but one; 0 where it is not known.
+    pub subgroup_size: u32,
+}
+
+/// How the classes of a quad lie over invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Split {
+    /// Invocations that share a quad.
+    pub lanes: u32,
+    /// Classes that each holds.
+    pub held: u32,
 }
 
 impl Variant {
@@ -27,16 +41,47 @@ impl Variant {
     /// streams the tile once. Hardware wants 64 and more.
     #[must_use]
     pub fn for_device(device: &wgpu::Device) -> Self {
-        let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let info = device.adapter_info();
+        let software = info.device_type == wgpu::DeviceType::Cpu;
+        let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
         let most = device.limits().max_compute_invocations_per_workgroup;
         Self {
             invocations: if software { 8 } else { 64.min(most) },
             tile: 4096,
             register_classes: 16,
+            split_classes: if software { 32 } else { 8 },
             chunk: 8,
             fold_invocations: if software { 8 } else { 64.min(most) },
-            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+            subgroups,
+            subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
+                info.subgroup_min_size
+            } else {
+                0
+            },
         }
+    }
+
+    /// How the classes of a head are held; `None` where they stream.
+    pub(crate) fn split(self, classes: u32) -> Option<Split> {
+        if classes <= self.register_classes {
+            return Some(Split { lanes: 1, held: classes });
+        }
+        let least = if self.shares_by_subgroup() { self.invocations } else { 2 };
+        let most = 1 << self.invocations.trailing_zeros();
+        let mut lanes = least;
+        while lanes <= most {
+            let held = classes.div_ceil(lanes);
+            if held <= self.split_classes {
+                return Some(Split { lanes, held });
+            }
+            lanes *= 2;
+        }
+        None
+    }
+
+    /// A workgroup that is one subgroup shares by subgroup operations.
+    pub(crate) fn shares_by_subgroup(self) -> bool {
+        self.subgroups && self.subgroup_size == self.invocations
     }
 
     /// Rows of workgroup memory of the statistics kernel: three a class of a chunk, or those of a tile.
