@@ -74,14 +74,15 @@ impl std::fmt::Display for AdapterChoice {
     }
 }
 
-/// Opens an adapter with its full limits, and with those optional features that the kernels use.
+/// Opens an adapter with its full limits, and with those optional features that the kernels and the tool use: subgroups, and
+/// timestamps.
 ///
 /// # Errors
 /// [`Error::Device`] where it cannot be opened.
 pub fn open_adapter(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), Error> {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("segloss"),
-        required_features: adapter.features() & wgpu::Features::SUBGROUP,
+        required_features: adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY),
         required_limits: adapter.limits(),
         ..Default::default()
     };

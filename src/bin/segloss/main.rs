@@ -1,6 +1,8 @@
-//! The command-line tool: what adapters there are, whether the kernels are right on them, what the shaders look like.
+//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, what the
+//! shaders look like.
 
 mod adapters;
+mod bench;
 mod check;
 mod shaders;
 
@@ -10,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use segloss::{AdapterChoice, wgpu};
 
-/// Segmentation losses on any GPU: adapters, checks, shaders.
+/// Segmentation losses on any GPU: adapters, checks, timings, shaders.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -24,6 +26,8 @@ enum Verb {
     Adapters(Wish),
     /// Runs case files (`segloss-cases/1`, .json or .json.gz) and compares loss and gradient.
     Check(check::Check),
+    /// Times the kernels against the floor of this adapter.
+    Bench(bench::Bench),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Adapters(wish) => adapters::run(&wish.choice()),
         Verb::Check(check) => check.run(),
+        Verb::Bench(bench) => bench.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,95 @@
+//! How long an adapter takes for some commands.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use segloss::wgpu;
+
+/// An open adapter, and how its time is read.
+pub struct Clock {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub software: bool,
+    timestamps: Option<Timestamps>,
+}
+
+/// Two queries around a compute pass, and where their results go.
+struct Timestamps {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    host: wgpu::Buffer,
+    period: f64,
+}
+
+/// Commands of a compute pass.
+pub type Encode<'a> = dyn Fn(&mut wgpu::ComputePass<'_>) + 'a;
+
+impl Clock {
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        // a software driver's timestamps are those of its queue thread: the wall is what a user waits for
+        let has = device.features().contains(wgpu::Features::TIMESTAMP_QUERY) && !software;
+        let timestamps = has.then(|| {
+            let buffer = |usage| {
+                let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+                device.create_buffer(&descriptor)
+            };
+            Timestamps {
+                queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: None,
+                    ty: wgpu::QueryType::Timestamp,
+                    count: 2,
+                }),
+                resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+                host: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+                period: f64::from(queue.get_timestamp_period()),
+            }
+        });
+        Self { device, queue, software, timestamps }
+    }
+
+    /// What the times are.
+    pub fn kind(&self) -> &'static str {
+        if self.timestamps.is_some() { "timestamps" } else { "wall" }
+    }
+
+    /// Nanoseconds of a compute pass: by the GPU's timestamps where it has them, else from submission to an idle device.
+    pub fn time(&self, encode: &Encode<'_>) -> Result<f64> {
+        match &self.timestamps {
+            Some(timestamps) => self.timestamped(timestamps, encode),
+            None => self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()))),
+        }
+    }
+
+    /// Nanoseconds of commands that are no compute pass, such as a copy: from submission to an idle device.
+    pub fn wall(&self, encode: impl Fn(&mut wgpu::CommandEncoder)) -> Result<f64> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encode(&mut encoder);
+        let commands = encoder.finish();
+        let start = Instant::now();
+        self.queue.submit([commands]);
+        self.device.poll(wgpu::PollType::wait_indefinitely())?;
+        Ok(start.elapsed().as_secs_f64() * 1e9)
+    }
+
+    fn timestamped(&self, timestamps: &Timestamps, encode: &Encode<'_>) -> Result<f64> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let writes = wgpu::ComputePassTimestampWrites {
+            query_set: &timestamps.queries,
+            beginning_of_pass_write_index: Some(0),
+            end_of_pass_write_index: Some(1),
+        };
+        let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(writes) };
+        encode(&mut encoder.begin_compute_pass(&descriptor));
+        encoder.resolve_query_set(&timestamps.queries, 0..2, &timestamps.resolved, 0);
+        encoder.copy_buffer_to_buffer(&timestamps.resolved, 0, &timestamps.host, 0, 16);
+        encoder.map_buffer_on_submit(&timestamps.host, wgpu::MapMode::Read, .., |_| {});
+        self.queue.submit([encoder.finish()]);
+        self.device.poll(wgpu::PollType::wait_indefinitely())?;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&timestamps.host.get_mapped_range(..)?);
+        timestamps.host.unmap();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
+        let elapsed = ticks[1].saturating_sub(ticks[0]) as f64 * timestamps.period;
+        Ok(elapsed)
+    }
+}

@@ -1,0 +1,197 @@
+//! The floor: the fastest kernel that reads the same bytes and adds them up, and the fastest that copies them, out of a fixed
+//! grid of variants, on the same adapter in the same run. On a software driver that floor is the driver's, not the memory's.
+
+use anyhow::{Context as _, Result, ensure};
+use segloss::wgpu;
+use segloss::wgpu::util::DeviceExt as _;
+
+use super::clock::Clock;
+
+/// Elements of 4 bytes in one load.
+const WIDTHS: [u32; 3] = [1, 2, 4];
+const WORKGROUPS: [u32; 4] = [8, 32, 64, 256];
+/// Loads an invocation.
+const LOADS: [u32; 5] = [1, 4, 16, 64, 256];
+/// Runs of each variant before the fastest is chosen.
+const TRIALS: usize = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Read,
+    Copy,
+}
+
+/// A kernel of the grid, ready to run.
+pub struct Floor {
+    pub name: String,
+    pub bytes: u64,
+    dispatches: Vec<(wgpu::ComputePipeline, wgpu::BindGroup, [u32; 2])>,
+}
+
+impl Floor {
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for (pipeline, bindings, grid) in &self.dispatches {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bindings, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], 1);
+        }
+    }
+
+    /// The fastest of the grid over this many bytes. The kernels' common text is checked before any is timed.
+    pub fn fastest(clock: &Clock, kind: Kind, bytes: u64) -> Result<Self> {
+        Self::fastest_of(clock, kind, bytes, &WIDTHS, &WORKGROUPS, &LOADS)
+    }
+
+    /// The fastest of a small part of the grid, where many sizes are measured.
+    pub fn usual(clock: &Clock, kind: Kind, bytes: u64) -> Result<Self> {
+        let workgroups = if clock.software { [8] } else { [256] };
+        Self::fastest_of(clock, kind, bytes, &[1, 4], &workgroups, &[1, 16, 64])
+    }
+
+    fn fastest_of(
+        clock: &Clock,
+        kind: Kind,
+        bytes: u64,
+        widths: &[u32],
+        workgroups: &[u32],
+        all_loads: &[u32],
+    ) -> Result<Self> {
+        let bytes = bytes.next_multiple_of(16);
+        let words = u32::try_from(bytes / 4).context("a floor of at most 16 GiB")?;
+        let contents: Vec<u32> = (0..words).map(|i| i % 251).collect();
+        let buffer = |contents: &[u8]| {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+            clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+        };
+        let floats: Vec<f32> = contents.iter().map(|&i| f32::from(u8::try_from(i).expect("below 251"))).collect();
+        let input = buffer(bytemuck::cast_slice(&floats));
+        let output = buffer(&vec![0; usize::try_from(bytes)?]);
+        let mut fastest: Option<(f64, Self)> = None;
+        for &width in widths {
+            for &workgroup in workgroups {
+                for &loads in all_loads {
+                    let candidate = Self::candidate(clock, kind, [width, workgroup, loads], &input, &output)?;
+                    clock.time(&|pass| candidate.encode(pass))?;
+                    if fastest.is_none() {
+                        check(clock, kind, [width, workgroup, loads], &floats, &output)?;
+                    }
+                    let mut least = f64::INFINITY;
+                    for _ in 0..TRIALS {
+                        least = least.min(clock.time(&|pass| candidate.encode(pass))?);
+                    }
+                    if fastest.as_ref().is_none_or(|(time, _)| least < *time) {
+                        fastest = Some((least, candidate));
+                    }
+                }
+            }
+        }
+        Ok(fastest.context("the grid is not empty")?.1)
+    }
+
+    fn candidate(
+        clock: &Clock,
+        kind: Kind,
+        [width, workgroup, loads]: [u32; 3],
+        input: &wgpu::Buffer,
+        output: &wgpu::Buffer,
+    ) -> Result<Self> {
+        let limits = clock.device.limits();
+        // windows of a binding's size, each a whole number of workgroups
+        let tile = u64::from(width * workgroup * loads) * 4;
+        let window = (limits.max_storage_buffer_binding_size / tile.max(256) * tile.max(256)).min(input.size().next_multiple_of(256));
+        let source = text(kind, width, workgroup, loads);
+        let descriptor = wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(source.into()) };
+        // SAFETY: every index is compared with the length of the arrays before it is used.
+        let module = unsafe {
+            clock.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        };
+        let pipeline = clock.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let mut dispatches = Vec::new();
+        let mut first = 0;
+        while first < input.size() {
+            let size = window.min(input.size() - first);
+            let binding = |buffer| wgpu::BufferBinding { buffer, offset: first, size: std::num::NonZeroU64::new(size) };
+            let bindings = clock.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: None,
+                layout: &pipeline.get_bind_group_layout(0),
+                entries: &[
+                    wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(binding(input)) },
+                    wgpu::BindGroupEntry { binding: 1, resource: wgpu::BindingResource::Buffer(binding(output)) },
+                ],
+            });
+            let workgroups = u32::try_from(size.div_ceil(tile))?;
+            let side = limits.max_compute_workgroups_per_dimension;
+            let y = workgroups.div_ceil(side).max(1);
+            dispatches.push((pipeline.clone(), bindings, [workgroups.div_ceil(y), y]));
+            first += size;
+        }
+        let kind_name = if kind == Kind::Read { "read-and-sum" } else { "copy" };
+        let name = format!("{kind_name}, {width}-wide, {workgroup} invocations, {loads} loads each");
+        let bytes = if kind == Kind::Read { input.size() } else { 2 * input.size() };
+        Ok(Self { name, bytes, dispatches })
+    }
+}
+
+/// An invocation's loads are a workgroup apart, so that neighbours read neighbouring addresses.
+fn text(kind: Kind, width: u32, workgroup: u32, loads: u32) -> String {
+    let element = match width {
+        1 => "f32".to_owned(),
+        width => format!("vec{width}<f32>"),
+    };
+    let (before, body, after) = match kind {
+        Kind::Read => ("var sum = ELEMENT();", "sum += source[i];", "destination[number * WORKGROUP + invocation] = sum;"),
+        Kind::Copy => ("", "destination[i] = source[i];", ""),
+    };
+    format!(
+        "alias ELEMENT = {element};
+const WORKGROUP = {workgroup}u;
+const LOADS = {loads}u;
+@group(0) @binding(0) var<storage, read> source: array<ELEMENT>;
+@group(0) @binding(1) var<storage, read_write> destination: array<ELEMENT>;
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {{
+    let number = id.x + id.y * grid.x;
+    let first = number * WORKGROUP * LOADS + invocation;
+    let end = min(number * WORKGROUP * LOADS + WORKGROUP * LOADS, arrayLength(&source));
+    if first >= arrayLength(&source) {{ return; }}
+    {before}
+    for (var i = first; i < end; i += WORKGROUP) {{ {body} }}
+    {after}
+}}
+"
+    )
+}
+
+/// The first variant's output, word by word.
+fn check(clock: &Clock, kind: Kind, [width, workgroup, loads]: [u32; 3], input: &[f32], output: &wgpu::Buffer) -> Result<()> {
+    let host = clock.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: output.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = clock.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(output, 0, &host, 0, output.size());
+    encoder.map_buffer_on_submit(&host, wgpu::MapMode::Read, .., |_| {});
+    clock.queue.submit([encoder.finish()]);
+    clock.device.poll(wgpu::PollType::wait_indefinitely())?;
+    let given: Vec<f32> = bytemuck::pod_collect_to_vec(&host.get_mapped_range(..)?);
+    let right = match kind {
+        Kind::Copy => given == input,
+        // the first variant is scalar: each invocation has one load, which is its sum
+        Kind::Read => [width, loads] == [1, 1] && workgroup > 0 && given == input,
+    };
+    ensure!(right, "the {kind:?} kernel of the floor is wrong: nothing is timed");
+    Ok(())
+}

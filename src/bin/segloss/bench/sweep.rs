@@ -1,0 +1,48 @@
+//! Nanoseconds a logit, against the number of classes and against the volume.
+
+use anyhow::Result;
+use segloss::{FloatType, Variant};
+
+use super::clock::Clock;
+use super::figures::{Figures, Ratio};
+use super::floor::{Floor, Kind};
+use super::workload::{self, Workload, shape_name};
+use super::{Race, SMOOTHING, dice_ce};
+
+/// Logits of the sweep over classes, as near as whole voxels come.
+const LOGITS: usize = 1 << 23;
+pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 200, 256];
+/// Voxels of the sweep over volumes, with four classes.
+const SIDES: [usize; 6] = [25, 32, 48, 64, 96, 128];
+const ROUNDS: usize = 15;
+
+pub fn run(clock: &Clock, float: FloatType, all: &mut Figures) -> Result<()> {
+    for classes in CLASSES {
+        one(clock, &[1, classes, LOGITS / classes / 4 * 4], float, all)?;
+    }
+    for side in SIDES {
+        one(clock, &[2, 4, side, side, side], float, all)?;
+    }
+    Ok(())
+}
+
+fn one(clock: &Clock, shape: &[usize], float: FloatType, all: &mut Figures) -> Result<()> {
+    let variant = Variant::for_device(&clock.device);
+    let ours = Workload::new(clock, vec![workload::head(shape, dice_ce(SMOOTHING), float)], variant)?;
+    let (read_bytes, write_bytes) = (ours.statistics_bytes(), ours.gradient_bytes());
+    let read = Floor::usual(clock, Kind::Read, read_bytes)?;
+    let copy = Floor::usual(clock, Kind::Copy, write_bytes - read_bytes)?;
+    let name = shape_name(shape);
+    let mut race = Race::new(&name);
+    race.pass(clock, "segloss", "forward", Some(read_bytes), |pass| ours.step.forward(pass));
+    race.pass(clock, "segloss", "backward", Some(write_bytes), |pass| ours.step.backward(pass));
+    race.pass(clock, "floor", "forward", Some(read.bytes), |pass| read.encode(pass));
+    race.pass(clock, "floor", "backward", Some(copy.bytes), |pass| copy.encode(pass));
+    let results = race.run(ROUNDS)?;
+    all.figures.extend(results.figures());
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    let logits = vec![ours.logits() as f64; ROUNDS];
+    all.ratios.push(Ratio::new("ns a logit", &name, &results.both("segloss"), &logits));
+    all.ratios.push(results.ratio("time over the floor", "segloss", "floor"));
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A loss on a device with random tensors, checked before it is timed.
+
+use anyhow::{Result, ensure};
+use segloss::host::{self, HostTensors};
+use segloss::reference::{self, HeadData, TargetData};
+use segloss::wgpu::util::DeviceExt as _;
+use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Plan, Step, Variant, wgpu};
+
+use super::clock::Clock;
+
+/// The largest workload that is compared with the f64 reference in full; of a larger one a smaller sibling is.
+const MOST_CHECKED: usize = 1 << 22;
+const TOLERANCE: f64 = 2e-6;
+
+/// The tensors of a head on the device.
+pub struct Tensors {
+    pub logits: wgpu::Buffer,
+    pub labels: wgpu::Buffer,
+    pub gradient: wgpu::Buffer,
+}
+
+/// A bound step and its tensors.
+pub struct Workload {
+    pub spec: LossSpec,
+    pub tensors: Vec<Tensors>,
+    pub step: Step,
+}
+
+/// `NxCxD[xHxW]`.
+pub fn shape_name(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+pub fn head(shape: &[usize], loss: Loss, float: FloatType) -> Head {
+    Head::new(shape, loss).logits(float)
+}
+
+/// Random logits of a head, and random labels.
+pub fn draw(head: &Head, seed: u64) -> (Vec<f32>, Vec<i64>) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let voxels = head.items() * head.voxels();
+    let logits = (0..voxels * head.classes()).map(|_| random.f32() * 8.0 - 4.0).collect();
+    let classes = i64::try_from(head.classes()).expect("few classes");
+    (logits, (0..voxels).map(|_| random.i64(0..classes)).collect())
+}
+
+impl Tensors {
+    pub fn new(clock: &Clock, head: &Head, seed: u64) -> Self {
+        let (logits, labels) = draw(head, seed);
+        let buffer = |contents: &[u8]| {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
+        };
+        let logits = host::float_bytes(&logits, head.logits);
+        Self {
+            gradient: buffer(&vec![0; logits.len()]),
+            logits: buffer(&logits),
+            labels: buffer(&host::label_bytes(&labels, LabelType::U8)),
+        }
+    }
+
+    pub fn bindings(&self) -> HeadTensors<'_> {
+        let [logits, labels, gradient] =
+            [&self.logits, &self.labels, &self.gradient].map(wgpu::Buffer::as_entire_buffer_binding);
+        HeadTensors::new(logits, labels).gradient(gradient)
+    }
+}
+
+impl Workload {
+    /// Checks the kernels on these heads, and binds them to tensors.
+    pub fn new(clock: &Clock, heads: Vec<Head>, variant: Variant) -> Result<Self> {
+        let spec = LossSpec { heads };
+        check(clock, &spec, variant)?;
+        let tensors: Vec<Tensors> = spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
+        let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
+        let step = plan.bind(&tensors.iter().map(Tensors::bindings).collect::<Vec<_>>())?;
+        step.warm_up()?;
+        Ok(Self { spec, tensors, step })
+    }
+
+    /// Logits and labels: what the statistics must read.
+    pub fn statistics_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensors| tensors.logits.size() + tensors.labels.size()).sum()
+    }
+
+    /// The same, and the gradient that is written.
+    pub fn gradient_bytes(&self) -> u64 {
+        self.statistics_bytes() + self.tensors.iter().map(|tensors| tensors.gradient.size()).sum::<u64>()
+    }
+
+    pub fn logits(&self) -> usize {
+        self.spec.heads.iter().map(|head| head.items() * head.classes() * head.voxels()).sum()
+    }
+}
+
+/// The step against the f64 reference.
+fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
+    let mut spec = spec.clone();
+    let size = |head: &Head| head.items() * head.classes() * head.voxels();
+    while spec.heads.iter().map(size).sum::<usize>() > MOST_CHECKED {
+        let largest = spec.heads.iter_mut().max_by_key(|head| size(head)).expect("a head");
+        let axis = largest.shape.iter().enumerate().skip(2).max_by_key(|(_, length)| **length).map_or(0, |(axis, _)| axis);
+        largest.shape[axis] = largest.shape[axis].div_ceil(2);
+    }
+    let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
+    let drawn: Vec<_> = spec.heads.iter().zip(1..).map(|(head, seed)| draw(head, seed)).collect();
+    // numbers that the logits' type holds
+    let held: Vec<Vec<f32>> = spec
+        .heads
+        .iter()
+        .zip(&drawn)
+        .map(|(head, (logits, _))| host::floats_of_bytes(&host::float_bytes(logits, head.logits), head.logits)[..logits.len()].to_vec())
+        .collect();
+    let tensors: Vec<_> = held.iter().zip(&drawn).map(|(logits, (_, labels))| HostTensors::labels(logits, labels)).collect();
+    let given = host::run(&plan, &tensors, 1.0)?;
+    let wide: Vec<Vec<f64>> = held.iter().map(|logits| logits.iter().map(|&z| f64::from(z)).collect()).collect();
+    let data: Vec<_> = wide
+        .iter()
+        .zip(&drawn)
+        .map(|(logits, (_, labels))| HeadData {
+            logits,
+            target: TargetData::Labels(labels),
+            mask: None,
+            weight_map: None,
+            sample_mask: None,
+        })
+        .collect();
+    let expected = reference::evaluate(&spec, &data, 1.0)?;
+    let loss = (f64::from(given.report.total) - expected.total).abs() / expected.total.abs().max(1.0);
+    ensure!(loss <= TOLERANCE, "the loss is wrong by {loss:.1e}: nothing is timed");
+    for ((head, dz), expected) in spec.heads.iter().zip(&given.gradients).zip(&expected.heads) {
+        let rounding = match head.logits {
+            FloatType::F32 => 0.0,
+            FloatType::F16 => 2.0_f64.powi(-11),
+            FloatType::Bf16 => 2.0_f64.powi(-8),
+        };
+        let largest = expected.gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+        let worst = dz.iter().zip(&expected.gradient).fold(0.0_f64, |a, (&x, e)| a.max((f64::from(x) - e).abs()));
+        let bound = 2.0 * TOLERANCE + 1.02 * rounding;
+        ensure!(worst <= bound * largest, "the gradient is wrong by {:.1e}: nothing is timed", worst / largest);
+    }
+    Ok(())
+}
