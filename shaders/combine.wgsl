@@ -88,11 +88,9 @@ fn combine(
         var mine = identity(kind);
         for (var run = invocation; run < head.tiles; run += FOLD_INVOCATIONS * RUN) {
             var of_run = identity(kind);
-            for (var i = 0u; i < RUN; i += 1u) {
-                let tile = run + i * FOLD_INVOCATIONS;
-                if tile < head.tiles {
-                    of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
-                }
+            let end = min(run + RUN * FOLD_INVOCATIONS, head.tiles);
+            for (var tile = run; tile < end; tile += FOLD_INVOCATIONS) {
+                of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
             }
             mine = fold(kind, mine, of_run);
         }

@@ -32,7 +32,7 @@ const NON_FINITE_GRADIENT = 13u;
 // words of the global sums that belong to no class: see combine.wgsl
 const GLOBAL_WORDS = 7u;
 
-// notes of a row: what each of its classes is worth in the mean; num, den and the largest finite weight of generalized_dice
+// words of a RowNote
 const ROW_WORDS = 4u;
 // words of a selection before its partial sums: see top_k.wgsl
 const SELECTION_WORDS = 260u;
@@ -60,7 +60,7 @@ struct Head {
     overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32,
     smooth_dr: f32, denominator_floor: f32, form: f32, alpha: f32, beta: f32, class_weighting: u32,
     present_classes_only: u32, weighted_overlap: u32, overlap_class_weights: u32, masked_samples: u32,
-    top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32,
+    top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32, rows: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 { return value; }
@@ -190,14 +190,36 @@ fn off_parameter(head: Head, class_index: u32) -> f32 {
     return coefficients[head.class_parameters + 2u * class_index + 1u];
 }
 
-// Notes of each row, an invocation a row.
-fn note_rows(head: Head, invocation: u32, notes: u32) {
+// Rows that take part. Called by all invocations.
+fn counting_rows(head: Head, invocation: u32) -> f32 {
     let rows = rows_of(head);
     var mine = 0u;
     for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
         mine += select(0u, 1u, row_counts(head, row));
     }
-    let counting = f32(max(fold_workgroup(COUNT, invocation, mine), 1u));
+    return f32(max(fold_workgroup(COUNT, invocation, mine), 1u));
+}
+
+// What finish_overlap needs to know of a row besides its sums.
+struct RowNote {
+    // what each term is worth in the mean, or in the sum
+    share: f32,
+    // num, den and the largest finite weight of generalized_dice
+    num: f32,
+    den: f32,
+    largest: f32,
+}
+
+// `terms`: the terms of the row's mean.
+fn row_share(head: Head, row: u32, counting: f32, terms: f32) -> f32 {
+    let share = select(1.0, 1.0 / (counting * terms), head.overlap_reduction == MEAN);
+    return select(0.0, share, row_counts(head, row));
+}
+
+//# if row_notes
+// What takes a pass over a row's classes: an invocation a row leaves it for all.
+fn note_rows(head: Head, invocation: u32, notes: u32, counting: f32) {
+    let rows = rows_of(head);
     for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
         let first = row_first(head, row);
         var present = 0.0;
@@ -225,15 +247,15 @@ fn note_rows(head: Head, invocation: u32, notes: u32) {
         if head.overlap_kind == GENERALIZED_DICE {
             terms = 1.0;
         }
-        let share = select(1.0, 1.0 / (counting * terms), head.overlap_reduction == MEAN);
         let note = notes + ROW_WORDS * row;
-        coefficients[note] = select(0.0, share, row_counts(head, row));
+        coefficients[note] = row_share(head, row, counting, terms);
         coefficients[note + 1u] = num + head.smooth_nr;
         coefficients[note + 2u] = den + head.smooth_dr;
         coefficients[note + 3u] = largest;
     }
     storageBarrier();
 }
+//# end
 
 // The loss of a row and class before the reduction, with its class weight; NaN where it takes no part in the mean.
 fn write_overlap_loss(head: Head, row: u32, class_index: u32, loss: f32, takes_part: bool) {
@@ -258,9 +280,12 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
     let slopes = head.coefficients + 2u * classes;
     let notes = slopes + 2u * rows * classes;
     let weight = weights[head.weights] * weights[head.weights + 1u];
+    let counting = counting_rows(head, invocation);
+    //# if row_notes
     if head.overlap_kind != 0u {
-        note_rows(head, invocation, notes);
+        note_rows(head, invocation, notes, counting);
     }
+    //# end
     var mine = 0.0;
     for (var index = invocation; index < rows * classes; index += FOLD_INVOCATIONS) {
         let row = index / classes;
@@ -269,9 +294,13 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
         var by_i = 0.0;
         var by_p = 0.0;
         if head.overlap_kind != 0u && c >= head.first_class {
-            let note = notes + ROW_WORDS * row;
+            var note = RowNote(row_share(head, row, counting, f32(classes - head.first_class)), 0.0, 0.0, 0.0);
+            //# if row_notes
+            let at = notes + ROW_WORDS * row;
+            note = RowNote(coefficients[at], coefficients[at + 1u], coefficients[at + 2u], coefficients[at + 3u]);
+            //# end
             let sums = sums_at(head, row_first(head, row), c);
-            var share = coefficients[note];
+            var share = note.share;
             if head.present_classes_only != 0u && !(sums.t > 0.0) {
                 share = 0.0;
             }
@@ -280,13 +309,16 @@ fn finish_overlap(head: Head, invocation: u32) -> f32 {
                 share *= coefficients[head.overlap_class_weights + c - head.first_class];
             }
             var f = Overlap(0.0, 0.0, 0.0);
+            //# if row_notes
             if head.overlap_kind == GENERALIZED_DICE {
                 let given = class_weighting(head, sums.t);
-                let w = select(given, coefficients[note + 3u], given < 0.0);
-                f = overlap_of(head, Ratio(coefficients[note + 1u], 2.0 * w, coefficients[note + 2u], 0.0, w));
+                let w = select(given, note.largest, given < 0.0);
+                f = overlap_of(head, Ratio(note.num, 2.0 * w, note.den, 0.0, w));
                 // one loss a row, told by its first class
                 f.loss = select(0.0, f.loss, c == head.first_class);
-            } else {
+            }
+            //# end
+            if head.overlap_kind != GENERALIZED_DICE {
                 f = overlap_of(head, ratio_of(head, sums));
             }
             if share != 0.0 {
@@ -374,7 +406,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         return;
     }
     var total_loss = 0.0;
-    for (var index = 0u; index < HEADS; index += 1u) {
+    for (var index = 0u; index < heads[0].rows; index += 1u) {
         let head = heads[index];
         let classes = head.classes;
         let head_weight = weights[head.weights];

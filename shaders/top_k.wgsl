@@ -24,7 +24,7 @@ const SELECTION_WORDS = 260u;
 //# stand-in
 const HEADS = 1u;
 const FOLD_INVOCATIONS = 64u;
-struct Head { @align(16) items: u32, voxels: u32, top_k: u32, losses: u32, selection: u32, first_loss_run: u32, loss_runs: u32 }
+struct Head { @align(16) items: u32, voxels: u32, top_k: u32, losses: u32, selection: u32, first_loss_run: u32, loss_runs: u32, rows: u32 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
@@ -38,7 +38,7 @@ var<workgroup> sh_digits: array<atomic<u32>, DIGITS>;
 // The head whose run of losses this is. Heads without a top-k have none.
 fn run_head(number: u32) -> Head {
     var index = 0u;
-    for (var i = 0u; i < HEADS; i += 1u) {
+    for (var i = 0u; i < heads[0].rows; i += 1u) {
         if heads[i].loss_runs > 0u && number >= heads[i].first_loss_run {
             index = i;
         }

@@ -50,7 +50,7 @@ pub use wgpu;
 
 /// The composed text of the shaders, to read and to validate: no device is needed.
 pub mod shaders {
-    pub use crate::plan::{ComposedShader, permutations, representative};
+    pub use crate::plan::{ComposedShader, of_classes, permutations, representative};
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

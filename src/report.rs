@@ -237,6 +237,10 @@ impl Staging {
         Self { buffer, state: Mutex::new(State::Free) }
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.buffer.size()
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -278,6 +278,7 @@ fn every_variant_equals_the_reference() {
                     register_classes,
                     split_classes,
                     subgroup_size: default.subgroup_size,
+                    unchecked: chunk == 3,
                     subgroups: subgroups && default.subgroups,
                     tile: 4 * invocations * steps,
                     fold_invocations: 32,

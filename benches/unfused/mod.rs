@@ -68,7 +68,10 @@ impl Unfused {
                     }
                     let time = clock.time(&run)?;
                     if fastest.as_ref().is_none_or(|(least, _)| time < *least) {
-                        println!("unfused: {width}-wide, {workgroup} invocations, {loads} loads each: {:.1} ms", time / 1e6);
+                        println!(
+                            "unfused: {width}-wide, {workgroup} invocations, {loads} loads each: {:.1} ms",
+                            time / 1e6
+                        );
                         fastest = Some((time, candidate));
                     }
                 }
@@ -81,6 +84,20 @@ impl Unfused {
         })?;
         tensors.check(clock, ours)?;
         Ok(fastest)
+    }
+
+    /// With numbers that do well on this kind of adapter, where many shapes are measured; checked as well.
+    pub fn usual(clock: &Clock, ours: &Workload, smoothing: f32) -> Result<Self> {
+        let tensors = Buffers::new(clock, ours, smoothing)?;
+        let (workgroup, loads) = if clock.software { (8, 64) } else { (256, 4) };
+        let width = if tensors.voxels % 4 == 0 { 4 } else { 1 };
+        let unfused = Self::candidate(clock, &tensors, width, workgroup, loads);
+        clock.time(&|pass| {
+            unfused.forward(pass);
+            unfused.backward(pass);
+        })?;
+        tensors.check(clock, ours)?;
+        Ok(unfused)
     }
 
     pub fn forward(&self, pass: &mut wgpu::ComputePass<'_>) {
@@ -160,7 +177,12 @@ impl Buffers {
         let elements = u32::try_from(items * classes * voxels)?;
         let storage = |bytes: u64| {
             let usage = Usage::STORAGE | Usage::COPY_SRC;
-            clock.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
+            clock.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let uniform = |contents: &[u8], usage| {
             clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
@@ -223,7 +245,10 @@ impl Buffers {
             Ok(bytemuck::pod_collect_to_vec(&view))
         };
         let loss = read(&self.coefficients)?[4 * self.rows as usize];
-        ensure!((loss - expected).abs() <= 1e-4 * expected.abs(), "unfused: loss {loss}, fused {expected}: nothing is timed");
+        ensure!(
+            (loss - expected).abs() <= 1e-4 * expected.abs(),
+            "unfused: loss {loss}, fused {expected}: nothing is timed"
+        );
         let (given, expected) = (read(&self.gradient)?, read(&ours.tensors[0].gradient)?);
         let largest = expected.iter().fold(0.0_f32, |a, g| a.max(g.abs()));
         let worst = given.iter().zip(&expected).fold(0.0_f32, |a, (x, e)| a.max((x - e).abs()));
@@ -245,12 +270,12 @@ impl Composer<'_> {
         let [first, second, third] = inputs;
         let text = include_str!("map.wgsl").replace("= EXPRESSION;", &format!("= {expression};"));
         let all = [(1, first), (2, second), (3, third), (5, Slot::Coefficients), (6, output)];
-        self.dispatch(text, "main", &all, self.tensors.elements)
+        self.dispatch(&text, "main", &all, self.tensors.elements)
     }
 
     fn reduce_classes(&self, fold: &str, input: Slot, output: Slot) -> Dispatch {
         let text = include_str!("reduce_classes.wgsl").replace("= FOLD;", &format!("= {fold};"));
-        self.dispatch(text, "main", &[(1, input), (6, output)], self.tensors.elements / self.tensors.classes)
+        self.dispatch(&text, "main", &[(1, input), (6, output)], self.tensors.elements / self.tensors.classes)
     }
 
     /// Sums of rows, from word `sums` of the coefficients on.
@@ -261,7 +286,8 @@ impl Composer<'_> {
         if self.width == 1 {
             text = text.replace("dot(sum, ELEMENT(1.0))", "sum");
         }
-        let partial = self.dispatch(text, "main", &[(1, input), (6, Slot::Partials)], runs * self.tensors.rows * row_run);
+        let partial =
+            self.dispatch(&text, "main", &[(1, input), (6, Slot::Partials)], runs * self.tensors.rows * row_run);
         let rows = self.small("rows", sums, Slot::Partials, Slot::Coefficients, self.tensors.rows);
         [partial, rows]
     }
@@ -273,12 +299,12 @@ impl Composer<'_> {
             .replace("const SUMS = 0u;", &format!("const SUMS = {sums}u;"));
         let inputs = [(1, input), (6, output)];
         let inputs = if entry == "finish" { &inputs[1..] } else { &inputs };
-        let mut dispatch = self.dispatch(text, entry, inputs, 1);
+        let mut dispatch = self.dispatch(&text, entry, inputs, 1);
         dispatch.grid = [workgroups, 1];
         dispatch
     }
 
-    fn dispatch(&self, text: String, entry: &str, buffers: &[(u32, Slot)], elements: u32) -> Dispatch {
+    fn dispatch(&self, text: &str, entry: &str, buffers: &[(u32, Slot)], elements: u32) -> Dispatch {
         let device = &self.clock.device;
         let element = if self.width == 1 { "f32".to_owned() } else { format!("vec{}<f32>", self.width) };
         let text = text
@@ -296,7 +322,7 @@ impl Composer<'_> {
             .collect();
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
-            source: wgpu::ShaderSource::Wgsl(text.clone().into()),
+            source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,

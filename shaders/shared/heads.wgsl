@@ -121,6 +121,8 @@ struct Head {
     overlap_class_weights: u32,
     // 1 where a sample mask says which items take part
     masked_samples: u32,
+    // rows of the table: a number that no compiler knows, so that none unrolls a loop over heads
+    rows: u32,
 }
 
 @group(0) @binding(0) var<uniform> heads: array<Head, HEADS>;
@@ -141,7 +143,7 @@ fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
 // The head that a workgroup of `combine` serves: each head has a column of partial sums a workgroup.
 fn column_head(number: u32) -> Head {
     var index = 0u;
-    while index + 1u < HEADS && number >= heads[index + 1u].first_column {
+    while index + 1u < heads[0].rows && number >= heads[index + 1u].first_column {
         index += 1u;
     }
     return heads[index];
@@ -149,7 +151,7 @@ fn column_head(number: u32) -> Head {
 
 fn place_of(number: u32) -> Place {
     var index = 0u;
-    while index + 1u < HEADS && number >= heads[index + 1u].first_workgroup {
+    while index + 1u < heads[0].rows && number >= heads[index + 1u].first_workgroup {
         index += 1u;
     }
     let head = heads[index];

@@ -1,16 +1,33 @@
 // What the invocations that hold a quad's classes tell each other: a maximum or a sum over them, by subgroup operations. The
-// same functions as share_workgroup.wgsl, for a workgroup that is one subgroup and one quad.
+// same functions as share_workgroup.wgsl, for a workgroup that is one subgroup.
 //
-// determinism   bit for bit on one device and driver: `subgroupAdd` has a fixed order there
+// determinism   bit for bit: a butterfly, which adds the same pairs for every invocation of a quad
+
+//# stand-in
+const INVOCATIONS = 8u;
+//# end
 
 fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
-    return subgroupMax(value);
+    var largest = value;
+    for (var apart = quads; apart < INVOCATIONS; apart *= 2u) {
+        largest = max(largest, subgroupShuffleXor(largest, apart));
+    }
+    return largest;
 }
 
 fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
-    return subgroupAdd(value);
+    var sum = value;
+    for (var apart = quads; apart < INVOCATIONS; apart *= 2u) {
+        sum += subgroupShuffleXor(sum, apart);
+    }
+    return sum;
 }
 
+// The sum over the quads of a workgroup: the invocations that hold the same classes lie together.
 fn sum_quads(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
-    return value;
+    var sum = value;
+    for (var apart = 1u; apart < quads; apart *= 2u) {
+        sum += subgroupShuffleXor(sum, apart);
+    }
+    return sum;
 }

@@ -145,14 +145,15 @@ fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
 /// The table of a part, and its number of workgroups.
 fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32) {
     let all = table::rows(&shared.spec, &shared.layout.heads);
-    let groups = compose::groups(&part.text(), &shared.layout.heads);
+    let text = part.text();
+    let groups = compose::groups(&text, &shared.layout.heads);
     let mut first_workgroup = 0;
     let rows = part
         .heads
         .iter()
         .map(|slots| {
             let mut row = all[slots.head];
-            row.group = groups[&shared.layout.heads[slots.head].arithmetic];
+            row.group = groups[&compose::group_of(&text, &shared.layout.heads, slots.head)];
             let is_labels = slots.slots.contains_key(&Role::Labels);
             let target = if is_labels { Role::Labels } else { Role::Probabilities };
             (row.logits_slot, row.logits_first) = slots.of(Role::Logits);
@@ -162,6 +163,7 @@ fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32)
             (row.sample_mask_slot, row.sample_mask_first) = slots.of(Role::SampleMask);
             (row.voxel_losses_slot, row.voxel_losses_first) = slots.of(Role::VoxelLosses);
             (row.gradient_slot, row.gradient_first) = slots.of(Role::Gradient);
+            row.rows = u32::try_from(part.heads.len()).expect("no more heads than the plan has");
             row.upstream = upstream;
             row.first_workgroup = first_workgroup;
             first_workgroup += row.items * row.tiles;

@@ -7,7 +7,7 @@ use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
 use super::shader::{Values, numbered, numbers, renamed, render};
 use super::slots::{PartText, Role, SlotKind};
 use super::tensors::Format;
-use super::variant::Variant;
+use super::variant::{Split, Variant};
 use crate::spec::{FloatType, LabelType};
 
 /// The files under `shaders/`.
@@ -21,6 +21,7 @@ mod files {
     pub const MATH: &str = file!("shared/math.wgsl");
     pub const TARGET: &str = file!("shared/target.wgsl");
     pub const FOLD: &str = file!("shared/fold.wgsl");
+    pub const FOLD_SUBGROUP: &str = file!("shared/fold_subgroup.wgsl");
     pub const REDUCE_SUBGROUP: &str = file!("shared/reduce_subgroup.wgsl");
     pub const SHARE_SUBGROUP: &str = file!("shared/share_subgroup.wgsl");
     pub const SHARE_WORKGROUP: &str = file!("shared/share_workgroup.wgsl");
@@ -123,15 +124,16 @@ pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, 
 /// The shader of the combine stage.
 pub(crate) fn combine(heads: usize, variant: Variant) -> String {
     let values = fold_values(heads, variant).constant("TILE", unsigned(variant.tile));
-    [files::HEADS, files::FOLD, files::COMBINE].map(|file| render(file, &values)).concat()
+    [files::HEADS, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
 }
 
 /// The shader of the finish stage.
 pub(crate) fn finish(heads: &[HeadLayout], variant: Variant) -> String {
     let values = fold_values(heads.len(), variant)
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
-        .flag("losses", has_top_k(heads));
-    [files::HEADS, files::FOLD, files::FINISH].map(|file| render(file, &values)).concat()
+        .flag("losses", has_top_k(heads))
+        .flag("row_notes", heads.iter().any(|head| head.row_notes));
+    [files::HEADS, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat()
 }
 
 /// The shader of the top-k selection: entry points `begin`, `histogram`, `pick`, `sum_top`.
@@ -140,12 +142,40 @@ pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
     [files::HEADS, files::FOLD, files::TOP_K].map(|file| render(file, &values)).concat()
 }
 
-/// The groups of a part: heads with the same arithmetic share one.
-pub(crate) fn groups(part: &PartText, heads: &[HeadLayout]) -> BTreeMap<Arithmetic, u32> {
-    let mut groups: BTreeMap<Arithmetic, u32> =
-        part.heads.iter().map(|slots| (heads[slots.head].arithmetic.clone(), 0)).collect();
+/// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
+/// little of all of it, has text of its own, so that its loads and stores need no switch over the slots of others.
+pub(crate) type Group = (Arithmetic, Option<usize>);
+
+/// The group of a head of a part.
+pub(crate) fn group_of(part: &PartText, heads: &[HeadLayout], head: usize) -> Group {
+    let work = |head: usize| u64::from(heads[head].items) * u64::from(heads[head].tiles);
+    let all = || part.heads.iter().map(|slots| work(slots.head));
+    let left: u64 = all().filter(|&other| other <= work(head)).sum();
+    let most = part.heads.len() > 1 && 2 * work(head) > left && 16 * work(head) > all().sum();
+    (heads[head].arithmetic.clone(), most.then_some(head))
+}
+
+/// The groups of a part, numbered.
+pub(crate) fn groups(part: &PartText, heads: &[HeadLayout]) -> BTreeMap<Group, u32> {
+    let mut groups: BTreeMap<Group, u32> =
+        part.heads.iter().map(|slots| (group_of(part, heads, slots.head), 0)).collect();
     groups.values_mut().zip(0..).for_each(|(group, index)| *group = index);
     groups
+}
+
+/// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it holds:
+/// it holds fewer, or the driver would compile for long.
+fn split(part: &PartText, heads: &[HeadLayout], variant: Variant, group: &Group) -> Option<Split> {
+    let mine = part.heads.iter().filter(|slots| group_of(part, heads, slots.head) == *group);
+    let slots: BTreeSet<u32> = mine.map(|slots| slots.of(Role::Logits).0).collect();
+    let variant = if slots.len() > 1 { variant.for_several_slots() } else { variant };
+    variant.split(group.0.classes)
+}
+
+/// A workgroup that is one subgroup folds without a barrier.
+fn fold_file(variant: Variant) -> &'static str {
+    let one_subgroup = variant.subgroups && variant.subgroup_size == variant.fold_invocations;
+    if one_subgroup { files::FOLD_SUBGROUP } else { files::FOLD }
 }
 
 fn fold_values(heads: usize, variant: Variant) -> Values {
@@ -167,7 +197,8 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
     let mut text = shared.map(|file| render(file, &values)).concat();
     let _ = writeln!(text, "const CHUNK = {}u;", variant.chunk);
 
-    let unrolled = groups.keys().filter_map(|a| variant.split(a.classes)).map(|split| split.held).max().unwrap_or(0);
+    let splits: Vec<Split> = groups.keys().filter_map(|group| split(part, heads, variant, group)).collect();
+    let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
     let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
     let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.len()).expect("a dispatch has few groups");
@@ -183,12 +214,12 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
     }
-    if groups.keys().any(|a| variant.split(a.classes).is_some_and(|split| split.lanes > 1)) {
+    if splits.iter().any(|split| split.lanes > 1) {
         let share = if variant.shares_by_subgroup() { files::SHARE_SUBGROUP } else { files::SHARE_WORKGROUP };
         text += &render(share, &values);
     }
-    for (arithmetic, &group) in &groups {
-        text += &arithmetic_text(stage, part, heads, variant, arithmetic, group);
+    for (group, &number) in &groups {
+        text += &arithmetic_text(stage, part, heads, variant, group, number);
     }
     text
 }
@@ -199,10 +230,11 @@ fn arithmetic_text(
     part: &PartText,
     heads: &[HeadLayout],
     variant: Variant,
-    arithmetic: &Arithmetic,
-    group: u32,
+    group: &Group,
+    number: u32,
 ) -> String {
-    let split = variant.split(arithmetic.classes);
+    let (arithmetic, _) = group;
+    let split = split(part, heads, variant, group);
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .list('c', 0..split.map_or(0, |split| split.held))
@@ -215,7 +247,7 @@ fn arithmetic_text(
         values = values.flag(name, true);
     }
     for role in Role::LISTS {
-        let mine = part.heads.iter().filter(|slots| heads[slots.head].arithmetic == *arithmetic);
+        let mine = part.heads.iter().filter(|slots| group_of(part, heads, slots.head) == *group);
         let used: BTreeSet<u32> = mine.filter_map(|slots| slots.slots.get(&role)).map(|(slot, _)| *slot).collect();
         let only = used.len() == 1;
         values = match role {
@@ -229,7 +261,7 @@ fn arithmetic_text(
     let kernel: &[&str] = if split.is_some() { &[stage.registers] } else { &[files::SOFTMAX_STREAMED, stage.streamed] };
     let files = [files::VOXELS, files::TERMS].iter().chain(kernel);
     let text: String = files.map(|file| render(file, &values)).collect();
-    numbered(&text, 'g', group)
+    numbered(&text, 'g', number)
 }
 
 /// The load or store of one slot; both, of a gradient in place.

@@ -130,6 +130,8 @@ pub(crate) struct HeadLayout {
     pub coefficient_row: u32,
     pub report: u32,
     pub class_columns: u32,
+    /// Whether the overlap term needs a pass over each row's classes before the rest.
+    pub row_notes: bool,
     pub asked: Asked,
     pub arithmetic: Arithmetic,
     pub has_class_parameters: bool,
@@ -243,6 +245,8 @@ impl Layout {
             coefficient_row: if rows == items && items > 1 { word("the coefficients", 2 * classes)? } else { 0 },
             report: self.report,
             class_columns: word("the columns of partial sums", class_columns)?,
+            row_notes: overlap
+                .is_some_and(|o| o.present_classes_only || matches!(o.kind, OverlapKind::GeneralizedDice { .. })),
             asked,
             arithmetic: Arithmetic::new(head, classes_word),
             has_class_parameters,
@@ -344,6 +348,7 @@ mod tests {
         chunk: 8,
         fold_invocations: 64,
         subgroups: false,
+        unchecked: false,
         subgroup_size: 0,
     };
 

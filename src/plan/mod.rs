@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use device::{Access, Entry};
-pub use permutations::{ComposedShader, permutations, representative};
+pub use permutations::{ComposedShader, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
@@ -156,6 +156,14 @@ impl Plan {
         &self.shared.spec
     }
 
+    /// Bytes of GPU memory that the plan itself holds: its scratch, and the staging of reports. A step adds a table of a few
+    /// hundred bytes a head. Without a top-k it is below 1 % of the logits' bytes plus 1 MiB; a top-k adds 4 bytes a voxel.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let shared = &self.shared;
+        shared.scratch.bytes() + shared.staging.iter().map(|staging| staging.bytes()).sum::<u64>()
+    }
+
     /// The variant of the kernels.
     #[must_use]
     pub fn variant(&self) -> Variant {
@@ -184,7 +192,9 @@ impl Shared {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         pipelines
             .entry(text)
-            .or_insert_with_key(|text| compile(&self.device, text, entry, accesses.iter().copied()))
+            .or_insert_with_key(|text| {
+                compile(&self.device, text, entry, self.variant.unchecked, accesses.iter().copied())
+            })
             .clone()
     }
 }
@@ -216,6 +226,14 @@ impl Scratch {
             ),
             one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
         }
+    }
+}
+
+impl Scratch {
+    fn bytes(&self) -> u64 {
+        let Self { partials, statistics, coefficients, losses, selection, report, one, weights } = self;
+        let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
+        all.map(wgpu::Buffer::size).sum()
     }
 }
 
@@ -267,7 +285,7 @@ fn small_stages(
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: &str, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = compile(device, text, entry, accesses);
+        let compiled = compile(device, text, entry, variant.unchecked, accesses);
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
@@ -297,7 +315,8 @@ fn small_stages(
     let entries = || finish_entries(scratch, &weights);
     let accesses =
         std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access).collect::<Vec<_>>());
-    let finish_compiled = compile(device, &compose::finish(&layout.heads, variant), "finish", accesses);
+    let finish_compiled =
+        compile(device, &compose::finish(&layout.heads, variant), "finish", variant.unchecked, accesses);
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
     SmallStages { combine, top_k, finish, finish_compiled }
 }
@@ -358,14 +377,20 @@ fn compile(
     device: &wgpu::Device,
     text: &str,
     entry: &'static str,
+    unchecked: bool,
     accesses: impl IntoIterator<Item = Access>,
 ) -> Compiled {
     let label = format!("segloss: {entry}");
     let layout = device::bind_group_layout(device, &label, accesses);
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(&label),
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    });
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    let module = if unchecked {
+        // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
+        // were checked against each other; no label or other content of a tensor is an index, see shared/target.wgsl.
+        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    } else {
+        device.create_shader_module(descriptor)
+    };
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: Some(&label),
         bind_group_layouts: &[Some(&layout)],

@@ -23,11 +23,12 @@ pub struct ComposedShader {
 const VARIANT: Variant = Variant {
     invocations: 64,
     tile: 4096,
-    register_classes: 16,
-    split_classes: 8,
+    register_classes: 6,
+    split_classes: 6,
     chunk: 8,
     fold_invocations: 64,
     subgroups: false,
+    unchecked: false,
     subgroup_size: 0,
 };
 
@@ -41,9 +42,11 @@ const STREAMED: Variant = Variant { split_classes: 0, ..VARIANT };
 #[must_use]
 pub fn permutations() -> Vec<ComposedShader> {
     let mut all = Vec::new();
-    for (name, loss) in
-        [("dice-ce", Loss::monai_dice_ce()), ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0)))]
-    {
+    for (name, loss) in [
+        ("dice-ce", Loss::monai_dice_ce()),
+        ("generalized-dice", Loss::monai_generalized_dice()),
+        ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0))),
+    ] {
         all.extend(small_stages(&LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss)), name));
     }
     let targets = targets();
@@ -99,6 +102,17 @@ pub fn representative() -> Vec<ComposedShader> {
         all.extend(voxel_stages(name, &spec, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
     }
     all
+}
+
+/// Statistics and gradient of a head of so many classes, soft Dice and cross-entropy, as hardware runs them: to give to a
+/// driver's compiler and read its statistics.
+#[must_use]
+pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
+    let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(label_smoothing));
+    let smoothing = if label_smoothing > 0.0 { "-smoothing" } else { "" };
+    let spec = LossSpec::new().head(Head::new([1, classes, 64, 64, 64], loss));
+    let choice = SlotChoice { wide: true, ..SlotChoice::SIMPLE };
+    voxel_stages(&format!("{classes}-classes{smoothing}"), &spec, VARIANT, choice).to_vec()
 }
 
 type LossOf = Box<dyn Fn(usize) -> Loss>;
@@ -435,6 +449,7 @@ mod tests {
             weighted_overlap,
             overlap_class_weights,
             masked_samples,
+            rows,
         ];
         let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
         assert_eq!(shader, host);

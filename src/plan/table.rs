@@ -88,8 +88,7 @@ pub(crate) struct HeadRow {
     pub weighted_overlap: u32,
     pub overlap_class_weights: u32,
     pub masked_samples: u32,
-    /// Fills the row up to a multiple of 16 bytes, which a uniform array asks for.
-    pub padding: [u32; 1],
+    pub rows: u32,
 }
 
 /// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -98,7 +97,10 @@ pub(crate) const HEAD_WEIGHTS: u32 = 3;
 /// The rows of all heads, before anything is bound: slots, first elements, groups and workgroups are still 0.
 pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
     let mut rows: Vec<HeadRow> = spec.heads.iter().zip(layouts).map(|(head, layout)| row(head, layout)).collect();
-    (0..).step_by(HEAD_WEIGHTS as usize).zip(&mut rows).for_each(|(first, row)| row.weights = first);
+    let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    for (first, row) in (0..).step_by(HEAD_WEIGHTS as usize).zip(&mut rows) {
+        (row.weights, row.rows) = (first, count);
+    }
     rows
 }
 

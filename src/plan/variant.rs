@@ -3,6 +3,9 @@
 use super::layout::TILE_COLUMNS;
 use crate::Error;
 
+/// Classes that an invocation holds at most: their loops are unrolled in text.
+const MOST_HELD: u32 = 32;
+
 /// The shape of the kernels on a device: numbers that change speed and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
@@ -12,8 +15,8 @@ pub struct Variant {
     pub tile: u32,
     /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
     pub register_classes: u32,
-    /// Classes that an invocation of a split head holds at most. Heads with more than `invocations` times as many stream
-    /// their classes instead.
+    /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it has not, up to 32.
+    /// Heads with still more classes stream them, as all do that would be split where this is 0.
     pub split_classes: u32,
     /// Classes a chunk: of a stream, and of the sums that meet in workgroup memory.
     pub chunk: u32,
@@ -21,6 +24,9 @@ pub struct Variant {
     pub fold_invocations: u32,
     /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
     pub subgroups: bool,
+    /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from sizes
+    /// that are checked when tensors are bound.
+    pub unchecked: bool,
     /// The size of every subgroup, where the device has but one; 0 where it is not known.
     pub subgroup_size: u32,
 }
@@ -38,7 +44,8 @@ impl Variant {
     /// A good variant for a kind of adapter.
     ///
     /// Software drivers run a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup
-    /// streams the tile once. Hardware wants 64 and more.
+    /// streams the tile once. Hardware wants 64 and more, and few enough registers that 8 and more waves share a SIMD:
+    /// `docs/isa.md` has the compiler's figures.
     #[must_use]
     pub fn for_device(device: &wgpu::Device) -> Self {
         let info = device.adapter_info();
@@ -48,11 +55,12 @@ impl Variant {
         Self {
             invocations: if software { 8 } else { 64.min(most) },
             tile: 4096,
-            register_classes: 16,
-            split_classes: if software { 32 } else { 8 },
+            register_classes: if software { 8 } else { 6 },
+            split_classes: if software { 7 } else { 6 },
             chunk: 8,
             fold_invocations: if software { 8 } else { 64.min(most) },
             subgroups,
+            unchecked: false,
             subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
                 info.subgroup_min_size
             } else {
@@ -66,17 +74,31 @@ impl Variant {
         if classes <= self.register_classes {
             return Some(Split { lanes: 1, held: classes });
         }
-        let least = if self.shares_by_subgroup() { self.invocations } else { 2 };
         let most = 1 << self.invocations.trailing_zeros();
-        let mut lanes = least;
+        if self.split_classes == 0 || most < 2 {
+            return None;
+        }
+        let mut lanes = 2;
         while lanes <= most {
             let held = classes.div_ceil(lanes);
-            if held <= self.split_classes {
+            if held <= self.split_classes || lanes == most && held <= MOST_HELD {
                 return Some(Split { lanes, held });
             }
             lanes *= 2;
         }
         None
+    }
+
+    /// Half the classes an invocation, where sharing them is cheap.
+    pub(crate) fn for_several_slots(self) -> Self {
+        if !self.shares_by_subgroup() {
+            return self;
+        }
+        Self {
+            register_classes: self.register_classes.div_ceil(2),
+            split_classes: self.split_classes.div_ceil(2),
+            ..self
+        }
     }
 
     /// A workgroup that is one subgroup shares by subgroup operations.

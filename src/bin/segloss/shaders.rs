@@ -5,13 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use segloss::shaders::representative;
+use segloss::shaders::{ComposedShader, of_classes, representative};
 
 #[derive(clap::Args)]
 pub struct Shaders {
     /// The folder to write to; made if it is not there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Statistics and gradient of heads of so many classes, with label smoothing and without, instead of representative plans.
+    #[arg(long, value_name = "C,…", value_delimiter = ',')]
+    classes: Vec<usize>,
+    /// SPIR-V beside each file, for a driver's offline compiler.
+    #[arg(long)]
+    spirv: bool,
 }
 
 impl Shaders {
@@ -19,13 +25,35 @@ impl Shaders {
         let folder = &self.out;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut written = Vec::new();
-        for shader in representative() {
+        let of_classes = |&classes: &usize| [of_classes(classes, 0.0), of_classes(classes, 0.1)].concat();
+        let shaders =
+            if self.classes.is_empty() { representative() } else { self.classes.iter().flat_map(of_classes).collect() };
+        for shader in shaders {
             let path = folder.join(format!("{}.wgsl", shader.name));
             std::fs::write(&path, &shader.source).with_context(|| format!("cannot write {}", path.display()))?;
+            if self.spirv {
+                let path = path.with_extension("spv");
+                std::fs::write(&path, spirv(&shader)?).with_context(|| format!("cannot write {}", path.display()))?;
+            }
             writeln!(written, "{} (entry point {})", path.display(), shader.entry_point)?;
         }
         // last, so that a closed pipe costs no file
         std::io::stdout().write_all(&written)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The module as wgpu hands it to a Vulkan driver that checks buffers' bounds itself.
+fn spirv(shader: &ComposedShader) -> Result<Vec<u8>> {
+    let module = naga::front::wgsl::parse_str(&shader.source)?;
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let info = validator.validate(&module)?;
+    let options = naga::back::spv::Options {
+        zero_initialize_workgroup_memory: naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: false,
+        ..Default::default()
+    };
+    let words = naga::back::spv::write_vec(&module, &info, &options, None)?;
+    Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
 }

@@ -57,7 +57,9 @@ impl Clock {
     pub fn time(&self, encode: &Encode<'_>) -> Result<f64> {
         match &self.timestamps {
             Some(timestamps) => self.timestamped(timestamps, encode),
-            None => self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()))),
+            None => {
+                self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default())))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ pub fn read(path: &PathBuf) -> Result<Figures> {
 
 /// A row a shape, stage and name; what several files have under one name stands in one row. Forward and backward are summed
 /// where a file has them apart, so that what was timed whole can be compared.
-pub fn print(paths: &[PathBuf]) -> Result<()> {
+pub fn print(paths: &[PathBuf]) -> Result<Vec<Figures>> {
     let files: Vec<Figures> = paths.iter().map(read).collect::<Result<_>>()?;
     let with_sums: Vec<Vec<Figure>> = files.iter().map(|file| sums(&file.figures)).collect();
     let mut rows: Vec<(String, String, String)> = Vec::new();
@@ -33,7 +33,9 @@ pub fn print(paths: &[PathBuf]) -> Result<()> {
         let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         format!("{name}\n{}\n{}, ms", file.machine.adapter, file.commit)
     });
-    table.set_header(["shape", "stage", "what"].into_iter().map(str::to_owned).chain(headings).chain(["over the first".to_owned()]));
+    table.set_header(
+        ["shape", "stage", "what"].into_iter().map(str::to_owned).chain(headings).chain(["over the first".to_owned()]),
+    );
     for (shape, stage, name) in rows {
         let of = |figures: &Vec<Figure>, name: &str| {
             figures.iter().find(|f| f.shape == shape && f.stage == stage && f.name == name).map(|f| f.median_ns)
@@ -50,7 +52,7 @@ pub fn print(paths: &[PathBuf]) -> Result<()> {
         table.column_mut(column).expect("a column").set_cell_alignment(CellAlignment::Right);
     }
     println!("{table}");
-    Ok(())
+    Ok(files)
 }
 
 /// The figures, and of each name with both stages their sum.

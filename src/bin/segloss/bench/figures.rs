@@ -6,6 +6,7 @@ pub const SCHEMA: &str = "segloss-bench/1";
 
 /// A file of figures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the file")]
 pub struct Figures {
     pub schema: String,
     pub machine: Machine,
@@ -85,7 +86,12 @@ impl Ratio {
         let ratios: Vec<f64> = over.iter().zip(under).map(|(over, under)| over / under).collect();
         let mut random = fastrand::Rng::with_seed(1);
         let medians: Vec<f64> = (0..2000)
-            .map(|_| quantile(&sorted(&(0..ratios.len()).map(|_| ratios[random.usize(0..ratios.len())]).collect::<Vec<_>>()), 0.5))
+            .map(|_| {
+                quantile(
+                    &sorted(&(0..ratios.len()).map(|_| ratios[random.usize(0..ratios.len())]).collect::<Vec<_>>()),
+                    0.5,
+                )
+            })
             .collect();
         let medians = sorted(&medians);
         Self {
@@ -116,6 +122,7 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 /// The commit of this checkout, where there is one.
 pub fn commit() -> String {
     let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    let text = git.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    let text =
+        git.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
     text.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }

@@ -98,13 +98,13 @@ impl Floor {
         let limits = clock.device.limits();
         // windows of a binding's size, each a whole number of workgroups
         let tile = u64::from(width * workgroup * loads) * 4;
-        let window = (limits.max_storage_buffer_binding_size / tile.max(256) * tile.max(256)).min(input.size().next_multiple_of(256));
+        let window = (limits.max_storage_buffer_binding_size / tile.max(256) * tile.max(256))
+            .min(input.size().next_multiple_of(256));
         let source = text(kind, width, workgroup, loads);
         let descriptor = wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: every index is compared with the length of the arrays before it is used.
-        let module = unsafe {
-            clock.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        };
+        let module =
+            unsafe { clock.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let pipeline = clock.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
             layout: None,
@@ -127,8 +127,8 @@ impl Floor {
                 ],
             });
             let workgroups = u32::try_from(size.div_ceil(tile))?;
-            let side = limits.max_compute_workgroups_per_dimension;
-            let y = workgroups.div_ceil(side).max(1);
+            let longest = limits.max_compute_workgroups_per_dimension;
+            let y = workgroups.div_ceil(longest).max(1);
             dispatches.push((pipeline.clone(), bindings, [workgroups.div_ceil(y), y]));
             first += size;
         }
@@ -146,7 +146,9 @@ fn text(kind: Kind, width: u32, workgroup: u32, loads: u32) -> String {
         width => format!("vec{width}<f32>"),
     };
     let (before, body, after) = match kind {
-        Kind::Read => ("var sum = ELEMENT();", "sum += source[i];", "destination[number * WORKGROUP + invocation] = sum;"),
+        Kind::Read => {
+            ("var sum = ELEMENT();", "sum += source[i];", "destination[number * WORKGROUP + invocation] = sum;")
+        }
         Kind::Copy => ("", "destination[i] = source[i];", ""),
     };
     format!(
@@ -174,7 +176,13 @@ fn main(
 }
 
 /// The first variant's output, word by word.
-fn check(clock: &Clock, kind: Kind, [width, workgroup, loads]: [u32; 3], input: &[f32], output: &wgpu::Buffer) -> Result<()> {
+fn check(
+    clock: &Clock,
+    kind: Kind,
+    [width, workgroup, loads]: [u32; 3],
+    input: &[f32],
+    output: &wgpu::Buffer,
+) -> Result<()> {
     let host = clock.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: output.size(),

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use segloss::{FloatType, Head, Loss, LossSpec, Overlap, Pixel, Plan, Variant, open_adapter, wgpu};
@@ -32,7 +32,7 @@ const SMOOTHING: f32 = 0.1;
 pub struct Bench {
     #[command(flatten)]
     wish: Wish,
-    /// Shape of the logits, NxCxD[xHxW]; may be given several times.
+    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
     #[arg(long, value_name = "SHAPE", value_parser = parse_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"])]
     shape: Vec<Shape>,
     /// Heads of a deep-supervision pyramid: each has half the voxels a side of the one before. One plan of all is compared
@@ -42,6 +42,9 @@ pub struct Bench {
     /// Type of logits and gradient.
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// Numbers of the kernels' variant other than the adapter's defaults: invocations=64,tile=4096,…
+    #[arg(long, value_name = "NAME=N,…", value_delimiter = ',')]
+    variant: Vec<String>,
     /// Rounds of interleaved runs; where a round takes long, fewer, but at least 15.
     #[arg(long, default_value_t = 101)]
     runs: usize,
@@ -51,14 +54,14 @@ pub struct Bench {
     /// Nanoseconds a logit against the number of classes, and against the volume, instead of single shapes.
     #[arg(long)]
     sweep: bool,
-    /// Only the time of a plan and its first step, in this process: 5 heads of 14 classes. Switch the driver's cache off.
+    /// Only the time of a plan and its first step, in a process that did nothing before. Switch the driver's cache off.
     #[arg(long)]
     first_step: bool,
     /// Writes every figure.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws the sweep.
-    #[arg(long, value_name = "FILE", requires = "sweep")]
+    /// Draws the sweep, or the sweeps of the files to compare.
+    #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Prints figures of files side by side instead of measuring; times are over those of the first.
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["sweep", "first_step", "json"])]
@@ -76,23 +79,21 @@ enum Dtype {
 }
 
 fn parse_shape(text: &str) -> Result<Shape, String> {
-    let axes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
-    match axes {
-        Ok(axes) if axes.len() >= 2 && !axes.contains(&0) => Ok(Shape(axes)),
-        _ => Err(format!("expected NxCxD[xHxW], got {text}")),
-    }
+    workload::parse_shape(text).map(Shape)
 }
 
 impl Bench {
     pub fn run(self) -> Result<ExitCode> {
         if !self.compare.is_empty() {
-            compare::print(&self.compare)?;
+            let files = compare::print(&self.compare)?;
+            if let Some(path) = &self.svg {
+                plot::sweep(&files, path)?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
-        let adapter = self.wish.choice().adapters().into_iter().next();
-        let adapter = match adapter {
-            Some(adapter) => adapter,
-            None => return self.wish.choice().open().map(|_| ExitCode::FAILURE).map_err(Into::into),
+        let choice = self.wish.choice();
+        let Some(adapter) = choice.adapters().into_iter().next() else {
+            return choice.open().map(|_| ExitCode::FAILURE).map_err(Into::into);
         };
         let (device, queue) = open_adapter(&adapter)?;
         let clock = Clock::new(device, queue);
@@ -106,7 +107,10 @@ impl Bench {
         };
         println!("{} ({}), {} clock", all.machine.adapter, all.machine.backend, all.clock);
         if self.first_step {
-            all.figures.push(first_step(&clock)?);
+            for shape in &self.shape {
+                let heads = pyramid(&shape.0, self.heads, self.float(), SMOOTHING);
+                all.figures.extend(first_step(&clock, &heads, self.variant(&clock)?)?);
+            }
         } else if self.sweep {
             sweep::run(&clock, self.float(), &mut all)?;
         } else {
@@ -119,9 +123,30 @@ impl Bench {
             std::fs::write(path, serde_json::to_string_pretty(&all)?).with_context(|| path.display().to_string())?;
         }
         if let Some(path) = &self.svg {
-            plot::sweep(&all, path)?;
+            plot::sweep(std::slice::from_ref(&all), path)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The adapter's default variant with the numbers given.
+    fn variant(&self, clock: &Clock) -> Result<Variant> {
+        let mut variant = Variant::for_device(&clock.device);
+        for given in &self.variant {
+            let (name, value) = given.split_once('=').with_context(|| format!("expected NAME=N, got {given}"))?;
+            let value: u32 = value.parse().with_context(|| given.clone())?;
+            match name {
+                "invocations" => variant.invocations = value,
+                "tile" => variant.tile = value,
+                "register_classes" => variant.register_classes = value,
+                "split_classes" => variant.split_classes = value,
+                "chunk" => variant.chunk = value,
+                "fold_invocations" => variant.fold_invocations = value,
+                "unchecked" => variant.unchecked = value != 0,
+                "subgroups" => variant.subgroups = value != 0,
+                _ => bail!("a variant has no {name}"),
+            }
+        }
+        Ok(variant)
     }
 
     fn float(&self) -> FloatType {
@@ -134,7 +159,7 @@ impl Bench {
 
     /// One shape: the step's stages, the floor, and whatever else was asked for, in one interleaved run.
     fn shape(&self, clock: &Clock, shape: &[usize], all: &mut Figures) -> Result<()> {
-        let variant = Variant::for_device(&clock.device);
+        let variant = self.variant(clock)?;
         let heads = |smoothing| pyramid(shape, self.heads, self.float(), smoothing);
         let several = if self.heads > 1 { format!(", {} heads", self.heads) } else { String::new() };
         let name = shape_name(shape) + &several;
@@ -164,10 +189,14 @@ impl Bench {
         });
         if !apart.is_empty() {
             race.pass(clock, "a plan a head", "forward", Some(read_bytes), |pass| {
-                apart.iter().for_each(|step| step.forward(pass));
+                for step in &apart {
+                    step.forward(pass);
+                }
             });
             race.pass(clock, "a plan a head", "backward", Some(write_bytes), |pass| {
-                apart.iter().for_each(|step| step.backward(pass));
+                for step in &apart {
+                    step.backward(pass);
+                }
             });
         }
         if let Some(unfused) = &unfused {
@@ -217,22 +246,22 @@ fn separate(clock: &Clock, ours: &Workload, variant: Variant) -> Result<Vec<segl
     ours.spec.heads.iter().zip(&ours.tensors).map(step).collect()
 }
 
-/// A plan of five heads of 14 classes, and its first completed step.
-fn first_step(clock: &Clock) -> Result<Figure> {
-    let shape = [2, 14, 64, 64, 64];
-    let heads = pyramid(&shape, 5, FloatType::F32, SMOOTHING);
+/// A plan and its first completed step, and each part of it: drivers compile a kernel when it is made, or first run.
+fn first_step(clock: &Clock, heads: &[Head], variant: Variant) -> Result<Vec<Figure>> {
     let tensors: Vec<_> = heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
     let bindings: Vec<_> = tensors.iter().map(Tensors::bindings).collect();
     clock.device.poll(wgpu::PollType::wait_indefinitely())?;
     let start = Instant::now();
-    let plan = Plan::new(&clock.device, &clock.queue, &LossSpec { heads })?;
+    let plan = Plan::with_variant(&clock.device, &clock.queue, &LossSpec { heads: heads.to_vec() }, variant)?;
     let step = plan.bind(&bindings)?;
-    clock.wall(|encoder| {
-        step.forward(encoder);
-        step.backward(encoder);
-    })?;
-    let elapsed = start.elapsed().as_secs_f64() * 1e9;
-    Ok(Figure::new("segloss", &(shape_name(&shape) + ", 5 heads"), "plan and first step", &[elapsed], None))
+    let mut parts = vec![("plan and bindings", start.elapsed().as_secs_f64() * 1e9)];
+    parts.push(("first statistics", clock.wall(|encoder| step.statistics(encoder))?));
+    parts.push(("first combine", clock.wall(|encoder| step.combine(encoder))?));
+    parts.push(("first finish", clock.wall(|encoder| step.finish(encoder))?));
+    parts.push(("first gradient", clock.wall(|encoder| step.gradient(encoder))?));
+    parts.push(("plan and first step", start.elapsed().as_secs_f64() * 1e9));
+    let name = format!("{}, {} heads", shape_name(&heads[0].shape), heads.len());
+    Ok(parts.into_iter().map(|(stage, time)| Figure::new("segloss", &name, stage, &[time], None)).collect())
 }
 
 fn machine(info: &wgpu::AdapterInfo, software: bool) -> Machine {

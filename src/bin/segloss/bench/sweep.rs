@@ -6,6 +6,7 @@ use segloss::{FloatType, Variant};
 use super::clock::Clock;
 use super::figures::{Figures, Ratio};
 use super::floor::{Floor, Kind};
+use super::unfused::Unfused;
 use super::workload::{self, Workload, shape_name};
 use super::{Race, SMOOTHING, dice_ce};
 
@@ -32,12 +33,15 @@ fn one(clock: &Clock, shape: &[usize], float: FloatType, all: &mut Figures) -> R
     let (read_bytes, write_bytes) = (ours.statistics_bytes(), ours.gradient_bytes());
     let read = Floor::usual(clock, Kind::Read, read_bytes)?;
     let copy = Floor::usual(clock, Kind::Copy, write_bytes - read_bytes)?;
+    let unfused = Unfused::usual(clock, &ours, SMOOTHING)?;
     let name = shape_name(shape);
     let mut race = Race::new(&name);
     race.pass(clock, "segloss", "forward", Some(read_bytes), |pass| ours.step.forward(pass));
     race.pass(clock, "segloss", "backward", Some(write_bytes), |pass| ours.step.backward(pass));
     race.pass(clock, "floor", "forward", Some(read.bytes), |pass| read.encode(pass));
     race.pass(clock, "floor", "backward", Some(copy.bytes), |pass| copy.encode(pass));
+    race.pass(clock, "unfused", "forward", None, |pass| unfused.forward(pass));
+    race.pass(clock, "unfused", "backward", None, |pass| unfused.backward(pass));
     let results = race.run(ROUNDS)?;
     all.figures.extend(results.figures());
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

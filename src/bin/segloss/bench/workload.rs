@@ -31,6 +31,15 @@ pub fn shape_name(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
+/// The axes of `NxCxD[xHxW]`.
+pub fn parse_shape(text: &str) -> Result<Vec<usize>, String> {
+    let axes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
+    match axes {
+        Ok(axes) if axes.len() >= 2 && !axes.contains(&0) => Ok(axes),
+        _ => Err(format!("expected NxCxD[xHxW], got {text}")),
+    }
+}
+
 pub fn head(shape: &[usize], loss: Loss, float: FloatType) -> Head {
     Head::new(shape, loss).logits(float)
 }
@@ -71,7 +80,8 @@ impl Workload {
     pub fn new(clock: &Clock, heads: Vec<Head>, variant: Variant) -> Result<Self> {
         let spec = LossSpec { heads };
         check(clock, &spec, variant)?;
-        let tensors: Vec<Tensors> = spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
+        let tensors: Vec<Tensors> =
+            spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
         let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
         let step = plan.bind(&tensors.iter().map(Tensors::bindings).collect::<Vec<_>>())?;
         step.warm_up()?;
@@ -99,7 +109,8 @@ fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
     let size = |head: &Head| head.items() * head.classes() * head.voxels();
     while spec.heads.iter().map(size).sum::<usize>() > MOST_CHECKED {
         let largest = spec.heads.iter_mut().max_by_key(|head| size(head)).expect("a head");
-        let axis = largest.shape.iter().enumerate().skip(2).max_by_key(|(_, length)| **length).map_or(0, |(axis, _)| axis);
+        let axis =
+            largest.shape.iter().enumerate().skip(2).max_by_key(|(_, length)| **length).map_or(0, |(axis, _)| axis);
         largest.shape[axis] = largest.shape[axis].div_ceil(2);
     }
     let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
@@ -109,9 +120,12 @@ fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
         .heads
         .iter()
         .zip(&drawn)
-        .map(|(head, (logits, _))| host::floats_of_bytes(&host::float_bytes(logits, head.logits), head.logits)[..logits.len()].to_vec())
+        .map(|(head, (logits, _))| {
+            host::floats_of_bytes(&host::float_bytes(logits, head.logits), head.logits)[..logits.len()].to_vec()
+        })
         .collect();
-    let tensors: Vec<_> = held.iter().zip(&drawn).map(|(logits, (_, labels))| HostTensors::labels(logits, labels)).collect();
+    let tensors: Vec<_> =
+        held.iter().zip(&drawn).map(|(logits, (_, labels))| HostTensors::labels(logits, labels)).collect();
     let given = host::run(&plan, &tensors, 1.0)?;
     let wide: Vec<Vec<f64>> = held.iter().map(|logits| logits.iter().map(|&z| f64::from(z)).collect()).collect();
     let data: Vec<_> = wide
