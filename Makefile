@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo test check lint doc bench adapter drivers drivers-check help
+.PHONY: demo test check lint doc bench peers adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,15 @@ doc: ## the documentation, warnings denied
 
 bench: adapter ## Criterion benchmarks
 	$(CARGO) bench --features cli --bench step
+
+PYTHON ?= python3
+PEERS := target/peers
+
+peers: adapter ## the step beside MONAI's and nnU-Net's losses in PyTorch, one table
+	$(PYTHON) -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install -q torch monai nnunetv2
+	$(CARGO) run --release --features cli -- bench --json $(PEERS)/segloss.json
+	$(PEERS)/venv/bin/python benches/peers/monai.py --json $(PEERS)/pytorch.json
+	$(CARGO) run --release --features cli -- bench --compare $(PEERS)/segloss.json $(PEERS)/pytorch.json
 
 # A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows bring their own.
 adapter:

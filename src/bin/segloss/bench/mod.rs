@@ -320,7 +320,7 @@ impl<'a> Race<'a> {
                 }
             }
             progress.inc(1);
-            if round >= 15 && start.elapsed() > Duration::from_secs(120) {
+            if round >= 15 && start.elapsed() > Duration::from_mins(2) {
                 break;
             }
         }

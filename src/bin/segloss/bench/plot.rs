@@ -1,6 +1,6 @@
 //! The sweep as a picture: nanoseconds a logit against the number of classes, and against the voxels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
@@ -16,13 +16,16 @@ type Series = BTreeMap<String, Vec<(f64, f64)>>;
 /// Draws all figures of these files.
 pub fn sweep(files: &[Figures], path: &Path) -> Result<()> {
     let of_classes = series(files, |shape| (shape.len() == 3).then(|| shape[1]));
-    let of_voxels = series(files, |shape| (shape.len() == 5).then(|| shape[2] * shape[3] * shape[4]));
+    let of_voxels =
+        series(files, |shape| (shape.len() == 5 && shape[..2] == [2, 4]).then(|| shape[2..].iter().product()));
     let root = SVGBackend::new(path, (1040, 440)).into_drawing_area();
     root.fill(&WHITE)?;
+    // a name has one colour in both charts
+    let names: BTreeSet<&String> = of_classes.keys().chain(of_voxels.keys()).collect();
     let (left, right) = root.split_horizontally(520);
     let adapter = files.first().map_or("", |file| &file.machine.adapter);
-    chart(&left, &format!("ns a logit, forward + backward: {adapter}"), "classes, 8 M logits", &of_classes)?;
-    chart(&right, "", "voxels an item, 2 items of 4 classes", &of_voxels)?;
+    chart(&left, &format!("ns a logit, forward + backward: {adapter}"), "classes, 8 M logits", &of_classes, &names)?;
+    chart(&right, "", "voxels an item, 2 items of 4 classes", &of_voxels, &names)?;
     root.present()?;
     Ok(())
 }
@@ -41,11 +44,19 @@ fn series(files: &[Figures], x: impl Fn(&[usize]) -> Option<usize>) -> Series {
     for ((name, _), point) in sums {
         all.entry(name).or_default().push(point);
     }
-    all.values_mut().for_each(|points| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    for points in all.values_mut() {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
     all
 }
 
-fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, caption: &str, axis: &str, all: &Series) -> Result<()> {
+fn chart(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    caption: &str,
+    axis: &str,
+    all: &Series,
+    names: &BTreeSet<&String>,
+) -> Result<()> {
     let points = || all.values().flatten();
     let least = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::INFINITY, f64::min);
     let most = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(0.0, f64::max);
@@ -63,18 +74,25 @@ fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, caption: &str, axis: &str, a
     let round = |value: &f64| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") };
     chart
         .configure_mesh()
+        .max_light_lines(0)
         .x_desc(axis)
         .y_desc("ns a logit")
         .x_label_formatter(&round)
         .y_label_formatter(&round)
         .draw()?;
-    for (index, (name, points)) in all.iter().enumerate() {
+    for (name, points) in all {
+        let index = names.iter().position(|known| *known == name).unwrap_or(0);
         let style = Palette99::pick(index).stroke_width(2);
         chart
             .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::MiddleMiddle)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::unfused::Unfused;
 use super::workload::{self, Workload, shape_name};
 use super::{Race, SMOOTHING, dice_ce};
 
-/// Logits of the sweep over classes, as near as whole voxels come.
+/// Logits of the sweep over classes, as near as rows of whole cache lines come.
 const LOGITS: usize = 1 << 23;
 pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 200, 256];
 /// Voxels of the sweep over volumes, with four classes.
@@ -19,7 +19,7 @@ const ROUNDS: usize = 15;
 
 pub fn run(clock: &Clock, float: FloatType, all: &mut Figures) -> Result<()> {
     for classes in CLASSES {
-        one(clock, &[1, classes, LOGITS / classes / 4 * 4], float, all)?;
+        one(clock, &[1, classes, LOGITS / classes / 64 * 64], float, all)?;
     }
     for side in SIDES {
         one(clock, &[2, 4, side, side, side], float, all)?;
