@@ -6,7 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Gpu, Tensors, gpu, random_tensors, run};
-use segloss::{AdapterChoice, Form, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
+use segloss::{
+    Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction,
+    wgpu,
+};
 
 /// Five heads of unlike size, class count, label type, settings and weight.
 fn five_unlike_heads() -> LossSpec {
@@ -86,6 +89,30 @@ fn five_unlike_heads_are_one_statistics_and_one_gradient_dispatch() {
     });
     let expected = [("combine", 1), ("finish", 1), ("gradient", 1), ("statistics", 1)];
     assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
+}
+
+/// Every kind of pixel term, targets of both kinds, masks, and every output that a head may ask for.
+fn the_whole_family() -> LossSpec {
+    let regions = Loss { activation: Activation::Sigmoid, ..Loss::monai_dice().pixel(Pixel::binary_cross_entropy()) };
+    LossSpec::new()
+        .head(Head::new([2, 4, 24, 20], Loss::nnunet_dc_topk()).hard_counts(HardCounts::Item))
+        .head(Head::new([2, 3, 15], regions).probabilities(FloatType::F16).mask(true).weight_map(true))
+        .head(Head::new([2, 5, 9], Loss::monai_focal()).sample_mask(true).check_finite(true))
+        .head(Head::new([1, 20, 33], Loss::monai_generalized_dice()).logits(FloatType::Bf16))
+        .head(Head::new([2, 2, 8, 8], Loss::monai_dice_ce()).resample([16, 16]).unreduced(true))
+}
+
+#[test]
+fn any_mix_of_kinds_is_one_statistics_and_one_gradient_dispatch() {
+    let spec = the_whole_family();
+    let tensors = tensors(&spec);
+    let counts = dispatches_by_label(None, |gpu| {
+        run(gpu, &spec, &tensors, 1.0);
+    });
+    let small = [("begin", 1), ("combine", 1), ("finish", 1)];
+    let expected = [("gradient", 1), ("histogram", 4), ("pick", 4), ("statistics", 1), ("sum_top", 1)];
+    let expected = small.into_iter().chain(expected);
+    assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)).collect::<Vec<_>>());
 }
 
 #[test]

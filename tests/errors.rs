@@ -50,6 +50,10 @@ fn wrong_settings_are_refused_by_name() {
         ),
         (with_pixel(ce().label_smoothing(1.5)), "head 1: pixel.label_smoothing: expected a number in [0, 1], got 1.5"),
         (
+            with_pixel(ce().mean_over_voxels(true)),
+            "head 1: pixel.mean_over_voxels: expected false, except for binary_cross_entropy and focal, got true",
+        ),
+        (
             with_pixel(ce().label_smoothing(f32::NAN)),
             "head 1: pixel.label_smoothing: expected a number in [0, 1], got NaN",
         ),
@@ -196,6 +200,8 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     assert_eq!(error.to_string(), "head 1: gradient: expected 120 bytes at offset 0, got 116");
     let error = bind_error(&gpu, |head, spare| head.mask = Some(whole(spare)));
     assert_eq!(error.to_string(), "head 1: mask: expected none, as the head says, got a tensor");
+    let error = bind_error(&gpu, |head, spare| head.voxel_losses = Some(whole(spare)));
+    assert_eq!(error.to_string(), "head 1: voxel_losses: expected none, as the head says, got a tensor");
     let error = bind_error(&gpu, |head, spare| head.logits = at(spare, 160, logits_needed));
     assert_eq!(
         error.to_string(),
@@ -322,13 +328,15 @@ fn a_wrong_variant_is_refused() {
         refused(Variant { subgroups: true, ..good }),
         "variant: subgroups: expected false: the device has no subgroup feature, got true"
     );
+    let unknown = refused(Variant { subgroup_size: 5, ..good });
+    assert!(unknown.starts_with("variant: subgroup_size: expected 0, or") && unknown.ends_with("got 5"), "{unknown}");
     assert_eq!(
         refused(Variant { invocations: 512, tile: 4096, ..good }),
         "a workgroup needs 512, and the device's max_compute_invocations_per_workgroup is 256"
     );
     assert_eq!(
         refused(Variant { invocations: 256, tile: 4096, chunk: 16, ..good }),
-        "workgroup memory needs 49344, and the device's max_compute_workgroup_storage_size is 16384"
+        "workgroup memory needs 53440, and the device's max_compute_workgroup_storage_size is 16384"
     );
 }
 

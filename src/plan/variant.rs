@@ -111,9 +111,10 @@ impl Variant {
         (3 * self.chunk).max(TILE_COLUMNS)
     }
 
-    /// Bytes of workgroup memory of the statistics kernel, by the larger of its two reductions.
+    /// Bytes of workgroup memory of the statistics kernel, by the larger of its reductions.
     fn workgroup_memory(self) -> u64 {
-        u64::from(self.rows()) * (u64::from(self.invocations) + 1) * 4
+        // rows of sums, and what the invocations of split heads share
+        u64::from(self.rows()) * (u64::from(self.invocations) + 1) * 4 + u64::from(self.invocations) * 16
     }
 
     /// Checks the numbers against each other and against the device.
@@ -140,6 +141,12 @@ impl Variant {
                 expected: "false: the device has no subgroup feature".into(),
                 given: "true".into(),
             });
+        }
+        let info = device.adapter_info();
+        let known = if info.subgroup_min_size == info.subgroup_max_size { info.subgroup_min_size } else { 0 };
+        if ![0, known].contains(&self.subgroup_size) {
+            let expected = format!("0, or the size of every subgroup where the device has but one ({known})");
+            return refuse("subgroup_size", expected, self.subgroup_size);
         }
         let limit = |what: &str, limit, needed: u64, available: u64| {
             if needed <= available {

@@ -26,9 +26,6 @@ pub struct Check {
     files: Vec<PathBuf>,
 }
 
-/// Cases that share a device. Some drivers keep the code of every pipeline until their device is gone.
-const CASES_A_DEVICE: usize = 16;
-
 #[derive(Default)]
 struct Counts {
     passed: usize,
@@ -65,15 +62,11 @@ impl Check {
 fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
     let info = adapter.get_info();
     let name = format!("{} ({:?})", info.name, info.backend);
-    let mut device = None;
+    let (device, queue) = open_adapter(adapter).with_context(|| name.clone())?;
     let mut counts = Counts::default();
     let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, case) in cases.iter().enumerate() {
-        if index % CASES_A_DEVICE == 0 {
-            device = Some(open_adapter(adapter).with_context(|| name.clone())?);
-        }
-        let (device, queue) = device.as_ref().expect("opened before the first case");
-        match cases::run(device, queue, case) {
+    for case in cases {
+        match cases::run(&device, &queue, case) {
             Outcome::Passed => counts.passed += 1,
             Outcome::Failed(differences) => {
                 counts.failed += 1;
