@@ -38,7 +38,7 @@ mod step;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
-pub use plan::{Gradient, HeadTensors, Plan, Scalars, Variant};
+pub use plan::{Gradient, HeadTensors, Plan, PlanOptions, Scalars, Variant};
 pub use report::{ClassCounts, HeadReport, ItemCounts, NonFinite, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,

@@ -37,6 +37,16 @@ pub struct Plan {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// How a plan is made, besides its specification.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// The variant of the kernels; `None`: the default for the device.
+    pub variant: Option<Variant>,
+    /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
+    /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
+    pub pipeline_cache: Option<wgpu::PipelineCache>,
+}
+
 /// What all steps of a plan share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -53,6 +63,7 @@ pub(crate) struct Shared {
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Mutex<HashMap<String, Compiled>>,
+    pipeline_cache: Option<wgpu::PipelineCache>,
     pub staging: Vec<Arc<Staging>>,
 }
 
@@ -102,6 +113,20 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
+        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), pipeline_cache: None })
+    }
+
+    /// A plan with options.
+    ///
+    /// # Errors
+    /// As [`with_variant`](Self::with_variant).
+    pub fn with_options(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        options: PlanOptions,
+    ) -> Result<Self, Error> {
+        let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
         spec.validate()?;
         variant.validate(device)?;
         let limits = device.limits();
@@ -110,7 +135,7 @@ impl Plan {
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch);
+                small_stages(device, spec, &layout, variant, &limits, &scratch, options.pipeline_cache.as_ref());
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),
@@ -125,6 +150,7 @@ impl Plan {
                 finish,
                 finish_compiled,
                 pipelines: Mutex::default(),
+                pipeline_cache: options.pipeline_cache,
                 staging,
             }
         })?;
@@ -189,12 +215,11 @@ impl Shared {
 
     /// The pipeline of a shader; compiled once.
     fn pipeline(&self, text: String, entry: &'static str, accesses: &[Access]) -> Compiled {
+        let making = Making { unchecked: self.variant.unchecked, cache: self.pipeline_cache.as_ref() };
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         pipelines
             .entry(text)
-            .or_insert_with_key(|text| {
-                compile(&self.device, text, entry, self.variant.unchecked, accesses.iter().copied())
-            })
+            .or_insert_with_key(|text| compile(&self.device, text, entry, making, accesses.iter().copied()))
             .clone()
     }
 }
@@ -279,13 +304,15 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
+    cache: Option<&wgpu::PipelineCache>,
 ) -> SmallStages {
+    let making = Making { unchecked: variant.unchecked, cache };
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: &str, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = compile(device, text, entry, variant.unchecked, accesses);
+        let compiled = compile(device, text, entry, making, accesses);
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
@@ -315,8 +342,7 @@ fn small_stages(
     let entries = || finish_entries(scratch, &weights);
     let accesses =
         std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access).collect::<Vec<_>>());
-    let finish_compiled =
-        compile(device, &compose::finish(&layout.heads, variant), "finish", variant.unchecked, accesses);
+    let finish_compiled = compile(device, &compose::finish(&layout.heads, variant), "finish", making, accesses);
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
     SmallStages { combine, top_k, finish, finish_compiled }
 }
@@ -373,18 +399,25 @@ impl Tables {
     }
 }
 
+/// How pipelines are made.
+#[derive(Clone, Copy)]
+struct Making<'a> {
+    unchecked: bool,
+    cache: Option<&'a wgpu::PipelineCache>,
+}
+
 fn compile(
     device: &wgpu::Device,
     text: &str,
     entry: &'static str,
-    unchecked: bool,
+    making: Making<'_>,
     accesses: impl IntoIterator<Item = Access>,
 ) -> Compiled {
     let label = format!("segloss: {entry}");
     let layout = device::bind_group_layout(device, &label, accesses);
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.into()) };
-    let module = if unchecked {
+    let module = if making.unchecked {
         // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
         // were checked against each other; no label or other content of a tensor is an index, see shared/target.wgsl.
         unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
@@ -406,7 +439,7 @@ fn compile(
             zero_initialize_workgroup_memory: false,
             ..Default::default()
         },
-        cache: None,
+        cache: making.cache,
     });
     Compiled { pipeline, layout }
 }
