@@ -89,14 +89,14 @@ impl Variant {
         None
     }
 
-    /// Half the classes an invocation, where sharing them is cheap.
+    /// A quarter of the classes an invocation, where sharing them is cheap.
     pub(crate) fn for_several_slots(self) -> Self {
         if !self.shares_by_subgroup() {
             return self;
         }
         Self {
-            register_classes: self.register_classes.div_ceil(2),
-            split_classes: self.split_classes.div_ceil(2),
+            register_classes: self.register_classes.div_ceil(4),
+            split_classes: self.split_classes.div_ceil(4),
             ..self
         }
     }
