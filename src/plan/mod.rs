@@ -183,7 +183,8 @@ impl Plan {
     }
 
     /// Bytes of GPU memory that the plan itself holds: its scratch, and the staging of reports. A step adds a table of a few
-    /// hundred bytes a head. Without a top-k it is below 1 % of the logits' bytes plus 1 MiB; a top-k adds 4 bytes a voxel.
+    /// hundred bytes a head. Where items have a tile's voxels and more it is below 1 % of the logits' bytes plus 1 MiB, but for
+    /// a top-k, which adds 4 bytes a voxel; an item takes at least one row of partial sums, however small it is.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;

@@ -19,7 +19,7 @@ pub struct ComposedShader {
     pub source: String,
 }
 
-/// The variant that the shaders below take; tuning numbers do not change their structure.
+/// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
 const VARIANT: Variant = Variant {
     invocations: 64,
     tile: 4096,
@@ -32,12 +32,15 @@ const VARIANT: Variant = Variant {
     subgroup_size: 0,
 };
 
-/// The same, of heads with more classes than a workgroup holds.
+/// A workgroup that is one subgroup: it shares and folds by subgroup operations.
+const ONE_SUBGROUP: Variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT };
+
+/// Heads with more classes than a workgroup holds.
 const STREAMED: Variant = Variant { split_classes: 0, ..VARIANT };
 
 /// Every permutation of every shader. Arithmetic and loads are separate text that meets in function signatures, so it is
-/// every choice of terms × targets and masks × registers, split or streamed × outputs asked for, on one way to load; and every way to
-/// load, store and reduce (types × wide or scalar × windows × binding modes × gradient modes × subgroups), on one choice of
+/// every choice of terms × targets and masks × held, split (either way to share) or streamed × outputs asked for, on one way
+/// to load; and every way to load, store and reduce (types × wide or scalar × windows × binding modes × gradient modes × subgroups), on one choice of
 /// terms.
 #[must_use]
 pub fn permutations() -> Vec<ComposedShader> {
@@ -47,19 +50,25 @@ pub fn permutations() -> Vec<ComposedShader> {
         ("generalized-dice", Loss::monai_generalized_dice()),
         ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0))),
     ] {
-        all.extend(small_stages(&LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss)), name));
+        let spec = LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss));
+        all.extend(small_stages(&spec, name, VARIANT));
+        all.extend(small_stages(&spec, &format!("{name}-one-subgroup"), ONE_SUBGROUP));
     }
     let targets = targets();
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
-            for (classes, variant) in [(4, VARIANT), (17, VARIANT), (17, STREAMED)] {
+            for (classes, variant) in [(4, VARIANT), (17, VARIANT), (17, ONE_SUBGROUP), (17, STREAMED)] {
                 for asking in [false, true] {
                     let counts = if asking { HardCounts::Item } else { HardCounts::None };
                     let head = Head::new([2, classes, 8, 8, 8], loss(classes));
                     let head = head.hard_counts(counts).unreduced(asking).check_finite(asking);
                     let spec = LossSpec::new().head(head_of(head));
                     let outputs = if asking { "-all-outputs" } else { "" };
-                    let streamed = if variant == STREAMED { "-streamed" } else { "" };
+                    let streamed = match variant {
+                        STREAMED => "-streamed",
+                        ONE_SUBGROUP => "-one-subgroup",
+                        _ => "",
+                    };
                     let name = format!("{terms}-{target}-{classes}-classes{streamed}{outputs}");
                     all.extend(voxel_stages(&name, &spec, variant, SlotChoice::SIMPLE));
                 }
@@ -98,7 +107,7 @@ pub fn representative() -> Vec<ComposedShader> {
     let mut all = Vec::new();
     for (name, heads) in plans {
         let spec = LossSpec { heads };
-        all.extend(small_stages(&spec, name));
+        all.extend(small_stages(&spec, name, VARIANT));
         all.extend(voxel_stages(name, &spec, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
     }
     all
@@ -293,8 +302,8 @@ fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
     part
 }
 
-fn small_stages(spec: &LossSpec, name: &str) -> Vec<ComposedShader> {
-    let layout = Layout::new(spec, VARIANT).expect("small shapes fit");
+fn small_stages(spec: &LossSpec, name: &str, variant: Variant) -> Vec<ComposedShader> {
+    let layout = Layout::new(spec, variant).expect("small shapes fit");
     let heads = spec.heads.len();
     let shader = |entry_point: &'static str, source: &str| ComposedShader {
         name: format!("{entry_point}-{name}"),
@@ -302,11 +311,11 @@ fn small_stages(spec: &LossSpec, name: &str) -> Vec<ComposedShader> {
         source: source.to_owned(),
     };
     let mut all = vec![
-        shader("combine", &compose::combine(heads, VARIANT)),
-        shader("finish", &compose::finish(&layout.heads, VARIANT)),
+        shader("combine", &compose::combine(heads, variant)),
+        shader("finish", &compose::finish(&layout.heads, variant)),
     ];
     if compose::has_top_k(&layout.heads) {
-        let text = compose::top_k(heads, VARIANT);
+        let text = compose::top_k(heads, variant);
         all.extend(["begin", "histogram", "pick", "sum_top"].map(|entry_point| shader(entry_point, &text)));
     }
     all
