@@ -13,7 +13,7 @@
 //            finite,  the item of the first out of range,  its voxel; then of each item its class columns and the voxels
 //            counted
 // determinism   bit for bit: each invocation adds every FOLD_INVOCATIONS-th tile, in runs of 16 so that no chain is long,
-//               then a tree over the invocations (shared/fold.wgsl), then the items in order
+//               then a tree over the invocations (shared/fold_*.wgsl), then the items in order
 
 const TILE = 4096u;
 const NOWHERE = 16777216.0;

@@ -25,7 +25,7 @@
 //            4  weights        (words)                 read        three a head, at head.weights: the plan's or the caller's
 //            5  selection      see top_k.wgsl          read        only where a head has a top-k
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
-// determinism   bit for bit: heads in order, sums as trees (shared/fold.wgsl)
+// determinism   bit for bit: heads in order, sums as trees (shared/fold_*.wgsl)
 
 const REPORT_WORDS = 14u;
 const NON_FINITE_GRADIENT = 13u;

@@ -1,26 +1,12 @@
 // One value an invocation, folded into one value a workgroup, where the workgroup is one subgroup: the same functions as
-// fold.wgsl, by subgroup operations, without a barrier.
+// fold_workgroup.wgsl, by subgroup operations, without a barrier.
 //
 // determinism   bit for bit on one device and driver: subgroup operations have a fixed order there
 
-const FOLD_INVOCATIONS = 64u;
-
-// what a word is, and how two become one
+//# stand-in
 const SUM = 0u;
 const COUNT = 1u;
-const LEAST = 2u;
-
-fn fold(kind: u32, a: u32, b: u32) -> u32 {
-    switch kind {
-        case SUM: { return bitcast<u32>(bitcast<f32>(a) + bitcast<f32>(b)); }
-        case COUNT: { return a + b; }
-        default: { return min(a, b); }
-    }
-}
-
-fn identity(kind: u32) -> u32 {
-    return select(0u, 0xffffffffu, kind == LEAST);
-}
+//# end
 
 // Called by all invocations; all get the result.
 fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 {

@@ -21,6 +21,7 @@ mod files {
     pub const MATH: &str = file!("shared/math.wgsl");
     pub const TARGET: &str = file!("shared/target.wgsl");
     pub const FOLD: &str = file!("shared/fold.wgsl");
+    pub const FOLD_WORKGROUP: &str = file!("shared/fold_workgroup.wgsl");
     pub const FOLD_SUBGROUP: &str = file!("shared/fold_subgroup.wgsl");
     pub const REDUCE_SUBGROUP: &str = file!("shared/reduce_subgroup.wgsl");
     pub const SHARE_SUBGROUP: &str = file!("shared/share_subgroup.wgsl");
@@ -124,7 +125,7 @@ pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, 
 /// The shader of the combine stage.
 pub(crate) fn combine(heads: usize, variant: Variant) -> String {
     let values = fold_values(heads, variant).constant("TILE", unsigned(variant.tile));
-    [files::HEADS, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
+    [files::HEADS, files::FOLD, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
 }
 
 /// The shader of the finish stage.
@@ -133,13 +134,13 @@ pub(crate) fn finish(heads: &[HeadLayout], variant: Variant) -> String {
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
         .flag("losses", has_top_k(heads))
         .flag("row_notes", heads.iter().any(|head| head.row_notes));
-    [files::HEADS, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat()
+    [files::HEADS, files::FOLD, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat()
 }
 
 /// The shader of the top-k selection: entry points `begin`, `histogram`, `pick`, `sum_top`.
 pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
     let values = fold_values(heads, variant);
-    [files::HEADS, files::FOLD, files::TOP_K].map(|file| render(file, &values)).concat()
+    [files::HEADS, files::FOLD, fold_file(variant), files::TOP_K].map(|file| render(file, &values)).concat()
 }
 
 /// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
@@ -175,7 +176,7 @@ fn split(part: &PartText, heads: &[HeadLayout], variant: Variant, group: &Group)
 /// A workgroup that is one subgroup folds without a barrier.
 fn fold_file(variant: Variant) -> &'static str {
     let one_subgroup = variant.subgroups && variant.subgroup_size == variant.fold_invocations;
-    if one_subgroup { files::FOLD_SUBGROUP } else { files::FOLD }
+    if one_subgroup { files::FOLD_SUBGROUP } else { files::FOLD_WORKGROUP }
 }
 
 fn fold_values(heads: usize, variant: Variant) -> Values {
