@@ -27,7 +27,7 @@ const TILE = 4096u;
 // the threshold and the share behind the head's row notes.
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
     let head = head_of(place);
-    let i = vec4<u32>(head.losses + place.item * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
+    let i = vec4<u32>(head.losses + (head.first_item + place.item) * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
     let loss = vec4<f32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
     let threshold = vec4<f32>(coefficients[head.top_coefficients]);
     let share = vec4<f32>(coefficients[head.top_coefficients + 1u]);
@@ -47,10 +47,10 @@ const g0 = 0u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32 }
+struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32, first_item: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u, 0u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool { return true; }

@@ -16,11 +16,11 @@ const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const c0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, pixel_first_class: u32 }
+struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, first_item: u32, pixel_first_class: u32 }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u); }
 fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -54,7 +54,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
-    let overlap_at = head.coefficients + 2u * CLASSES_g0 + place.item * head.coefficient_row;
+    let overlap_at = head.coefficients + 2u * CLASSES_g0 + (head.first_item + place.item) * head.coefficient_row;
     //# each c
     var class_c0 = c0;
     var held_c0 = true;

@@ -48,10 +48,10 @@ struct TileSums {
 const INVOCATIONS = 8u;
 const g0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
-struct Head { tiles: u32, items: u32, partials: u32, group: u32, losses: u32, voxels: u32, class_columns: u32 }
+struct Head { tiles: u32, all_items: u32, partials: u32, group: u32, losses: u32, voxels: u32, class_columns: u32, first_item: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u, 0u, 1u, 3u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 1u, 0u, 0u, 0u, 1u, 3u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 const NONE = vec4<f32>();
@@ -65,10 +65,10 @@ fn min_row(me: Invocation, row: u32) -> f32 { return 0.0; }
 fn statistics_g0(place: Place, me: Invocation) {}
 //# end
 
-// Cells of column after column, items · tiles in each. Only one invocation ever touches a cell.
+// Cells of column after column, all items · tiles in each. Only one invocation ever touches a cell.
 fn cell(place: Place, column: u32) -> u32 {
     let head = head_of(place);
-    return head.partials + (column * head.items + place.item) * head.tiles + place.tile;
+    return head.partials + (column * head.all_items + head.first_item + place.item) * head.tiles + place.tile;
 }
 
 // The rows that all invocations have `put` for `count` classes from `first_class` on, three a class: I, P, T from column 0
@@ -138,7 +138,7 @@ fn write_tile(place: Place, me: Invocation, sums: TileSums) {
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {
     let head = head_of(place);
     let kept = max(loss, NONE);
-    let at = head.losses + place.item * head.voxels + voxel;
+    let at = head.losses + (head.first_item + place.item) * head.voxels + voxel;
     losses[at] = kept.x;
     if left > 1u { losses[at + 1u] = kept.y; }
     if left > 2u { losses[at + 2u] = kept.z; }

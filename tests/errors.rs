@@ -287,8 +287,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
     let mut heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
-    let words =
-        "head 0: the bindings of its tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
+    let words = "head 0: the bindings of one item's tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
     assert_eq!(error.to_string(), words);
     heads[0].gradient = None;
     assert!(plan.bind(&heads).is_ok());

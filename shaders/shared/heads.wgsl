@@ -29,7 +29,8 @@ const BY_VOXEL = 2u;
 const BY_VOXEL_AND_CLASS = 3u;
 
 struct Head {
-    // shape of the logits: [items, classes, voxels]; rows of a uniform array begin at multiples of 16 bytes
+    // shape of the logits: [items, classes, voxels], of the items that this dispatch handles; rows of a uniform array begin at
+    // multiples of 16 bytes
     @align(16) items: u32,
     classes: u32,
     voxels: u32,
@@ -123,6 +124,9 @@ struct Head {
     masked_samples: u32,
     // rows of the table: a number that no compiler knows, so that none unrolls a loop over heads
     rows: u32,
+    // items of the head over all dispatches, and the first that this one handles: scratch is indexed by the item of the head
+    all_items: u32,
+    first_item: u32,
 }
 
 @group(0) @binding(0) var<uniform> heads: array<Head, HEADS>;

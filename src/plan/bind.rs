@@ -2,16 +2,17 @@
 
 use std::num::NonZeroU64;
 
-use super::compose;
+use super::compose::{self, Groups};
 use super::device::{Access, Entry, checked, grid};
-use super::slots::{Part, Role, Room, split};
+use super::layout::HeadLayout;
+use super::slots::{Part, Role, Room, split, too_many_bindings, windows};
 use super::table::{self, HeadRow};
 use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use super::{Plan, Shared, Tables};
 use crate::error::Tensor;
 use crate::spec::Target;
 use crate::step::{Dispatch, Step};
-use crate::{Error, Head};
+use crate::{Error, Head, LossSpec};
 
 /// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
 const LEAST_ALIGNMENT: u64 = 32;
@@ -47,15 +48,32 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         all
     };
     let room = |own| room(&shared.limits, own);
-    let statistics = split(heads.len(), in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
+    let items: Vec<u32> = shared.layout.heads.iter().map(|head| head.items).collect();
+    let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
     let room = room(compose::gradient_bindings(&shared.layout.heads));
-    let gradient = split(heads.len(), in_gradient, room)?;
+    let gradient = split(&items, in_gradient, room)?;
     checked(&shared.device, "binding tensors", || Step {
         plan: plan.clone(),
         statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
         finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
         gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
+}
+
+/// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
+/// stage.
+pub(super) fn check_items(spec: &LossSpec, layouts: &[HeadLayout], limits: &wgpu::Limits) -> Result<(), Error> {
+    let room = room(limits, compose::statistics_bindings(layouts));
+    for (index, head) in spec.heads.iter().enumerate() {
+        let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
+            let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
+            windows
+        });
+        if logits + target > room.storage_buffers {
+            return Err(too_many_bindings(index, logits + target, room));
+        }
+    }
+    Ok(())
 }
 
 fn role(tensor: Tensor, head: &Head) -> Role {
@@ -146,14 +164,16 @@ fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
 fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32) {
     let all = table::rows(&shared.spec, &shared.layout.heads);
     let text = part.text();
-    let groups = compose::groups(&text, &shared.layout.heads);
+    let groups = Groups::new(&text, &shared.layout.heads);
     let mut first_workgroup = 0;
     let rows = part
         .heads
         .iter()
-        .map(|slots| {
+        .enumerate()
+        .map(|(position, slots)| {
             let mut row = all[slots.head];
-            row.group = groups[&compose::group_of(&text, &shared.layout.heads, slots.head)];
+            row.group = groups.number(position);
+            (row.first_item, row.items) = (slots.items.start, slots.items.end - slots.items.start);
             let is_labels = slots.slots.contains_key(&Role::Labels);
             let target = if is_labels { Role::Labels } else { Role::Probabilities };
             (row.logits_slot, row.logits_first) = slots.of(Role::Logits);

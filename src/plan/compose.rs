@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
 use super::shader::{Values, numbered, numbers, renamed, render};
-use super::slots::{PartText, Role, SlotKind};
+use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::tensors::Format;
 use super::variant::{Split, Variant};
 use crate::spec::{FloatType, LabelType};
@@ -145,32 +145,49 @@ pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
 
 /// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
 /// little of all of it, has text of its own, so that its loads and stores need no switch over the slots of others.
-pub(crate) type Group = (Arithmetic, Option<usize>);
+type Group = (Arithmetic, Option<usize>);
 
-/// The group of a head of a part.
-pub(crate) fn group_of(part: &PartText, heads: &[HeadLayout], head: usize) -> Group {
-    let work = |head: usize| u64::from(heads[head].items) * u64::from(heads[head].tiles);
-    let all = || part.heads.iter().map(|slots| work(slots.head));
-    let left: u64 = all().filter(|&other| other <= work(head)).sum();
-    let most = part.heads.len() > 1 && 2 * work(head) > left && 16 * work(head) > all().sum();
-    (heads[head].arithmetic.clone(), most.then_some(head))
+/// The groups of a part.
+pub(crate) struct Groups<'a> {
+    /// Of each of the part's heads, in their order.
+    of_heads: Vec<(Group, &'a HeadSlots)>,
+    numbers: BTreeMap<Group, u32>,
 }
 
-/// The groups of a part, numbered.
-pub(crate) fn groups(part: &PartText, heads: &[HeadLayout]) -> BTreeMap<Group, u32> {
-    let mut groups: BTreeMap<Group, u32> =
-        part.heads.iter().map(|slots| (group_of(part, heads, slots.head), 0)).collect();
-    groups.values_mut().zip(0..).for_each(|(group, index)| *group = index);
-    groups
-}
+impl<'a> Groups<'a> {
+    pub(crate) fn new(part: &'a PartText, heads: &[HeadLayout]) -> Self {
+        let work = |slots: &HeadSlots| slots.items.len() as u64 * u64::from(heads[slots.head].tiles);
+        let all: u64 = part.heads.iter().map(work).sum();
+        let group = |slots: &HeadSlots| {
+            let mine = work(slots);
+            let left: u64 = part.heads.iter().map(work).filter(|&other| other <= mine).sum();
+            let most = part.heads.len() > 1 && 2 * mine > left && 16 * mine > all;
+            (heads[slots.head].arithmetic.clone(), most.then_some(slots.head))
+        };
+        let of_heads: Vec<_> = part.heads.iter().map(|slots| (group(slots), slots)).collect();
+        let mut numbers: BTreeMap<Group, u32> = of_heads.iter().map(|(group, _)| (group.clone(), 0)).collect();
+        numbers.values_mut().zip(0..).for_each(|(number, index)| *number = index);
+        Self { of_heads, numbers }
+    }
 
-/// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it holds:
-/// it holds fewer, or the driver would compile for long.
-fn split(part: &PartText, heads: &[HeadLayout], variant: Variant, group: &Group) -> Option<Split> {
-    let mine = part.heads.iter().filter(|slots| group_of(part, heads, slots.head) == *group);
-    let slots: BTreeSet<u32> = mine.map(|slots| slots.of(Role::Logits).0).collect();
-    let variant = if slots.len() > 1 { variant.for_several_slots() } else { variant };
-    variant.split(group.0.classes)
+    /// The number of the group that a head of the part is in.
+    pub(crate) fn number(&self, position: usize) -> u32 {
+        self.numbers[&self.of_heads[position].0]
+    }
+
+    /// The slots of a group's heads in a list.
+    fn slots(&self, group: &Group, role: Role) -> BTreeSet<u32> {
+        let mine = self.of_heads.iter().filter(|(of_head, _)| of_head == group);
+        mine.filter_map(|(_, slots)| slots.slots.get(&role)).map(|(slot, _)| *slot).collect()
+    }
+
+    /// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it
+    /// holds: it holds fewer, or the driver would compile for long.
+    fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
+        let several = self.slots(group, Role::Logits).len() > 1;
+        let variant = if several { variant.for_several_slots() } else { variant };
+        variant.split(group.0.classes)
+    }
 }
 
 /// A workgroup that is one subgroup folds without a barrier.
@@ -186,23 +203,23 @@ fn fold_values(heads: usize, variant: Variant) -> Values {
 }
 
 fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], variant: Variant) -> String {
-    let groups = groups(part, heads);
+    let groups = Groups::new(part, heads);
     let values = Values::default()
         .constant("HEADS", format!("{}u", part.heads.len()))
         .constant("TILE", unsigned(variant.tile))
         .flag("losses", has_top_k(heads))
         .flag("check_finite", checks_finite(heads))
         .constant("REPORT_BINDING", unsigned(gradient_bindings(heads)))
-        .list('g', groups.values().copied());
+        .list('g', groups.numbers.values().copied());
     let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
     let mut text = shared.map(|file| render(file, &values)).concat();
     let _ = writeln!(text, "const CHUNK = {}u;", variant.chunk);
 
-    let splits: Vec<Split> = groups.keys().filter_map(|group| split(part, heads, variant, group)).collect();
+    let splits: Vec<Split> = groups.numbers.keys().filter_map(|group| groups.split(group, variant)).collect();
     let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
     let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
     let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
-    let group_count = u32::try_from(groups.len()).expect("a dispatch has few groups");
+    let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
     for (letter, count) in [('c', unrolled), ('k', variant.chunk), ('g', group_count), ('w', windows)] {
         text += &numbers(letter, count);
     }
@@ -219,23 +236,16 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         let share = if variant.shares_by_subgroup() { files::SHARE_SUBGROUP } else { files::SHARE_WORKGROUP };
         text += &render(share, &values);
     }
-    for (group, &number) in &groups {
-        text += &arithmetic_text(stage, part, heads, variant, group, number);
+    for (group, &number) in &groups.numbers {
+        text += &arithmetic_text(stage, &groups, variant, group, number);
     }
     text
 }
 
 /// The arithmetic of one group, with the loads and stores of its heads.
-fn arithmetic_text(
-    stage: &VoxelStage,
-    part: &PartText,
-    heads: &[HeadLayout],
-    variant: Variant,
-    group: &Group,
-    number: u32,
-) -> String {
+fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
-    let split = split(part, heads, variant, group);
+    let split = groups.split(group, variant);
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .list('c', 0..split.map_or(0, |split| split.held))
@@ -248,8 +258,7 @@ fn arithmetic_text(
         values = values.flag(name, true);
     }
     for role in Role::LISTS {
-        let mine = part.heads.iter().filter(|slots| group_of(part, heads, slots.head) == *group);
-        let used: BTreeSet<u32> = mine.filter_map(|slots| slots.slots.get(&role)).map(|(slot, _)| *slot).collect();
+        let used = groups.slots(group, role);
         let only = used.len() == 1;
         values = match role {
             Role::Logits => values.flag("one_logits", only),

@@ -132,6 +132,7 @@ impl Plan {
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
+        bind::check_items(spec, &layout.heads, &limits)?;
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =

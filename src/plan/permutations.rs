@@ -291,7 +291,11 @@ fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
             (Role::VoxelLosses, !with_gradient && head.voxel_losses()),
             (choice.gradient, with_gradient),
         ];
-        let mut slots = HeadSlots { head: index, ..HeadSlots::default() };
+        let mut slots = HeadSlots {
+            head: index,
+            items: 0..u32::try_from(head.items()).expect("few items"),
+            ..HeadSlots::default()
+        };
         for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
             let slot = u32::try_from(part.kinds.len()).expect("few slots");
             slots.slots.extend(role.lists().iter().map(|list| (*list, (slot, 0))));
@@ -459,6 +463,8 @@ mod tests {
             overlap_class_weights,
             masked_samples,
             rows,
+            all_items,
+            first_item,
         ];
         let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
         assert_eq!(shader, host);

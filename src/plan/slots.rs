@@ -1,7 +1,8 @@
 //! From tensors to bindings: slots, windows, and the split into as few dispatches as fit.
 //!
 //! A slot is a load or store that several heads may share: heads whose tensors lie in one buffer share one binding that
-//! covers them, as far as the largest binding goes. A tensor larger than that is a slot of its own, bound in windows.
+//! covers them, as far as the largest binding goes. A tensor larger than that is a slot of its own, bound in windows; where a
+//! head's windows are more than the device's bindings, its items are spread over several dispatches.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -110,6 +111,8 @@ impl Slot {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadSlots {
     pub head: usize,
+    /// The items that the dispatch handles; the first elements of its tensors are those of the first of them.
+    pub items: Range<u32>,
     pub slots: BTreeMap<Role, (u32, u32)>,
 }
 
@@ -148,40 +151,75 @@ pub(crate) struct Room {
 /// Elements of a slot that several tensors share: indices, and steps past an end, stay far from 2^32.
 const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
-/// Splits heads into as few dispatches as fit; `wanted` are the tensors of a head in this stage, none if it has no part.
+/// Splits heads into as few dispatches as fit; `items` are those of each head, and `wanted` its tensors in this stage, none if it
+/// has no part.
 pub(crate) fn split(
-    heads: usize,
+    items: &[u32],
     wanted: impl Fn(usize) -> Vec<(Role, Extent)>,
     room: Room,
 ) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
-    for index in 0..heads {
+    for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);
         if tensors.is_empty() {
             continue;
         }
-        let fitting = parts.iter_mut().find_map(|part| {
-            let grown = part.with(index, &tensors, room);
-            (grown.bindings() <= room.storage_buffers).then_some((part, grown))
-        });
-        if let Some((part, grown)) = fitting {
-            *part = grown;
-            continue;
-        }
-        let alone = Part::default().with(index, &tensors, room);
-        if alone.bindings() > room.storage_buffers {
-            return Err(Error::Limit {
-                head: Some(index),
-                what: "the bindings of its tensors".to_owned(),
-                limit: "max_storage_buffers_per_shader_stage",
-                needed: (alone.bindings() + room.own).into(),
-                available: (room.storage_buffers + room.own).into(),
+        let of_items = |run: &Range<u32>| -> Vec<(Role, Extent)> {
+            tensors.iter().map(|(role, extent)| (*role, extent.of_items(run, items))).collect()
+        };
+        for run in runs_of_items(index, items, &of_items, room)? {
+            let tensors = of_items(&run);
+            let fitting = parts.iter_mut().find_map(|part| {
+                let grown = part.with(index, &run, &tensors, room);
+                (grown.bindings() <= room.storage_buffers).then_some((part, grown))
             });
+            match fitting {
+                Some((part, grown)) => *part = grown,
+                None => parts.push(Part::default().with(index, &run, &tensors, room)),
+            }
         }
-        parts.push(alone);
     }
     parts.iter_mut().for_each(Part::share_written_buffers);
     Ok(parts)
+}
+
+/// log2 of the elements of a window, and the windows, of a binding of `length` bytes.
+pub(crate) fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
+    if length <= largest_binding {
+        return (31, 1);
+    }
+    let window = (largest_binding / element).ilog2();
+    (window, u32::try_from(length.div_ceil(element << window)).unwrap_or(u32::MAX / 8))
+}
+
+/// As few runs of a head's items, of nearly one length, as have no more windows each than a dispatch has bindings.
+fn runs_of_items(
+    head: usize,
+    items: u32,
+    of_items: &dyn Fn(&Range<u32>) -> Vec<(Role, Extent)>,
+    room: Room,
+) -> Result<Vec<Range<u32>>, Error> {
+    let bindings = |run: &Range<u32>| Part::default().with(head, run, &of_items(run), room).bindings();
+    for runs in 1..=items {
+        let length = items.div_ceil(runs);
+        let runs: Vec<_> = (0..items).step_by(length as usize).map(|first| first..items.min(first + length)).collect();
+        if runs.iter().all(|run| bindings(run) <= room.storage_buffers) {
+            return Ok(runs);
+        }
+    }
+    let most = (0..items).map(|item| bindings(&(item..item + 1))).max().unwrap_or(0);
+    Err(too_many_bindings(head, most, room))
+}
+
+/// One item of a head needs `bindings` besides those of its stage.
+pub(crate) fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error {
+    Error::Limit {
+        head: Some(head),
+        what: "the bindings of one item's tensors".to_owned(),
+        limit: "max_storage_buffers_per_shader_stage",
+        needed: (bindings + room.own).into(),
+        available: (room.storage_buffers + room.own).into(),
+    }
 }
 
 impl Part {
@@ -195,12 +233,12 @@ impl Part {
         self.slots.iter().map(|slot| slot.kind.windows).sum()
     }
 
-    /// The part with one more head.
-    fn with(&self, head: usize, tensors: &[(Role, Extent)], room: Room) -> Self {
+    /// The part with one more head, or a run of its items.
+    fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], room: Room) -> Self {
         let mut part = self.clone();
         let slots: Vec<(Role, usize)> =
             tensors.iter().map(|(role, extent)| (*role, part.place(*role, extent, room))).collect();
-        let mut entry = HeadSlots { head, ..HeadSlots::default() };
+        let mut entry = HeadSlots { head, items: items.clone(), ..HeadSlots::default() };
         for ((role, slot), (_, extent)) in slots.into_iter().zip(tensors) {
             let first = part.slots[slot].element(extent.bytes.start);
             entry.slots.extend(role.lists().iter().map(|list| (*list, (to_u32(slot), first))));
@@ -232,21 +270,9 @@ impl Part {
             return index;
         }
         let length = covered.end - covered.start;
-        let bytes = extent.format.bytes();
-        let (window, windows) = if length <= room.largest_binding {
-            (31, 1)
-        } else {
-            let window = (room.largest_binding / bytes).ilog2();
-            (window, length.div_ceil(bytes << window))
-        };
-        let kind = SlotKind {
-            role,
-            format: extent.format,
-            wide: extent.wide,
-            window,
-            windows: u32::try_from(windows).unwrap_or(u32::MAX / 4),
-            read_write: role.is_written(),
-        };
+        let (window, windows) = windows(length, extent.format.bytes(), room.largest_binding);
+        let kind =
+            SlotKind { role, format: extent.format, wide: extent.wide, window, windows, read_write: role.is_written() };
         self.slots.push(Slot { kind, buffer: extent.buffer.clone(), bytes: covered });
         self.slots.len() - 1
     }

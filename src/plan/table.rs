@@ -89,6 +89,9 @@ pub(crate) struct HeadRow {
     pub overlap_class_weights: u32,
     pub masked_samples: u32,
     pub rows: u32,
+    pub all_items: u32,
+    pub first_item: u32,
+    pub unused: [u32; 2],
 }
 
 /// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -118,6 +121,7 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
     let has_labels = matches!(head.target, Target::Labels(_));
     let mut row = HeadRow {
         items: layout.items,
+        all_items: layout.items,
         classes: layout.classes,
         voxels: layout.voxels,
         tiles: layout.tiles,

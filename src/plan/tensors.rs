@@ -170,6 +170,21 @@ pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result
     Ok(extents)
 }
 
+/// Bytes of one item's logits, and of its target.
+pub(crate) fn item_bytes(head: &Head) -> [(u64, Format); 2] {
+    let logits = (head.classes() * head.voxels()) as u64;
+    let target = (head.target_elements() / head.items().max(1)) as u64;
+    [(logits, Format::Float(head.logits)), (target, target_format(head))]
+        .map(|(n, format)| (n * format.bytes(), format))
+}
+
+fn target_format(head: &Head) -> Format {
+    match head.target {
+        Target::Labels(labels) => Format::Integer(labels),
+        Target::Probabilities(float) => Format::Float(float),
+    }
+}
+
 fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<HeadExtents, Error> {
     let voxels = head.voxels() as u64;
     let all = head.items() as u64 * voxels;
@@ -177,12 +192,8 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<He
     let check = |tensor| Check { head: index, tensor };
     let (mask, f32) = (Format::Integer(LabelType::U8), Format::Float(FloatType::F32));
     let logits_format = Format::Float(head.logits);
-    let target_format = match head.target {
-        Target::Labels(labels) => Format::Integer(labels),
-        Target::Probabilities(float) => Format::Float(float),
-    };
-    let mut target =
-        check(Tensor::Target).extent(&tensors.target, head.target_elements() as u64, target_format, voxels)?;
+    let elements = head.target_elements() as u64;
+    let mut target = check(Tensor::Target).extent(&tensors.target, elements, target_format(head), voxels)?;
     // resampled labels are picked one by one
     target.wide &= head.resample.is_none();
     let mut reads = vec![
@@ -293,6 +304,13 @@ fn refuse_overlap(heads: &[HeadExtents]) -> Result<(), Error> {
 }
 
 impl Extent {
+    /// The bytes of a run of items, where the tensor has `items`.
+    pub(crate) fn of_items(&self, run: &Range<u32>, items: u32) -> Self {
+        let item = (self.bytes.end - self.bytes.start) / u64::from(items);
+        let bytes = self.bytes.start + u64::from(run.start) * item..self.bytes.start + u64::from(run.end) * item;
+        Self { bytes, ..self.clone() }
+    }
+
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.buffer == other.buffer && self.bytes.start < other.bytes.end && other.bytes.start < self.bytes.end
     }
