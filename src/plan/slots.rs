@@ -148,6 +148,9 @@ pub(crate) struct Room {
     pub alignment: u64,
 }
 
+/// A head's tensors in a stage, or those of a run of its items.
+type Tensors = Vec<(Role, Extent)>;
+
 /// Elements of a slot that several tensors share: indices, and steps past an end, stay far from 2^32.
 const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
@@ -155,7 +158,7 @@ const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 /// has no part.
 pub(crate) fn split(
     items: &[u32],
-    wanted: impl Fn(usize) -> Vec<(Role, Extent)>,
+    wanted: impl Fn(usize) -> Tensors,
     room: Room,
 ) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
@@ -164,7 +167,7 @@ pub(crate) fn split(
         if tensors.is_empty() {
             continue;
         }
-        let of_items = |run: &Range<u32>| -> Vec<(Role, Extent)> {
+        let of_items = |run: &Range<u32>| -> Tensors {
             tensors.iter().map(|(role, extent)| (*role, extent.of_items(run, items))).collect()
         };
         for run in runs_of_items(index, items, &of_items, room)? {
@@ -196,7 +199,7 @@ pub(crate) fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, 
 fn runs_of_items(
     head: usize,
     items: u32,
-    of_items: &dyn Fn(&Range<u32>) -> Vec<(Role, Extent)>,
+    of_items: &dyn Fn(&Range<u32>) -> Tensors,
     room: Room,
 ) -> Result<Vec<Range<u32>>, Error> {
     let bindings = |run: &Range<u32>| Part::default().with(head, run, &of_items(run), room).bindings();
