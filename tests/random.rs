@@ -279,6 +279,7 @@ fn every_variant_equals_the_reference() {
                     split_classes,
                     subgroup_size: default.subgroup_size,
                     unchecked: chunk == 3,
+                    heads_per_dispatch: if chunk == 1 { 1 } else { u32::MAX },
                     subgroups: subgroups && default.subgroups,
                     tile: 4 * invocations * steps,
                     fold_invocations: 32,

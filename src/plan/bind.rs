@@ -3,12 +3,12 @@
 use std::num::NonZeroU64;
 
 use super::compose::{self, Groups};
-use super::device::{Access, Entry, checked, grid};
+use super::device::{Access, Entry, accesses, checked, grid};
 use super::layout::HeadLayout;
 use super::slots::{Part, Role, Room, split, too_many_bindings, windows};
 use super::table::{self, HeadRow};
 use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
-use super::{Plan, Shared, Tables};
+use super::{Plan, Shared, Tables, Variant};
 use crate::error::Tensor;
 use crate::spec::Target;
 use crate::step::{Dispatch, Step};
@@ -47,7 +47,7 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         all.push((role, gradient.clone()));
         all
     };
-    let room = |own| room(&shared.limits, own);
+    let room = |own| room(&shared.limits, own, shared.variant);
     let items: Vec<u32> = shared.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
     let room = room(compose::gradient_bindings(&shared.layout.heads));
@@ -58,12 +58,18 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
         gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
+    .inspect_err(|_| shared.pipelines.forget())
 }
 
 /// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
 /// stage.
-pub(super) fn check_items(spec: &LossSpec, layouts: &[HeadLayout], limits: &wgpu::Limits) -> Result<(), Error> {
-    let room = room(limits, compose::statistics_bindings(layouts));
+pub(super) fn check_items(
+    spec: &LossSpec,
+    layouts: &[HeadLayout],
+    limits: &wgpu::Limits,
+    variant: Variant,
+) -> Result<(), Error> {
+    let room = room(limits, compose::statistics_bindings(layouts), variant);
     for (index, head) in spec.heads.iter().enumerate() {
         let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
             let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
@@ -89,7 +95,7 @@ fn role(tensor: Tensor, head: &Head) -> Role {
     }
 }
 
-fn room(limits: &wgpu::Limits, own: u32) -> Room {
+fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
     // the table of heads takes a binding as well, but no storage buffer
     let bindings = limits.max_bindings_per_bind_group.saturating_sub(1);
     Room {
@@ -97,6 +103,7 @@ fn room(limits: &wgpu::Limits, own: u32) -> Room {
         own,
         largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
+        heads: variant.heads_per_dispatch,
     }
 }
 
@@ -137,9 +144,7 @@ fn dispatch(
         let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
         own.chain(slot_entries(part)).collect::<Vec<_>>()
     };
-    let accesses: Vec<Access> =
-        std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access)).collect();
-    let compiled = shared.pipeline(text, stage, &accesses);
+    let compiled = shared.making().pipeline(text, stage, accesses(&entries()));
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
 }

@@ -59,6 +59,11 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// How a shader sees the table of heads, binding 0, and the entries behind it.
+pub(crate) fn accesses(entries: &[Entry<'_>]) -> Vec<Access> {
+    std::iter::once(Access::Uniform).chain(entries.iter().map(|entry| entry.access)).collect()
+}
+
 /// The layout of bindings 0, 1, 2, …
 pub(crate) fn bind_group_layout(
     device: &wgpu::Device,

@@ -349,6 +349,7 @@ mod tests {
         fold_invocations: 64,
         subgroups: false,
         unchecked: false,
+        heads_per_dispatch: u32::MAX,
         subgroup_size: 0,
     };
 

@@ -5,14 +5,14 @@ mod compose;
 pub(crate) mod device;
 pub(crate) mod layout;
 mod permutations;
+mod pipelines;
 mod shader;
 mod slots;
 mod table;
 mod tensors;
 mod variant;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use device::{Access, Entry};
 pub use permutations::{ComposedShader, of_classes, permutations, representative};
@@ -23,6 +23,7 @@ use crate::report::Staging;
 use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec};
 use layout::Layout;
+use pipelines::{Compiled, Making, Pipelines};
 
 /// Staging buffers of a plan: reports that may be on their way or unread at once.
 const REPORT_RING: usize = 4;
@@ -62,7 +63,7 @@ pub(crate) struct Shared {
     pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
     finish_compiled: Compiled,
-    pipelines: Mutex<HashMap<String, Compiled>>,
+    pipelines: Arc<Pipelines>,
     pipeline_cache: Option<wgpu::PipelineCache>,
     pub staging: Vec<Arc<Staging>>,
 }
@@ -81,13 +82,6 @@ pub(crate) struct Scratch {
     one: wgpu::Buffer,
     /// The weights of the specification.
     weights: wgpu::Buffer,
-}
-
-/// A pipeline and the layout of its bindings.
-#[derive(Clone, Debug)]
-struct Compiled {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
 }
 
 impl Plan {
@@ -132,11 +126,14 @@ impl Plan {
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
-        bind::check_items(spec, &layout.heads, &limits)?;
+        bind::check_items(spec, &layout.heads, &limits, variant)?;
+        let pipelines = Pipelines::of(device);
+        let making =
+            Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: options.pipeline_cache.as_ref() };
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, options.pipeline_cache.as_ref());
+                small_stages(device, spec, &layout, variant, &limits, &scratch, making);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),
@@ -150,11 +147,12 @@ impl Plan {
                 top_k,
                 finish,
                 finish_compiled,
-                pipelines: Mutex::default(),
-                pipeline_cache: options.pipeline_cache,
+                pipelines: pipelines.clone(),
+                pipeline_cache: options.pipeline_cache.clone(),
                 staging,
             }
-        })?;
+        })
+        .inspect_err(|_| pipelines.forget())?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -215,14 +213,13 @@ impl Shared {
         Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
     }
 
-    /// The pipeline of a shader; compiled once.
-    fn pipeline(&self, text: String, entry: &'static str, accesses: &[Access]) -> Compiled {
-        let making = Making { unchecked: self.variant.unchecked, cache: self.pipeline_cache.as_ref() };
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        pipelines
-            .entry(text)
-            .or_insert_with_key(|text| compile(&self.device, text, entry, making, accesses.iter().copied()))
-            .clone()
+    /// How this plan makes pipelines.
+    fn making(&self) -> Making<'_> {
+        Making {
+            pipelines: &self.pipelines,
+            unchecked: self.variant.unchecked,
+            cache: self.pipeline_cache.as_ref(),
+        }
     }
 }
 
@@ -306,21 +303,20 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
-    cache: Option<&wgpu::PipelineCache>,
+    making: Making<'_>,
 ) -> SmallStages {
-    let making = Making { unchecked: variant.unchecked, cache };
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
-    let stage = |entry, text: &str, grid, buffers: &[(Access, &wgpu::Buffer)]| {
+    let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = compile(device, text, entry, making, accesses);
+        let compiled = making.pipeline(text, entry, accesses.collect());
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
     let combine = stage(
         "combine",
-        &compose::combine(rows.len(), variant),
+        compose::combine(rows.len(), variant),
         device::grid(layout.columns, side),
         &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
     );
@@ -332,7 +328,7 @@ fn small_stages(
         let runs = device::grid(layout.loss_runs, side);
         let [begin, histogram, pick, sum_top] =
             [("begin", heads), ("histogram", runs), ("pick", heads), ("sum_top", runs)]
-                .map(|(entry, grid)| stage(entry, &text, grid, &buffers));
+                .map(|(entry, grid)| stage(entry, text.clone(), grid, &buffers));
         top_k.push(begin);
         // a digit of 8 bits a round
         for _ in 0..4 {
@@ -342,9 +338,8 @@ fn small_stages(
     }
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
-    let accesses =
-        std::iter::once(Access::Uniform).chain(entries().iter().map(|entry| entry.access).collect::<Vec<_>>());
-    let finish_compiled = compile(device, &compose::finish(&layout.heads, variant), "finish", making, accesses);
+    let accesses = device::accesses(&entries());
+    let finish_compiled = making.pipeline(compose::finish(&layout.heads, variant), "finish", accesses);
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
     SmallStages { combine, top_k, finish, finish_compiled }
 }
@@ -399,49 +394,4 @@ impl Tables {
             grid,
         }
     }
-}
-
-/// How pipelines are made.
-#[derive(Clone, Copy)]
-struct Making<'a> {
-    unchecked: bool,
-    cache: Option<&'a wgpu::PipelineCache>,
-}
-
-fn compile(
-    device: &wgpu::Device,
-    text: &str,
-    entry: &'static str,
-    making: Making<'_>,
-    accesses: impl IntoIterator<Item = Access>,
-) -> Compiled {
-    let label = format!("segloss: {entry}");
-    let layout = device::bind_group_layout(device, &label, accesses);
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.into()) };
-    let module = if making.unchecked {
-        // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
-        // were checked against each other; no label or other content of a tensor is an index, see shared/target.wgsl.
-        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-    } else {
-        device.create_shader_module(descriptor)
-    };
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(&label),
-        bind_group_layouts: &[Some(&layout)],
-        ..Default::default()
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(&label),
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some(entry),
-        // every cell of workgroup memory is written before it is read
-        compilation_options: wgpu::PipelineCompilationOptions {
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: making.cache,
-    });
-    Compiled { pipeline, layout }
 }

@@ -29,6 +29,7 @@ const VARIANT: Variant = Variant {
     fold_invocations: 64,
     subgroups: false,
     unchecked: false,
+    heads_per_dispatch: u32::MAX,
     subgroup_size: 0,
 };
 

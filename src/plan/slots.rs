@@ -146,6 +146,8 @@ pub(crate) struct Room {
     pub own: u32,
     pub largest_binding: u64,
     pub alignment: u64,
+    /// Heads a dispatch.
+    pub heads: u32,
 }
 
 /// A head's tensors in a stage, or those of a run of its items.
@@ -174,7 +176,8 @@ pub(crate) fn split(
             let tensors = of_items(&run);
             let fitting = parts.iter_mut().find_map(|part| {
                 let grown = part.with(index, &run, &tensors, room);
-                (grown.bindings() <= room.storage_buffers).then_some((part, grown))
+                let fits = grown.bindings() <= room.storage_buffers && grown.heads.len() <= room.heads as usize;
+                fits.then_some((part, grown))
             });
             match fitting {
                 Some((part, grown)) => *part = grown,

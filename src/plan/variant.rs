@@ -27,6 +27,9 @@ pub struct Variant {
     /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from sizes
     /// that are checked when tensors are bound.
     pub unchecked: bool,
+    /// Heads that share a statistics or gradient dispatch, as far as the device's bindings go. A driver that runs every side
+    /// of a branch, with lanes masked, runs and compiles a dispatch a head faster: heads of one arithmetic share the pipeline.
+    pub heads_per_dispatch: u32,
     /// The size of every subgroup, where the device has but one; 0 where it is not known.
     pub subgroup_size: u32,
 }
@@ -61,6 +64,7 @@ impl Variant {
             fold_invocations: if software { 8 } else { 64.min(most) },
             subgroups,
             unchecked: false,
+            heads_per_dispatch: if software { 1 } else { u32::MAX },
             subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
                 info.subgroup_min_size
             } else {
@@ -127,6 +131,9 @@ impl Variant {
         }
         if self.chunk == 0 {
             return refuse("chunk", "at least 1".into(), self.chunk);
+        }
+        if self.heads_per_dispatch == 0 {
+            return refuse("heads_per_dispatch", "at least 1".into(), self.heads_per_dispatch);
         }
         let step = 4 * u64::from(self.invocations);
         if self.tile == 0 || u64::from(self.tile) % step != 0 || self.tile > 1 << 24 {

@@ -141,6 +141,7 @@ impl Bench {
                 "split_classes" => variant.split_classes = value,
                 "chunk" => variant.chunk = value,
                 "fold_invocations" => variant.fold_invocations = value,
+                "heads_per_dispatch" => variant.heads_per_dispatch = value,
                 "unchecked" => variant.unchecked = value != 0,
                 "subgroups" => variant.subgroups = value != 0,
                 _ => bail!("a variant has no {name}"),

@@ -1,0 +1,100 @@
+//! Pipelines, compiled once a device and text: plans whose stages compose to the same text share them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::device::{self, Access};
+
+/// A pipeline and the layout of its bindings.
+#[derive(Clone, Debug)]
+pub(super) struct Compiled {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// All that a pipeline depends on.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    text: String,
+    entry: &'static str,
+    accesses: Vec<Access>,
+    unchecked: bool,
+}
+
+/// The pipelines of a device. Lives as long as the plans that share it.
+#[derive(Debug)]
+pub(super) struct Pipelines {
+    device: wgpu::Device,
+    compiled: Mutex<HashMap<Key, Compiled>>,
+}
+
+/// The stores of all devices that have plans.
+static STORES: Mutex<Vec<Weak<Pipelines>>> = Mutex::new(Vec::new());
+
+impl Pipelines {
+    /// The store of a device.
+    pub(super) fn of(device: &wgpu::Device) -> Arc<Self> {
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.retain(|store| store.strong_count() > 0);
+        if let Some(store) = stores.iter().filter_map(Weak::upgrade).find(|store| store.device == *device) {
+            return store;
+        }
+        let store = Arc::new(Self { device: device.clone(), compiled: Mutex::default() });
+        stores.push(Arc::downgrade(&store));
+        store
+    }
+
+    /// Forgets all: after a call that wgpu refused, so that no pipeline of that call is found again.
+    pub(super) fn forget(&self) {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// How a plan makes pipelines.
+#[derive(Clone, Copy)]
+pub(super) struct Making<'a> {
+    pub pipelines: &'a Pipelines,
+    pub unchecked: bool,
+    pub cache: Option<&'a wgpu::PipelineCache>,
+}
+
+impl Making<'_> {
+    /// The pipeline of a shader; compiled once.
+    pub(super) fn pipeline(self, text: String, entry: &'static str, accesses: Vec<Access>) -> Compiled {
+        let mut compiled = self.pipelines.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key { text, entry, accesses, unchecked: self.unchecked };
+        compiled.entry(key).or_insert_with_key(|key| compile(&self.pipelines.device, key, self.cache)).clone()
+    }
+}
+
+fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>) -> Compiled {
+    let label = format!("segloss: {}", key.entry);
+    let layout = device::bind_group_layout(device, &label, key.accesses.iter().copied());
+    let source = wgpu::ShaderSource::Wgsl(key.text.as_str().into());
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
+    let module = if key.unchecked {
+        // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
+        // were checked against each other; no label or other content of a tensor is an index, see shared/target.wgsl.
+        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    } else {
+        device.create_shader_module(descriptor)
+    };
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(&label),
+        bind_group_layouts: &[Some(&layout)],
+        ..Default::default()
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some(key.entry),
+        // every cell of workgroup memory is written before it is read
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache,
+    });
+    Compiled { pipeline, layout }
+}
