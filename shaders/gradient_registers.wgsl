@@ -61,14 +61,22 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     //# if split
     // past the last class an invocation reads that again, and lets it count nowhere
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    //# end
+    //# if ragged
     held_c0 = first_class + c0 < CLASSES_g0;
     //# end
+    //# if not unweighted_labels
     let on_c0 = incoming * coefficients[head.coefficients + 2u * class_c0];
     let off_c0 = incoming * coefficients[head.coefficients + 2u * class_c0 + 1u];
+    //# end
     //# if overlap
     let a_c0 = incoming * coefficients[overlap_at + 2u * class_c0];
     let b_c0 = incoming * coefficients[overlap_at + 2u * class_c0 + 1u];
     //# end
+    //# end
+    //# if unweighted_labels
+    // κ of every class
+    let on = incoming * coefficients[head.coefficients];
     //# end
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they store nothing.
@@ -126,7 +134,9 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
             //# end
             //# if cross_entropy
+            //# if not unweighted_labels
             joint += top * soft_label_g0(head, target_c0, on_c0);
+            //# end
             //# end
         }
         //# end
@@ -134,6 +144,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# if softmax
         joint = share_sum(invocation, QUADS_g0, joint);
         //# end
+        //# end
+        //# if unweighted_labels
+        // Σ q = 1
+        joint += top * on;
         //# end
 
         //# if focal_softmax
@@ -171,27 +185,32 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
 
         //# each c
         if present && held_c0 {
+            // g and Q − D: what s is multiplied by
+            var of_s = joint;
             var dz = NONE;
-            //# if softmax
-            dz = s_c0 * joint;
-            //# end
             //# if overlap
-            {
-                let p = activate_g0(z_c0, s_c0);
-                let g = overlap_slope_g0(p, target_c0, a_c0, b_c0);
-                //# if overlap_softmax
-                dz += p * g;
-                //# end
-                //# if sigmoid
-                dz += p * (1.0 - p) * g;
-                //# end
-                //# if identity
-                dz += g;
-                //# end
-            }
+            let p = activate_g0(z_c0, s_c0);
+            let g = overlap_slope_g0(p, target_c0, a_c0, b_c0);
+            //# if overlap_softmax
+            of_s += g;
+            //# end
+            //# if sigmoid
+            dz = p * (1.0 - p) * g;
+            //# end
+            //# if identity
+            dz = g;
+            //# end
+            //# end
+            //# if softmax
+            dz += s_c0 * of_s;
             //# end
             //# if cross_entropy
+            //# if unweighted_labels
+            dz -= top * soft_label_g0(head, target_c0, on);
+            //# end
+            //# if not unweighted_labels
             dz -= top * soft_label_g0(head, target_c0, on_c0);
+            //# end
             //# end
             if class_c0 >= head.pixel_first_class {
                 //# if binary

@@ -21,12 +21,12 @@ const ONES = vec4<f32>(1.0);
 const c0 = 0u;
 struct Invocation { @builtin(local_invocation_index) index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32 }
+struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32, on_target: f32, off_target: f32 }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 struct TileSums { pixel: f32, mass: f32, counted: f32, out_of_range: f32, non_finite: f32, first_out_of_range: f32 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1.0, 0.0); }
 fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -79,6 +79,8 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# if split
     // past the last class an invocation reads that again, and lets it count nowhere
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    //# end
+    //# if ragged
     held_c0 = first_class + c0 < CLASSES_g0;
     //# end
     var i_c0 = 0.0;
@@ -99,6 +101,11 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# end
     //# end
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
+    // one invocation of a quad speaks for its voxels
+    var speaks = vec4<bool>(true);
+    //# if split
+    speaks = vec4<bool>(first_class == 0u);
+    //# end
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they repeat its last voxel,
     // which then counts nowhere.
@@ -161,12 +168,22 @@ fn statistics_g0(place: Place, me: Invocation) {
 
         var loss = NONE;
         var q_sum = NONE;
+        var d_label = NONE;
+        var d_sum = NONE;
         //# each c
         if held_c0 {
             //# if cross_entropy
+            //# if unweighted_labels
+            d_label = select(d_label, z_c0 - peak, target_c0 != NONE);
+            //# if smoothing
+            d_sum += z_c0 - peak;
+            //# end
+            //# end
+            //# if not unweighted_labels
             let q = soft_label_g0(head, target_c0, on_c0);
             loss -= q * (z_c0 - peak);
             q_sum += q;
+            //# end
             //# end
             //# if binary
             if class_c0 >= head.pixel_first_class {
@@ -174,6 +191,14 @@ fn statistics_g0(place: Place, me: Invocation) {
             }
             //# end
         }
+        //# end
+        //# if unweighted_labels
+        // Σ q = 1, and the label is one class: ℓ = ln S − on_target d_y − off_target Σ d
+        q_sum = select(NONE, ONES, speaks);
+        loss = -d_label;
+        //# if smoothing
+        loss = -(head.on_target * d_label + head.off_target * d_sum);
+        //# end
         //# end
         //# if cross_entropy
         loss += q_sum * log(sum);
@@ -251,11 +276,6 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
 
         let counted_loss = select(NONE, quad.m * loss, quad.valid);
-        // one invocation of a quad speaks for its voxels
-        var speaks = vec4<bool>(true);
-        //# if split
-        speaks = vec4<bool>(first_class == 0u);
-        //# end
         //# if voxel_losses
         {
             var whole = counted_loss;

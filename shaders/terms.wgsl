@@ -84,6 +84,13 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> {
     //# if smoothing
     q = on * (head.on_target * t + head.off_target);
     //# end
+    //# if labels
+    // t is 0 or 1: one of two numbers, which leave the loop
+    q = select(NONE, vec4<f32>(on), t != NONE);
+    //# if smoothing
+    q = select(vec4<f32>(on * head.off_target), vec4<f32>(on * (head.on_target + head.off_target)), t != NONE);
+    //# end
+    //# end
     return q;
 }
 

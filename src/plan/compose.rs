@@ -250,6 +250,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
         .flag("gradient", stage.writes_gradient)
         .list('c', 0..split.map_or(0, |split| split.held))
         .flag("split", split.is_some_and(|split| split.lanes > 1))
+        .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .constant("CLASS_LANES_g0", unsigned(split.map_or(1, |split| split.lanes)))
         .constant("HELD_g0", unsigned(split.map_or(0, |split| split.held)))
         .list('k', 0..variant.chunk)

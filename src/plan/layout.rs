@@ -41,6 +41,9 @@ impl Arithmetic {
         let focal = matches!(kind, Some(PixelKind::Focal { .. }));
         let binary = matches!(kind, Some(PixelKind::BinaryCrossEntropy { .. }));
         let alpha_list = matches!(kind, Some(PixelKind::Focal { alpha: Alpha::PerClass(_), .. }));
+        let class_parameters =
+            pixel.is_some_and(|pixel| !class_parameters(pixel, classes as usize, softmax).is_empty());
+        let labels = matches!(head.target, Target::Labels(_));
         let flags = [
             ("overlap", overlap.is_some()),
             ("overlap_softmax", overlap.is_some() && softmax),
@@ -57,8 +60,9 @@ impl Arithmetic {
             ("focal_sigmoid", focal && !softmax),
             ("focal_softmax", focal && softmax),
             ("alpha_list", alpha_list),
-            ("class_parameters", pixel.is_some_and(|p| !class_parameters(p, classes as usize, softmax).is_empty())),
-            ("labels", matches!(head.target, Target::Labels(_))),
+            ("class_parameters", class_parameters),
+            ("labels", labels),
+            ("unweighted_labels", cross_entropy && labels && !class_parameters),
             ("probabilities", matches!(head.target, Target::Probabilities(_))),
             ("resample", head.resample.is_some()),
             ("mask", head.mask),

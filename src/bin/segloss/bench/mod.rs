@@ -165,7 +165,7 @@ impl Bench {
         let several = if self.heads > 1 { format!(", {} heads", self.heads) } else { String::new() };
         let name = shape_name(shape) + &several;
         let ours = Workload::new(clock, heads(SMOOTHING), variant)?;
-        let plain = Workload::new(clock, heads(0.0), variant)?;
+        let plain = Workload::on(clock, heads(0.0), variant, ours.tensors.clone())?;
         let (read_bytes, write_bytes) = (ours.statistics_bytes(), ours.gradient_bytes());
         let read = Floor::fastest(clock, Kind::Read, read_bytes)?;
         let copy = Floor::fastest(clock, Kind::Copy, write_bytes - read_bytes)?;
@@ -182,7 +182,7 @@ impl Bench {
         race.pass(clock, "floor", "backward", Some(copy.bytes), |pass| copy.encode(pass));
         race.add("copy_buffer_to_buffer", "backward", Some(copy.bytes), || {
             clock.wall(|encoder| {
-                for tensors in &ours.tensors {
+                for tensors in ours.tensors.iter() {
                     let (from, to) = (&tensors.logits, &tensors.gradient);
                     encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
                 }
@@ -244,7 +244,7 @@ fn separate(clock: &Clock, ours: &Workload, variant: Variant) -> Result<Vec<segl
         step.warm_up()?;
         Ok(step)
     };
-    ours.spec.heads.iter().zip(&ours.tensors).map(step).collect()
+    ours.spec.heads.iter().zip(ours.tensors.iter()).map(step).collect()
 }
 
 /// A plan and its first completed step, and each part of it: drivers compile a kernel when it is made, or first run.
@@ -313,7 +313,12 @@ impl<'a> Race<'a> {
         let mut times = vec![Vec::new(); self.contenders.len()];
         let start = Instant::now();
         for round in 0..=runs {
-            for (contender, times) in self.contenders.iter().zip(&mut times) {
+            // every other round goes backwards: none always follows the same
+            let mut turns: Vec<_> = self.contenders.iter().zip(&mut times).collect();
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            for (contender, times) in turns {
                 let time = (contender.run)()?;
                 // the first round warms up
                 if round > 0 {

@@ -1,5 +1,7 @@
 //! A loss on a device with random tensors, checked before it is timed.
 
+use std::rc::Rc;
+
 use anyhow::{Result, ensure};
 use segloss::host::{self, HostTensors};
 use segloss::reference::{self, HeadData, TargetData};
@@ -22,7 +24,7 @@ pub struct Tensors {
 /// A bound step and its tensors.
 pub struct Workload {
     pub spec: LossSpec,
-    pub tensors: Vec<Tensors>,
+    pub tensors: Rc<Vec<Tensors>>,
     pub step: Step,
 }
 
@@ -78,10 +80,14 @@ impl Tensors {
 impl Workload {
     /// Checks the kernels on these heads, and binds them to tensors.
     pub fn new(clock: &Clock, heads: Vec<Head>, variant: Variant) -> Result<Self> {
+        let tensors = heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
+        Self::on(clock, heads, variant, Rc::new(tensors))
+    }
+
+    /// The same on tensors that there are: where a tensor lies costs time as well.
+    pub fn on(clock: &Clock, heads: Vec<Head>, variant: Variant, tensors: Rc<Vec<Tensors>>) -> Result<Self> {
         let spec = LossSpec { heads };
         check(clock, &spec, variant)?;
-        let tensors: Vec<Tensors> =
-            spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
         let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
         let step = plan.bind(&tensors.iter().map(Tensors::bindings).collect::<Vec<_>>())?;
         step.warm_up()?;
