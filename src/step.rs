@@ -115,7 +115,8 @@ impl Step {
         });
     }
 
-    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice.
+    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice, and the
+    /// variant's `heads_per_dispatch`.
     #[must_use]
     pub fn dispatches(&self) -> (usize, usize) {
         (self.statistics.len(), self.gradient.len())

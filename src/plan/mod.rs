@@ -23,7 +23,7 @@ use crate::report::Staging;
 use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec};
 use layout::Layout;
-use pipelines::{Compiled, Making, Pipelines};
+use pipelines::{Compiled, Pipelines};
 
 /// Staging buffers of a plan: reports that may be on their way or unread at once.
 const REPORT_RING: usize = 4;
@@ -64,7 +64,6 @@ pub(crate) struct Shared {
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Arc<Pipelines>,
-    pipeline_cache: Option<wgpu::PipelineCache>,
     pub staging: Vec<Arc<Staging>>,
 }
 
@@ -121,19 +120,37 @@ impl Plan {
         options: PlanOptions,
     ) -> Result<Self, Error> {
         let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
+        Self::make(device, queue, spec, variant, Arc::new(Pipelines::new(device, options.pipeline_cache)))
+    }
+
+    /// A plan of another specification beside this one: same device, same variant, and kernels whose text is the same are
+    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
+    /// The pipelines live as long as any of the siblings.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
+        let Shared { device, queue, variant, pipelines, .. } = &*self.shared;
+        Self::make(device, queue, spec, *variant, pipelines.clone())
+    }
+
+    fn make(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        variant: Variant,
+        pipelines: Arc<Pipelines>,
+    ) -> Result<Self, Error> {
         spec.validate()?;
         variant.validate(device)?;
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
-        let pipelines = Pipelines::of(device);
-        let making =
-            Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: options.pipeline_cache.as_ref() };
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, making);
+                small_stages(device, spec, &layout, variant, &limits, &scratch, &pipelines);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),
@@ -148,7 +165,6 @@ impl Plan {
                 finish,
                 finish_compiled,
                 pipelines: pipelines.clone(),
-                pipeline_cache: options.pipeline_cache.clone(),
                 staging,
             }
         })
@@ -211,15 +227,6 @@ impl Shared {
         }
         let entries = || finish_entries(&self.scratch, &binding);
         Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
-    }
-
-    /// How this plan makes pipelines.
-    fn making(&self) -> Making<'_> {
-        Making {
-            pipelines: &self.pipelines,
-            unchecked: self.variant.unchecked,
-            cache: self.pipeline_cache.as_ref(),
-        }
     }
 }
 
@@ -303,14 +310,14 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
-    making: Making<'_>,
+    pipelines: &Pipelines,
 ) -> SmallStages {
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = making.pipeline(text, entry, accesses.collect());
+        let compiled = pipelines.pipeline(text, entry, accesses.collect(), variant.unchecked);
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
@@ -339,7 +346,8 @@ fn small_stages(
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
-    let finish_compiled = making.pipeline(compose::finish(&layout.heads, variant), "finish", accesses);
+    let finish_compiled =
+        pipelines.pipeline(compose::finish(&layout.heads, variant), "finish", accesses, variant.unchecked);
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
     SmallStages { combine, top_k, finish, finish_compiled }
 }

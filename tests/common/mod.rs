@@ -141,6 +141,11 @@ pub fn run(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Ho
     run_variant(gpu, spec, tensors, upstream, Variant::for_device(&gpu.device))
 }
 
+/// The device's variant, with all heads in one dispatch as on hardware, also where software drivers take one a head.
+pub fn one_dispatch(gpu: &Gpu) -> Variant {
+    Variant { heads_per_dispatch: u32::MAX, ..Variant::for_device(&gpu.device) }
+}
+
 pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
     let plan = Plan::with_variant(&gpu.device, &gpu.queue, spec, variant).expect("the plan is made");
     let host: Vec<_> = tensors.iter().map(host_tensors).collect();
