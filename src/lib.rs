@@ -35,6 +35,7 @@ pub mod reference;
 mod report;
 mod spec;
 mod step;
+pub mod trial;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
@@ -50,7 +51,7 @@ pub use wgpu;
 
 /// The composed text of the shaders, to read and to validate: no device is needed.
 pub mod shaders {
-    pub use crate::plan::{ComposedShader, of_classes, permutations, representative};
+    pub use crate::plan::{ComposedShader, covering, of_classes, permutations, representative};
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{
-    Tensors, WideTensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant, without_rounding,
-};
+use common::{Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -13,6 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
+use segloss::trial::{WideTensors, without_rounding};
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
     OverlapKind, Pixel, PixelKind, Product, Reduction, Target, Variant, other_convention,

@@ -15,7 +15,7 @@ mod variant;
 use std::sync::Arc;
 
 use device::{Access, Entry};
-pub use permutations::{ComposedShader, of_classes, permutations, representative};
+pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
