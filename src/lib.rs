@@ -49,8 +49,10 @@ pub use spec::{
 pub use step::{Commands, Step};
 pub use wgpu;
 
-/// The composed text of the shaders, to read and to validate: no device is needed.
+/// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.
 pub mod shaders {
+    pub use crate::plan::device::Access;
+    pub use crate::plan::{BoundRange, Recipe};
     pub use crate::plan::{ComposedShader, covering, of_classes, permutations, representative};
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod layout;
 mod permutations;
 mod pipelines;
+pub(crate) mod recipe;
 mod shader;
 mod slots;
 mod table;
@@ -24,6 +25,7 @@ use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec};
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
+pub use recipe::{BoundRange, Recipe};
 
 /// Staging buffers of a plan: reports that may be on their way or unread at once.
 const REPORT_RING: usize = 4;
@@ -233,29 +235,31 @@ impl Shared {
 impl Scratch {
     fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
         use wgpu::BufferUsages as Usage;
-        let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
+        // all can be copied from: a recipe is only whole with what they hold
+        let usage = Usage::STORAGE | Usage::COPY_SRC;
+        let words = |label, words| device::buffer(device, label, words, usage);
         // the parameters come first, and stay
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
-            partials: words("segloss: partials", layout.partials, Usage::empty()),
-            statistics: words("segloss: statistics", layout.statistics, Usage::empty()),
+            partials: words("segloss: partials", layout.partials),
+            statistics: words("segloss: statistics", layout.statistics),
             coefficients: device::buffer_with(
                 device,
                 "segloss: coefficients",
                 bytemuck::cast_slice(&coefficients),
-                Usage::STORAGE,
+                usage,
             ),
-            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
-            selection: words("segloss: selection", layout.selection, Usage::empty()),
-            report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
+            selection: words("segloss: selection", layout.selection),
+            report: words("segloss: report", layout.report),
             weights: device::buffer_with(
                 device,
                 "segloss: weights",
                 bytemuck::cast_slice(&table::weights(spec)),
-                Usage::STORAGE,
+                usage,
             ),
-            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
+            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), usage),
         }
     }
 }
@@ -376,7 +380,8 @@ impl Tables {
     fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
         let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
         let upload = |label, rows: &[table::HeadRow]| {
-            device::buffer_with(device, label, bytemuck::cast_slice(rows), wgpu::BufferUsages::UNIFORM)
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+            device::buffer_with(device, label, bytemuck::cast_slice(rows), usage)
         };
         Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
     }
@@ -396,6 +401,7 @@ impl Tables {
             device::bind_group(device, label, &compiled.layout, &all)
         };
         Dispatch {
+            recipe: Recipe::new(compiled, Entry::whole(Access::Uniform, &self.rows), entries(), grid),
             pipeline: compiled.pipeline.clone(),
             bindings: bind(&format!("segloss: {stage}"), &self.rows),
             no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),

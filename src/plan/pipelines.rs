@@ -1,21 +1,23 @@
 //! Pipelines, compiled once a text: a plan's dispatches, and its siblings, share those whose stages compose to the same text.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{self, Access};
 
-/// A pipeline and the layout of its bindings.
+/// A pipeline, the layout of its bindings, and the text that it was made of.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
+    pub text: Arc<str>,
+    pub entry: &'static str,
 }
 
 /// All that a pipeline depends on.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    text: String,
+    text: Arc<str>,
     entry: &'static str,
     accesses: Vec<Access>,
     unchecked: bool,
@@ -44,7 +46,7 @@ impl Pipelines {
         unchecked: bool,
     ) -> Compiled {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key { text, entry, accesses, unchecked };
+        let key = Key { text: text.into(), entry, accesses, unchecked };
         compiled.entry(key).or_insert_with_key(|key| compile(&self.device, key, self.cache.as_ref())).clone()
     }
 
@@ -57,7 +59,7 @@ impl Pipelines {
 fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>) -> Compiled {
     let label = format!("segloss: {}", key.entry);
     let layout = device::bind_group_layout(device, &label, key.accesses.iter().copied());
-    let source = wgpu::ShaderSource::Wgsl(key.text.as_str().into());
+    let source = wgpu::ShaderSource::Wgsl((&*key.text).into());
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
     let module = if key.unchecked {
         // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
@@ -83,5 +85,5 @@ fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>
         },
         cache,
     });
-    Compiled { pipeline, layout }
+    Compiled { pipeline, layout, text: key.text.clone(), entry: key.entry }
 }
