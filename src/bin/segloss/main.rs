@@ -5,6 +5,7 @@ mod adapters;
 mod bench;
 mod check;
 mod shaders;
+mod validate;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Verb {
     Check(check::Check),
     /// Times the kernels against the floor of this adapter.
     Bench(bench::Bench),
+    /// Validates shaders and numbers on this machine's adapters, and writes a page.
+    Validate(Box<validate::Validate>),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Adapters(wish) => adapters::run(&wish.choice()),
         Verb::Check(check) => check.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Validate(validate) => validate.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -21,6 +21,7 @@ use segloss::{FloatType, Head, Loss, LossSpec, Overlap, Pixel, Plan, Variant, op
 
 use crate::Wish;
 use clock::Clock;
+pub use figures::commit;
 use figures::{Figure, Figures, Machine, Ratio};
 use floor::{Floor, Kind};
 use workload::{Tensors, Workload, shape_name};
