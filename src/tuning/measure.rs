@@ -74,8 +74,8 @@ pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path
 /// the medians of their ratios decide; by the GPU's timestamps where the device has them. A measurement that ends before any
 /// candidate was raced is not remembered.
 ///
-/// Needs GPU memory for one set of the specification's tensors, a copy of gradients to read back, and the scratch of two
-/// plans at a time; the host holds the gradients twice. Submits to the queue, and waits for the device.
+/// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four
+/// plans; the host holds the gradients twice. Submits to the queue, and waits for the device.
 ///
 /// # Errors
 /// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read or written, which is said before anything is
