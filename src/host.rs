@@ -1,5 +1,7 @@
 //! A loss of tensors in host memory: upload, one step, download. For checks and tools; a trainer binds its own buffers.
 
+use std::sync::Arc;
+
 use crate::plan::device::{buffer, buffer_with, checked};
 use crate::spec::Target;
 use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars, Step};
@@ -99,7 +101,14 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
 #[derive(Debug)]
 pub struct HostStep {
     step: Step,
-    buffers: Vec<HeadBuffers>,
+    buffers: Arc<Buffers>,
+}
+
+/// Tensors on the device, and the upstream gradient.
+#[derive(Debug)]
+struct Buffers {
+    heads: Vec<HeadBuffers>,
+    upstream: wgpu::Buffer,
 }
 
 impl HostStep {
@@ -113,14 +122,26 @@ impl HostStep {
         if tensors.len() != plan.spec().heads.len() {
             return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
         }
-        let (buffers, scale) = checked(device, MOVING, || {
+        let buffers = checked(device, MOVING, || {
             let heads = plan.spec().heads.iter().zip(tensors);
-            let buffers: Vec<_> = heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect();
+            let heads = heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect();
             let usage = Usage::STORAGE | Usage::COPY_SRC;
-            (buffers, buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), usage))
+            Buffers { heads, upstream: buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), usage) }
         })?;
-        let bindings: Vec<HeadTensors<'_>> = buffers.iter().map(HeadBuffers::bindings).collect();
-        let scalars = Scalars { upstream: Some(scale.as_entire_buffer_binding()), weights: None };
+        Self::bind(plan, Arc::new(buffers))
+    }
+
+    /// Binds another plan of the same specification to the same tensors: nothing is uploaded.
+    ///
+    /// # Errors
+    /// Those of [`Plan::bind_with`].
+    pub fn with_plan(&self, plan: &Plan) -> Result<Self, Error> {
+        Self::bind(plan, self.buffers.clone())
+    }
+
+    fn bind(plan: &Plan, buffers: Arc<Buffers>) -> Result<Self, Error> {
+        let bindings: Vec<HeadTensors<'_>> = buffers.heads.iter().map(HeadBuffers::bindings).collect();
+        let scalars = Scalars { upstream: Some(buffers.upstream.as_entire_buffer_binding()), weights: None };
         let step = plan.bind_with(&bindings, &scalars)?;
         Ok(Self { step, buffers })
     }
@@ -133,10 +154,11 @@ impl HostStep {
 
     /// Each head's gradient on the device.
     pub fn gradients(&self) -> impl Iterator<Item = &wgpu::Buffer> {
-        self.buffers.iter().map(|head| &head.gradient.device)
+        self.buffers.heads.iter().map(|head| &head.gradient.device)
     }
 
-    /// Runs forward and backward, and reads back what they wrote. Waits for the device.
+    /// Runs forward and backward, and reads back what they wrote; nothing that an earlier run wrote is left. Waits for the
+    /// device.
     ///
     /// # Errors
     /// [`Error::Device`] where wgpu refuses, and those of reading a report.
@@ -144,17 +166,24 @@ impl HostStep {
         let shared = &self.step.plan.shared;
         let pending = checked(&shared.device, MOVING, || {
             let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let heads = self.buffers.heads.iter();
+            let outputs: Vec<_> =
+                heads.flat_map(|head| [Some(&head.gradient), head.voxel_losses.as_ref()]).flatten().collect();
+            for output in &outputs {
+                encoder.clear_buffer(&output.device, 0, None);
+            }
             self.step.forward(&mut encoder);
             self.step.backward(&mut encoder);
             let pending = self.step.report(&mut encoder);
-            let outputs = self.buffers.iter().flat_map(|head| [Some(&head.gradient), head.voxel_losses.as_ref()]);
-            outputs.flatten().for_each(|output| output.encode_download(&mut encoder));
+            for output in outputs {
+                output.encode_download(&mut encoder);
+            }
             shared.queue.submit([encoder.finish()]);
             pending
         })??;
         let report = pending.read_blocking()?;
         let mut result = HostResult { report, gradients: Vec::new(), voxel_losses: Vec::new() };
-        for (buffers, head) in self.buffers.iter().zip(&shared.spec.heads) {
+        for (buffers, head) in self.buffers.heads.iter().zip(&shared.spec.heads) {
             let voxels = head.items() * head.voxels();
             result.gradients.push(buffers.gradient.read(head.logits, voxels * head.classes())?);
             let losses = buffers.voxel_losses.as_ref().map(|losses| losses.read(FloatType::F32, voxels));
@@ -190,7 +219,10 @@ impl Output {
         use wgpu::BufferUsages as Usage;
         let words = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
         let buffer = |usage| buffer(device, label, words, usage);
-        Self { device: buffer(Usage::STORAGE | Usage::COPY_SRC), host: buffer(Usage::MAP_READ | Usage::COPY_DST) }
+        Self {
+            device: buffer(Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST),
+            host: buffer(Usage::MAP_READ | Usage::COPY_DST),
+        }
     }
 
     fn encode_download(&self, encoder: &mut wgpu::CommandEncoder) {

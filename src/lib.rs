@@ -36,6 +36,7 @@ mod report;
 mod spec;
 mod step;
 pub mod trial;
+pub mod tuning;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
@@ -47,6 +48,7 @@ pub use spec::{
     other_convention,
 };
 pub use step::{Commands, Step};
+pub use tuning::Tuning;
 pub use wgpu;
 
 /// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.

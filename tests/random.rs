@@ -83,18 +83,19 @@ fn every_variant_equals_the_reference() {
         select(vec![4_u32, 8, 16, 64, 128]),
         select(vec![1_u32, 3, 8]),
         (0..40_u32, 0..9_u32),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
     runner(CASES)
         .run(
             &(spec(1..4), variants),
-            |((spec, seed), (invocations, chunk, (register_classes, split_classes), subgroups, steps))| {
+            |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
                 let variant = Variant {
                     invocations,
                     chunk,
                     register_classes,
                     split_classes,
+                    wide,
                     subgroup_size: default.subgroup_size,
                     unchecked: chunk == 3,
                     heads_per_dispatch: if chunk == 1 { 1 } else { u32::MAX },

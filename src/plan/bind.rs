@@ -103,6 +103,7 @@ fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
         own,
         largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
+        wide: variant.wide,
         heads: variant.heads_per_dispatch,
     }
 }

@@ -22,7 +22,7 @@ pub use variant::Variant;
 
 use crate::report::Staging;
 use crate::step::{Dispatch, Step};
-use crate::{Error, LossSpec};
+use crate::{Error, LossSpec, Tuning};
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
 pub use recipe::{BoundRange, Recipe};
@@ -43,8 +43,8 @@ pub struct Plan {
 /// How a plan is made, besides its specification.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// The variant of the kernels; `None`: the default for the device.
-    pub variant: Option<Variant>,
+    /// Which variant of the kernels. [`Tuning::Measured`] may measure, and wait for the device, when the plan is made.
+    pub tuning: Tuning,
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
@@ -98,7 +98,7 @@ impl Plan {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
 
-    /// A plan with a variant of the caller's.
+    /// A plan with a variant of the caller's: short for [`Tuning::Fixed`].
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
@@ -108,21 +108,23 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), pipeline_cache: None })
+        Self::with_options(device, queue, spec, PlanOptions { tuning: Tuning::Fixed(variant), pipeline_cache: None })
     }
 
     /// A plan with options.
     ///
     /// # Errors
-    /// As [`with_variant`](Self::with_variant).
+    /// As [`with_variant`](Self::with_variant); and of [`Tuning::Measured`], those of [`tune`](crate::tuning::tune).
     pub fn with_options(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
-        Self::make(device, queue, spec, variant, Arc::new(Pipelines::new(device, options.pipeline_cache)))
+        let PlanOptions { tuning, pipeline_cache } = options;
+        spec.validate()?;
+        let variant = tuning.variant(device, queue, spec)?;
+        Self::make(device, queue, spec, variant, &Arc::new(Pipelines::new(device, pipeline_cache)))
     }
 
     /// A plan of another specification beside this one: same device, same variant, and kernels whose text is the same are
@@ -133,7 +135,7 @@ impl Plan {
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
         let Shared { device, queue, variant, pipelines, .. } = &*self.shared;
-        Self::make(device, queue, spec, *variant, pipelines.clone())
+        Self::make(device, queue, spec, *variant, pipelines)
     }
 
     fn make(
@@ -141,7 +143,7 @@ impl Plan {
         queue: &wgpu::Queue,
         spec: &LossSpec,
         variant: Variant,
-        pipelines: Arc<Pipelines>,
+        pipelines: &Arc<Pipelines>,
     ) -> Result<Self, Error> {
         spec.validate()?;
         variant.validate(device)?;
@@ -152,7 +154,7 @@ impl Plan {
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, &pipelines);
+                small_stages(device, spec, &layout, variant, &limits, &scratch, pipelines);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),

@@ -42,6 +42,7 @@ const VARIANT: Variant = Variant {
     split_classes: 6,
     chunk: 8,
     fold_invocations: 64,
+    wide: true,
     subgroups: false,
     unchecked: false,
     heads_per_dispatch: u32::MAX,

@@ -1,10 +1,11 @@
-//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, what the
-//! shaders look like.
+//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, which
+//! variant is fastest, what the shaders look like.
 
 mod adapters;
 mod bench;
 mod check;
 mod shaders;
+mod tune;
 mod validate;
 
 use std::io::ErrorKind;
@@ -31,6 +32,8 @@ enum Verb {
     Bench(bench::Bench),
     /// Validates shaders and numbers on this machine's adapters, and writes a page.
     Validate(Box<validate::Validate>),
+    /// Finds the fastest variant of the kernels for this adapter, and remembers it.
+    Tune(tune::Tune),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Validate(validate) => validate.run(),
+        Verb::Tune(tune) => tune.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {
