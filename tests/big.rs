@@ -69,3 +69,16 @@ fn odd_shapes_on_every_adapter() {
         }
     }
 }
+
+/// Mesa's software driver ends the loops of a shader after 65,535 iterations together.
+#[test]
+fn many_items_and_many_streamed_classes_are_all_counted() {
+    for gpu in all_gpus() {
+        for shape in [vec![70_000, 2, 3], vec![20_000, 14, 1], vec![3, 2, 70_001], vec![1, 3000, 515]] {
+            let spec = LossSpec::new().head(Head::new(shape, smoothed()).labels(LabelType::U16));
+            let tensors = vec![random_tensors(&spec.heads[0], 4.0, &mut fastrand::Rng::with_seed(6))];
+            let worst = differences(&common::run(&gpu, &spec, &tensors, 1.0), &evaluate(&spec, &tensors, 1.0));
+            assert!(worst.loss <= BOUND && worst.gradient <= BOUND, "{}: {worst:?}", gpu.name);
+        }
+    }
+}

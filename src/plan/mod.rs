@@ -3,6 +3,7 @@
 mod bind;
 mod compose;
 pub(crate) mod device;
+mod iterations;
 pub(crate) mod layout;
 mod permutations;
 mod pipelines;
@@ -147,6 +148,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         spec.validate()?;
         variant.validate(device)?;
+        let variant = variant.within_iterations(spec, device)?;
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;

@@ -1,0 +1,65 @@
+//! How often an invocation goes round its loops. Mesa's software driver ends all loops of a shader after 65,535 iterations
+//! together, without a word; so on software drivers a plan keeps well below.
+
+use super::variant::Variant;
+use crate::{Error, HardCounts, Head, LossSpec};
+
+/// Half of what the driver allows: the counts here leave small loops out.
+const MOST: u64 = 1 << 15;
+/// Tiles up to which an item is one invocation's, and items or tiles of a run: `RUN` of combine.wgsl.
+const RUN: u64 = 16;
+
+impl Variant {
+    /// The variant for heads with many classes or items: shorter tiles, more invocations that fold.
+    pub(super) fn within_iterations(mut self, spec: &LossSpec, device: &wgpu::Device) -> Result<Self, Error> {
+        if device.adapter_info().device_type != wgpu::DeviceType::Cpu {
+            return Ok(self);
+        }
+        let refuse = |what: &str, needed| {
+            let limit = "loop iterations of Mesa's software driver, with a margin";
+            Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available: MOST })
+        };
+        let of_tile = |variant: Self| spec.heads.iter().map(|head| variant.of_tile(head)).max().unwrap_or(0);
+        while of_tile(self) > MOST && self.tile % (8 * self.invocations) == 0 {
+            self.tile /= 2;
+        }
+        if of_tile(self) > MOST {
+            return refuse("a tile", of_tile(self));
+        }
+        let most = device.limits().max_compute_invocations_per_workgroup;
+        while self.of_items(spec) > MOST && 2 * self.fold_invocations <= most {
+            self.fold_invocations *= 2;
+        }
+        if self.of_items(spec) > MOST {
+            return refuse("combining the items", self.of_items(spec));
+        }
+        Ok(self)
+    }
+
+    /// Of statistics and gradient: over the quads of a tile, and where classes stream, three times over their chunks.
+    fn of_tile(self, head: &Head) -> u64 {
+        let quads = u64::from(self.tile / 4).div_ceil(self.invocations.into());
+        let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
+        let chunks = u64::from(classes.div_ceil(self.chunk));
+        let streamed = if self.split(classes).is_none() { 3 * chunks + 3 } else { 0 };
+        quads * (1 + streamed) + 3 * chunks * u64::from(self.chunk)
+    }
+
+    /// Of combine, and of finish over all heads.
+    fn of_items(self, spec: &LossSpec) -> u64 {
+        let fold = u64::from(self.fold_invocations);
+        let of_head = |head: &Head| {
+            let (items, classes) = (head.items() as u64, head.classes() as u64);
+            let tiles = (head.voxels() as u64).div_ceil(self.tile.into());
+            let few = items.div_ceil(fold) * (2 + tiles);
+            let many = items * (2 * tiles.div_ceil(fold) + u64::from(self.fold_invocations.ilog2()) + 2);
+            let combine = if tiles <= RUN { few } else { many };
+            let counts = if head.hard_counts == HardCounts::Item { items * (3 * classes + 1) } else { 0 };
+            let finish = (items * (2 + 4 * classes) + counts + 4 * classes).div_ceil(fold);
+            (combine, finish)
+        };
+        let heads: Vec<_> = spec.heads.iter().map(of_head).collect();
+        let combine = heads.iter().map(|(combine, _)| *combine).max().unwrap_or(0);
+        combine.max(heads.iter().map(|(_, finish)| finish).sum())
+    }
+}
