@@ -5,13 +5,13 @@
 //
 // bindings   0  heads       (HEADS)                            uniform     the table
 //            1  partials    per head (class_columns + TILE_COLUMNS, items · tiles)  read  written by `statistics`
-//            2  statistics  per head class_columns + 7 + items · (class_columns + 1)  read_write  words, f32 or u32
+//            2  statistics  per head class_columns + GLOBAL_WORDS + items · (class_columns + 1)  read_write  words, f32 or u32
 // dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
 //            without classes does nothing: that is how a plan warms up
 // words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
 //            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  out of range,  not
-//            finite,  the item of the first out of range,  its voxel; then of each item its class columns and the voxels
-//            counted
+//            finite,  the item of the first out of range,  its voxel,  the items,  those that take part in a mean over items;
+//            a word for `overlap_sums` of finish.wgsl; then of each item its class columns and the voxels counted
 // determinism   bit for bit: each invocation adds every FOLD_INVOCATIONS-th tile, in runs of 16 so that no chain is long,
 //               then a tree over the invocations (shared/fold_*.wgsl), then the items in order
 
@@ -20,6 +20,10 @@ const NOWHERE = 16777216.0;
 const NO_VOXEL = 0xffffffffu;
 const RUN = 16u;
 const TILE_COLUMNS = 6u;
+// words of the global sums that belong to no class, and places among them
+const GLOBAL_WORDS = 10u;
+const ITEMS = 7u;
+const COUNTING_ITEMS = 8u;
 
 //# stand-in
 const HEADS = 1u;
@@ -27,9 +31,12 @@ const FOLD_INVOCATIONS = 64u;
 const SUM = 0u;
 const COUNT = 1u;
 const LEAST = 2u;
-struct Head { items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32 }
+struct Head {
+    items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32,
+    masked_samples: u32,
+}
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u); }
+fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn identity(kind: u32) -> u32 { return 0u; }
 fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
@@ -83,6 +90,7 @@ fn combine(
 
     var all = identity(kind);
     var first_item = NO_VOXEL;
+    var counting_items = 0u;
     for (var item = 0u; item < head.items; item += 1u) {
         let row = head.partials + (column * head.items + item) * head.tiles;
         var mine = identity(kind);
@@ -96,8 +104,10 @@ fn combine(
         }
         let of_item = fold_workgroup(kind, invocation, mine);
         if kept && invocation == 0u {
-            statistics_words[head.statistics + of_classes + TILE_COLUMNS + 1u + item * (of_classes + 1u) + item_word] = of_item;
+            statistics_words[head.statistics + of_classes + GLOBAL_WORDS + item * (of_classes + 1u) + item_word] = of_item;
         }
+        // an item takes part unless a sample mask leaves no voxel of it
+        counting_items += select(0u, 1u, head.masked_samples == 0u || of_item != 0u);
         if kind == LEAST {
             // the first item that has one keeps its voxel
             if first_item == NO_VOXEL && of_item != NO_VOXEL {
@@ -114,6 +124,10 @@ fn combine(
             statistics_words[head.statistics + column + 1u] = all;
         } else {
             statistics_words[head.statistics + column] = all;
+        }
+        if is_counted {
+            statistics_words[head.statistics + of_classes + ITEMS] = head.items;
+            statistics_words[head.statistics + of_classes + COUNTING_ITEMS] = counting_items;
         }
     }
 }

@@ -19,14 +19,12 @@ pub use permutations::{ComposedShader, of_classes, permutations, representative}
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
-use crate::report::Staging;
+use crate::global_sums;
+use crate::staging::Ring;
 use crate::step::{Dispatch, Step};
-use crate::{Error, LossSpec};
+use crate::{Error, Head, LossSpec};
 use layout::Layout;
 use pipelines::{Compiled, Making, Pipelines};
-
-/// Staging buffers of a plan: reports that may be on their way or unread at once.
-const REPORT_RING: usize = 4;
 
 /// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
 ///
@@ -46,6 +44,14 @@ pub struct PlanOptions {
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
+    /// Whether the batch is spread over several machines, each a rank with a plan of its own, of its own items: between
+    /// combine and finish the ranks add up their [`GlobalSums`](crate::GlobalSums), and then total, report and gradients are
+    /// those of one plan on the whole batch. The plans differ in the number of items alone. A top-k is refused: it is no sum
+    /// over voxels.
+    ///
+    /// The gradient of a rank is the total's by the rank's own logits: parameters that the ranks share add their gradients up
+    /// over ranks. A trainer that averages gradients over R ranks instead sets the upstream gradient to R.
+    pub distributed: bool,
 }
 
 /// What all steps of a plan share.
@@ -58,19 +64,25 @@ pub(crate) struct Shared {
     variant: Variant,
     limits: wgpu::Limits,
     scratch: Scratch,
-    /// Combine; the top-k, where a head has one; and last finish: each in the order of its dispatches.
+    /// Combine; the overlap terms of a rank's own rows, where the batch is distributed and a head has such; the top-k, where
+    /// a head has one; and last finish: each in the order of its dispatches.
     pub combine: Dispatch,
+    pub overlap_sums: Option<Dispatch>,
     pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Arc<Pipelines>,
     pipeline_cache: Option<wgpu::PipelineCache>,
-    pub staging: Vec<Arc<Staging>>,
+    pub reports: Ring,
+    /// Where the batch is distributed.
+    pub global_sums: Option<Ring>,
 }
 
 /// The few kB that stand between forward and backward, and the partial sums before them.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    /// Whether the batch is distributed: then the host reads and writes the statistics.
+    distributed: bool,
     partials: wgpu::Buffer,
     statistics: wgpu::Buffer,
     coefficients: wgpu::Buffer,
@@ -107,7 +119,7 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), pipeline_cache: None })
+        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), ..PlanOptions::default() })
     }
 
     /// A plan with options.
@@ -120,21 +132,27 @@ impl Plan {
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
+        let PlanOptions { variant, pipeline_cache, distributed } = options;
+        let variant = variant.unwrap_or_else(|| Variant::for_device(device));
         spec.validate()?;
+        if distributed {
+            global_sums::check_spec(spec)?;
+        }
         variant.validate(device)?;
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
         let pipelines = Pipelines::of(device);
-        let making =
-            Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: options.pipeline_cache.as_ref() };
+        let making = Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: pipeline_cache.as_ref() };
         let shared = device::checked(device, "making a plan", || {
-            let scratch = Scratch::new(device, spec, &layout);
-            let SmallStages { combine, top_k, finish, finish_compiled } =
+            let scratch = Scratch::new(device, spec, &layout, distributed);
+            let SmallStages { combine, overlap_sums, top_k, finish, finish_compiled } =
                 small_stages(device, spec, &layout, variant, &limits, &scratch, making);
-            let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
+            let reports = Ring::new(device, "segloss: report, staging", layout.report);
+            let words = layout.heads.iter().map(layout::HeadLayout::global_words).sum();
+            let global_sums = || Ring::new(device, "segloss: global sums, staging", words);
+            let global_sums = distributed.then(global_sums);
             Shared {
                 device: device.clone(),
                 queue: queue.clone(),
@@ -144,12 +162,14 @@ impl Plan {
                 limits,
                 scratch,
                 combine,
+                overlap_sums,
                 top_k,
                 finish,
                 finish_compiled,
                 pipelines: pipelines.clone(),
-                pipeline_cache: options.pipeline_cache.clone(),
-                staging,
+                pipeline_cache: pipeline_cache.clone(),
+                reports,
+                global_sums,
             }
         })
         .inspect_err(|_| pipelines.forget())?;
@@ -187,7 +207,7 @@ impl Plan {
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
-        shared.scratch.bytes() + shared.staging.iter().map(|staging| staging.bytes()).sum::<u64>()
+        shared.scratch.bytes() + shared.reports.bytes() + shared.global_sums.as_ref().map_or(0, Ring::bytes)
     }
 
     /// The variant of the kernels.
@@ -200,6 +220,10 @@ impl Plan {
 impl Shared {
     pub(crate) fn report_buffer(&self) -> &wgpu::Buffer {
         &self.scratch.report
+    }
+
+    pub(crate) fn statistics_buffer(&self) -> &wgpu::Buffer {
+        &self.scratch.statistics
     }
 
     /// Finish with the caller's weights.
@@ -215,24 +239,22 @@ impl Shared {
 
     /// How this plan makes pipelines.
     fn making(&self) -> Making<'_> {
-        Making {
-            pipelines: &self.pipelines,
-            unchecked: self.variant.unchecked,
-            cache: self.pipeline_cache.as_ref(),
-        }
+        Making { pipelines: &self.pipelines, unchecked: self.variant.unchecked, cache: self.pipeline_cache.as_ref() }
     }
 }
 
 impl Scratch {
-    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
+    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout, distributed: bool) -> Self {
         use wgpu::BufferUsages as Usage;
+        let to_host = if distributed { Usage::COPY_SRC | Usage::COPY_DST } else { Usage::empty() };
         let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
         // the parameters come first, and stay
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
+            distributed,
             partials: words("segloss: partials", layout.partials, Usage::empty()),
-            statistics: words("segloss: statistics", layout.statistics, Usage::empty()),
+            statistics: words("segloss: statistics", layout.statistics, to_host),
             coefficients: device::buffer_with(
                 device,
                 "segloss: coefficients",
@@ -255,7 +277,7 @@ impl Scratch {
 
 impl Scratch {
     fn bytes(&self) -> u64 {
-        let Self { partials, statistics, coefficients, losses, selection, report, one, weights } = self;
+        let Self { distributed: _, partials, statistics, coefficients, losses, selection, report, one, weights } = self;
         let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
         all.map(wgpu::Buffer::size).sum()
     }
@@ -291,6 +313,7 @@ fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
 /// The stages that see no tensor of the caller's: the plan has them whole.
 struct SmallStages {
     combine: Dispatch,
+    overlap_sums: Option<Dispatch>,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
     finish_compiled: Compiled,
@@ -339,15 +362,21 @@ fn small_stages(
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
-    let finish_compiled = making.pipeline(compose::finish(&layout.heads, variant), "finish", accesses);
+    let text = compose::finish(&layout.heads, variant, scratch.distributed);
+    let compile = |entry| making.pipeline(text.clone(), entry, accesses.clone());
+    let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
+    let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
+        .then(|| tables.dispatch(device, "overlap_sums", &compile("overlap_sums"), [1, 1], entries));
+    let finish_compiled = compile("finish");
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
-    SmallStages { combine, top_k, finish, finish_compiled }
+    SmallStages { combine, overlap_sums, top_k, finish, finish_compiled }
 }
 
 /// The bindings of finish besides the table.
 fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
+    let statistics = if scratch.distributed { Access::ReadWrite } else { Access::Read };
     let mut entries = vec![
-        Entry::whole(Access::Read, &scratch.statistics),
+        Entry::whole(statistics, &scratch.statistics),
         Entry::whole(Access::ReadWrite, &scratch.coefficients),
         Entry::whole(Access::ReadWrite, &scratch.report),
         Entry { access: Access::Read, binding: weights.clone() },

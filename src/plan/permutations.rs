@@ -317,11 +317,15 @@ fn small_stages(spec: &LossSpec, name: &str, variant: Variant) -> Vec<ComposedSh
     };
     let mut all = vec![
         shader("combine", &compose::combine(heads, variant)),
-        shader("finish", &compose::finish(&layout.heads, variant)),
+        shader("finish", &compose::finish(&layout.heads, variant, false)),
     ];
     if compose::has_top_k(&layout.heads) {
         let text = compose::top_k(heads, variant);
         all.extend(["begin", "histogram", "pick", "sum_top"].map(|entry_point| shader(entry_point, &text)));
+    } else {
+        let text = compose::finish(&layout.heads, variant, true);
+        let distributed = |shader: ComposedShader| ComposedShader { name: shader.name + "-distributed", ..shader };
+        all.extend(["overlap_sums", "finish"].map(|entry_point| distributed(shader(entry_point, &text))));
     }
     all
 }
