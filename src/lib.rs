@@ -37,6 +37,7 @@ mod report;
 mod spec;
 mod staging;
 mod step;
+pub mod trial;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
@@ -51,9 +52,11 @@ pub use spec::{
 pub use step::{Commands, Step};
 pub use wgpu;
 
-/// The composed text of the shaders, to read and to validate: no device is needed.
+/// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.
 pub mod shaders {
-    pub use crate::plan::{ComposedShader, of_classes, permutations, representative};
+    pub use crate::plan::device::Access;
+    pub use crate::plan::{BoundRange, Recipe};
+    pub use crate::plan::{ComposedShader, covering, of_classes, permutations, representative};
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

@@ -7,10 +7,11 @@ mod ranks;
 #[path = "common/specs.rs"]
 mod specs;
 
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run, without_rounding};
+use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ranks::{Rank, rank_spec, run_ranks, together};
+use segloss::trial::without_rounding;
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss, LossSpec,
     Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
@@ -232,8 +233,8 @@ fn without_an_exchange_a_rank_is_a_batch_of_its_own() {
     // the next step's combine writes over what was set
     assert_eq!(rank.sums(&gpu), own);
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    rank.step.forward(&mut encoder);
-    let pending = rank.step.report(&mut encoder).expect("a staging buffer is free");
+    rank.step().forward(&mut encoder);
+    let pending = rank.step().report(&mut encoder).expect("a staging buffer is free");
     gpu.queue.submit([encoder.finish()]);
     let total = pending.read_blocking().expect("it arrives").total;
     let expected = evaluate(&spec, &tensors, 1.0).total;
@@ -296,7 +297,7 @@ fn sums_that_are_not_the_plans_are_refused() {
     let refusal = |change: fn(&mut GlobalSums)| {
         let mut changed = good.clone();
         change(&mut changed);
-        rank.step.set_global_sums(&changed).expect_err("refused")
+        rank.step().set_global_sums(&changed).expect_err("refused")
     };
     let short = refusal(|all| all.sums.truncate(1));
     assert_eq!(short, Error::GlobalSums { list: "sums", expected: sums, given: 1 });
@@ -319,7 +320,7 @@ fn sums_that_are_not_the_plans_are_refused() {
         }),
         many(99 << 26)
     );
-    rank.step.set_global_sums(&good).expect("its own are taken");
+    rank.step().set_global_sums(&good).expect("its own are taken");
 }
 
 #[test]
@@ -341,14 +342,14 @@ fn sums_are_awaited_lost_and_unread_as_reports_are() {
     let rank = Rank::new(&gpu, &spec, &tensors(&spec), 1.0);
     let encoder = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut dropped = encoder();
-    let early = rank.step.global_sums(&mut dropped).expect("a staging buffer is free");
+    let early = rank.step().global_sums(&mut dropped).expect("a staging buffer is free");
     drop(dropped);
     assert!(matches!(early.read_blocking(), Err(Error::GlobalSumsLost { .. })));
     let own = rank.sums(&gpu);
     let mut submitted = encoder();
     let mut pending: Vec<_> =
-        (0..4).map(|_| rank.step.global_sums(&mut submitted).expect("a staging buffer is free")).collect();
-    assert_eq!(rank.step.global_sums(&mut submitted).map(|_| ()), Err(Error::GlobalSumsUnread { ring: 4 }));
+        (0..4).map(|_| rank.step().global_sums(&mut submitted).expect("a staging buffer is free")).collect();
+    assert_eq!(rank.step().global_sums(&mut submitted).map(|_| ()), Err(Error::GlobalSumsUnread { ring: 4 }));
     gpu.queue.submit([submitted.finish()]);
     let device = gpu.device.clone();
     let poller = std::thread::spawn(move || device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()));

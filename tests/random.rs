@@ -5,11 +5,12 @@ mod common;
 #[path = "common/specs.rs"]
 mod specs;
 
-use common::{Tensors, WideTensors, all_gpus, differences, evaluate, gpu, run, run_variant, without_rounding};
+use common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
 use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
+use segloss::trial::{WideTensors, without_rounding};
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
 use specs::{head, runner, spec, tensors};
 

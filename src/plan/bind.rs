@@ -144,7 +144,7 @@ fn dispatch(
         let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
         own.chain(slot_entries(part)).collect::<Vec<_>>()
     };
-    let compiled = shared.making().pipeline(text, stage, accesses(&entries()));
+    let compiled = shared.pipelines.pipeline(text, stage, accesses(&entries()), shared.variant.unchecked);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
 }

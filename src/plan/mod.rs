@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod layout;
 mod permutations;
 mod pipelines;
+pub(crate) mod recipe;
 mod shader;
 mod slots;
 mod table;
@@ -15,7 +16,7 @@ mod variant;
 use std::sync::Arc;
 
 use device::{Access, Entry};
-pub use permutations::{ComposedShader, of_classes, permutations, representative};
+pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
@@ -24,7 +25,8 @@ use crate::staging::Ring;
 use crate::step::{Dispatch, Step};
 use crate::{Error, Head, LossSpec};
 use layout::Layout;
-use pipelines::{Compiled, Making, Pipelines};
+use pipelines::{Compiled, Pipelines};
+pub use recipe::{BoundRange, Recipe};
 
 /// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
 ///
@@ -72,7 +74,6 @@ pub(crate) struct Shared {
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Arc<Pipelines>,
-    pipeline_cache: Option<wgpu::PipelineCache>,
     pub reports: Ring,
     /// Where the batch is distributed.
     pub global_sums: Option<Ring>,
@@ -134,6 +135,28 @@ impl Plan {
     ) -> Result<Self, Error> {
         let PlanOptions { variant, pipeline_cache, distributed } = options;
         let variant = variant.unwrap_or_else(|| Variant::for_device(device));
+        Self::make(device, queue, spec, variant, distributed, &Arc::new(Pipelines::new(device, pipeline_cache)))
+    }
+
+    /// A plan of another specification beside this one: same device, same variant, distributed or not as this one is, and
+    /// kernels whose text is the same are compiled once. Shapes are no part of the text: heads that differ in their number of
+    /// voxels or samples share kernels. The pipelines live as long as any of the siblings.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
+        let Shared { device, queue, variant, scratch, pipelines, .. } = &*self.shared;
+        Self::make(device, queue, spec, *variant, scratch.distributed, pipelines)
+    }
+
+    fn make(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        variant: Variant,
+        distributed: bool,
+        pipelines: &Arc<Pipelines>,
+    ) -> Result<Self, Error> {
         spec.validate()?;
         if distributed {
             global_sums::check_spec(spec)?;
@@ -143,12 +166,10 @@ impl Plan {
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
-        let pipelines = Pipelines::of(device);
-        let making = Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: pipeline_cache.as_ref() };
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout, distributed);
             let SmallStages { combine, overlap_sums, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, making);
+                small_stages(device, spec, &layout, variant, &limits, &scratch, pipelines);
             let reports = Ring::new(device, "segloss: report, staging", layout.report);
             let words = layout.heads.iter().map(layout::HeadLayout::global_words).sum();
             let global_sums = || Ring::new(device, "segloss: global sums, staging", words);
@@ -166,8 +187,7 @@ impl Plan {
                 top_k,
                 finish,
                 finish_compiled,
-                pipelines: pipelines.clone(),
-                pipeline_cache: pipeline_cache.clone(),
+                pipelines: Arc::clone(pipelines),
                 reports,
                 global_sums,
             }
@@ -236,41 +256,39 @@ impl Shared {
         let entries = || finish_entries(&self.scratch, &binding);
         Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
     }
-
-    /// How this plan makes pipelines.
-    fn making(&self) -> Making<'_> {
-        Making { pipelines: &self.pipelines, unchecked: self.variant.unchecked, cache: self.pipeline_cache.as_ref() }
-    }
 }
 
 impl Scratch {
     fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout, distributed: bool) -> Self {
         use wgpu::BufferUsages as Usage;
-        let to_host = if distributed { Usage::COPY_SRC | Usage::COPY_DST } else { Usage::empty() };
-        let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
+        // all can be copied from: a recipe is only whole with what they hold
+        let usage = Usage::STORAGE | Usage::COPY_SRC;
+        let words = |label, words| device::buffer(device, label, words, usage);
+        // the host writes the sums of all ranks
+        let statistics_usage = if distributed { usage | Usage::COPY_DST } else { usage };
         // the parameters come first, and stay
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
             distributed,
-            partials: words("segloss: partials", layout.partials, Usage::empty()),
-            statistics: words("segloss: statistics", layout.statistics, to_host),
+            partials: words("segloss: partials", layout.partials),
+            statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
             coefficients: device::buffer_with(
                 device,
                 "segloss: coefficients",
                 bytemuck::cast_slice(&coefficients),
-                Usage::STORAGE,
+                usage,
             ),
-            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
-            selection: words("segloss: selection", layout.selection, Usage::empty()),
-            report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
+            selection: words("segloss: selection", layout.selection),
+            report: words("segloss: report", layout.report),
             weights: device::buffer_with(
                 device,
                 "segloss: weights",
                 bytemuck::cast_slice(&table::weights(spec)),
-                Usage::STORAGE,
+                usage,
             ),
-            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
+            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), usage),
         }
     }
 }
@@ -326,14 +344,14 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
-    making: Making<'_>,
+    pipelines: &Pipelines,
 ) -> SmallStages {
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = making.pipeline(text, entry, accesses.collect());
+        let compiled = pipelines.pipeline(text, entry, accesses.collect(), variant.unchecked);
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
@@ -363,7 +381,7 @@ fn small_stages(
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
     let text = compose::finish(&layout.heads, variant, scratch.distributed);
-    let compile = |entry| making.pipeline(text.clone(), entry, accesses.clone());
+    let compile = |entry| pipelines.pipeline(text.clone(), entry, accesses.clone(), variant.unchecked);
     let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
     let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
         .then(|| tables.dispatch(device, "overlap_sums", &compile("overlap_sums"), [1, 1], entries));
@@ -397,7 +415,8 @@ impl Tables {
     fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
         let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
         let upload = |label, rows: &[table::HeadRow]| {
-            device::buffer_with(device, label, bytemuck::cast_slice(rows), wgpu::BufferUsages::UNIFORM)
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+            device::buffer_with(device, label, bytemuck::cast_slice(rows), usage)
         };
         Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
     }
@@ -417,6 +436,7 @@ impl Tables {
             device::bind_group(device, label, &compiled.layout, &all)
         };
         Dispatch {
+            recipe: Recipe::new(compiled, Entry::whole(Access::Uniform, &self.rows), entries(), grid),
             pipeline: compiled.pipeline.clone(),
             bindings: bind(&format!("segloss: {stage}"), &self.rows),
             no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),

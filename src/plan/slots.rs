@@ -158,11 +158,7 @@ const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
 /// Splits heads into as few dispatches as fit; `items` are those of each head, and `wanted` its tensors in this stage, none if it
 /// has no part.
-pub(crate) fn split(
-    items: &[u32],
-    wanted: impl Fn(usize) -> Tensors,
-    room: Room,
-) -> Result<Vec<Part>, Error> {
+pub(crate) fn split(items: &[u32], wanted: impl Fn(usize) -> Tensors, room: Room) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
     for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);

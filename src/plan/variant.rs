@@ -59,7 +59,7 @@ impl Variant {
             invocations: if software { 8 } else { 64.min(most) },
             tile: 4096,
             register_classes: if software { 8 } else { 6 },
-            split_classes: if software { 7 } else { 6 },
+            split_classes: if software { 16 } else { 6 },
             chunk: 8,
             fold_invocations: if software { 8 } else { 64.min(most) },
             subgroups,

@@ -2,19 +2,14 @@
 
 use std::ops::Range;
 
-use segloss::host::{self, HostResult};
-use segloss::wgpu;
-use segloss::{
-    GlobalSums, Gradient, Head, HeadTensors, LossSpec, Plan, PlanOptions, Scalars, Step, Target, VoxelPosition,
-};
+use segloss::host::{HostResult, HostStep};
+use segloss::{GlobalSums, Head, LossSpec, Plan, PlanOptions, Step, VoxelPosition, wgpu};
 
-use crate::common::{Gpu, Tensors, download, storage};
+use crate::common::{Gpu, Tensors};
 
 /// A rank: its plan, and its part of each head's tensors.
 pub struct Rank {
-    pub plan: Plan,
-    pub step: Step,
-    gradients: Vec<wgpu::Buffer>,
+    host: HostStep,
 }
 
 /// The items of each rank.
@@ -58,80 +53,39 @@ impl Rank {
     pub fn new(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Self {
         let options = PlanOptions { distributed: true, ..PlanOptions::default() };
         let plan = Plan::with_options(&gpu.device, &gpu.queue, spec, options).expect("the plan is made");
-        let upload = |bytes: &[u8]| {
-            let mut bytes = bytes.to_vec();
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            storage(gpu, &bytes)
-        };
-        let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| upload(bytes));
-        let (mut buffers, mut gradients) = (Vec::new(), Vec::new());
-        for (head, tensors) in spec.heads.iter().zip(tensors) {
-            let logits = host::float_bytes(&tensors.logits, head.logits);
-            let target = match head.target {
-                Target::Labels(labels) => host::label_bytes(&tensors.labels, labels),
-                Target::Probabilities(float) => host::float_bytes(&tensors.probabilities, float),
-                _ => unreachable!("a target is one or the other"),
-            };
-            let losses = (head.unreduced && head.loss.pixel.is_some())
-                .then(|| upload(&vec![0; 4 * head.items() * head.voxels()]));
-            gradients.push(upload(&vec![0xff; logits.len()]));
-            buffers.push((
-                upload(&logits),
-                upload(&target),
-                [
-                    some(&tensors.mask),
-                    some(bytemuck::cast_slice(&tensors.weight_map)),
-                    some(&tensors.sample_mask),
-                    losses,
-                ],
-            ));
-        }
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let bindings: Vec<HeadTensors<'_>> = buffers
-            .iter()
-            .zip(&gradients)
-            .map(|((logits, target, [mask, weight_map, sample_mask, losses]), gradient)| HeadTensors {
-                logits: whole(logits),
-                target: whole(target),
-                gradient: Some(Gradient::Overwrite(whole(gradient))),
-                mask: mask.as_ref().map(whole),
-                weight_map: weight_map.as_ref().map(whole),
-                sample_mask: sample_mask.as_ref().map(whole),
-                voxel_losses: losses.as_ref().map(whole),
-            })
-            .collect();
-        let upstream = storage(gpu, bytemuck::bytes_of(&upstream));
-        let scalars = Scalars { upstream: Some(whole(&upstream)), weights: None };
-        let step = plan.bind_with(&bindings, &scalars).expect("the tensors are bound");
-        Self { plan, step, gradients }
+        Self::of(&plan, tensors, upstream)
+    }
+
+    pub fn of(plan: &Plan, tensors: &[Tensors], upstream: f32) -> Self {
+        let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+        Self { host: HostStep::new(plan, &host, upstream).expect("the tensors are bound") }
+    }
+
+    pub fn step(&self) -> &Step {
+        self.host.step()
     }
 
     /// Statistics and combine, and what the rank adds to the sums of all ranks.
     pub fn sums(&self, gpu: &Gpu) -> GlobalSums {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.step.statistics(&mut encoder);
-        self.step.combine(&mut encoder);
-        let pending = self.step.global_sums(&mut encoder).expect("a staging buffer is free");
+        self.step().statistics(&mut encoder);
+        self.step().combine(&mut encoder);
+        let pending = self.step().global_sums(&mut encoder).expect("a staging buffer is free");
         gpu.queue.submit([encoder.finish()]);
         pending.read_blocking().expect("the sums arrive")
     }
 
     /// Finish and gradient, with the sums of all ranks.
     pub fn finish(&self, gpu: &Gpu, sums: &GlobalSums) -> HostResult {
-        self.step.set_global_sums(sums).expect("they are those of the plan");
+        self.step().set_global_sums(sums).expect("they are those of the plan");
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.step.finish(&mut encoder);
-        self.step.gradient(&mut encoder);
-        let pending = self.step.report(&mut encoder).expect("a staging buffer is free");
+        self.step().finish(&mut encoder);
+        self.step().gradient(&mut encoder);
+        let pending = self.step().report(&mut encoder).expect("a staging buffer is free");
         gpu.queue.submit([encoder.finish()]);
         let report = pending.read_blocking().expect("the report arrives");
-        let heads = self.plan.spec().heads.iter().zip(&self.gradients);
-        let gradient = |(head, buffer): (&Head, &wgpu::Buffer)| {
-            let mut gradient = host::floats_of_bytes(&download(gpu, buffer), head.logits);
-            gradient.truncate(head.items() * head.classes() * head.voxels());
-            gradient
-        };
-        HostResult { report, gradients: heads.map(gradient).collect(), voxel_losses: Vec::new() }
+        let gradients = self.host.read_gradients().expect("the gradients arrive");
+        HostResult { report, gradients, voxel_losses: Vec::new() }
     }
 }
 
@@ -142,15 +96,24 @@ pub fn add(all: &mut GlobalSums, rank: &GlobalSums) {
     all.counts.iter_mut().zip(&rank.counts).for_each(|(sum, x)| *sum += x);
 }
 
-/// A batch whose items are spread over ranks, `parts[r]` of them on rank r: what each rank computes.
+/// A batch whose items are spread over ranks, `parts[r]` of them on rank r: what each rank computes. The plans are siblings, so
+/// that kernels are compiled once.
 pub fn run_ranks(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], parts: &[usize], upstream: f32) -> Vec<HostResult> {
-    let ranks: Vec<Rank> = ranges(parts)
-        .iter()
-        .map(|items| {
-            let of_rank = spec.heads.iter().zip(tensors).map(|(head, tensors)| part_of(head, tensors, items));
-            Rank::new(gpu, &rank_spec(spec, items.len()), &of_rank.collect::<Vec<_>>(), upstream)
-        })
-        .collect();
+    let mut plan: Option<Plan> = None;
+    let mut ranks = Vec::new();
+    for items in ranges(parts) {
+        let of_rank = spec.heads.iter().zip(tensors).map(|(head, tensors)| part_of(head, tensors, &items));
+        let of_rank: Vec<_> = of_rank.collect();
+        let spec = rank_spec(spec, items.len());
+        let options = PlanOptions { distributed: true, ..PlanOptions::default() };
+        let made = match &plan {
+            Some(plan) => plan.sibling(&spec),
+            None => Plan::with_options(&gpu.device, &gpu.queue, &spec, options),
+        };
+        let made = made.expect("the plan is made");
+        ranks.push(Rank::of(&made, &of_rank, upstream));
+        plan = Some(made);
+    }
     let mut sums = ranks.iter().map(|rank| rank.sums(gpu));
     let mut all = sums.next().expect("there is a rank");
     sums.for_each(|rank| add(&mut all, &rank));

@@ -27,9 +27,7 @@ pub fn equals_one_plan(
 ) -> Result<()> {
     let spec = batch::spec(batch::items(ranks));
     let plan = Plan::new(device, queue, &spec)?;
-    let heads = spec.heads.iter().enumerate();
-    let tensors: Vec<_> =
-        heads.map(|(index, head)| batch::tensors_of(index, head, 0..batch::items(ranks), ranks)).collect();
+    let tensors = batch::tensors(&spec, &(0..batch::items(ranks)), ranks);
     let host: Vec<_> = tensors.iter().map(|(logits, labels)| HostTensors::labels(logits, labels)).collect();
     let one = host::run(&plan, &host, 1.0)?;
 

@@ -14,12 +14,12 @@ mod exchange;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use batch::Tensors;
 use clap::Parser;
 use exchange::all_reduce;
 use mpi::Threading;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator;
+use segloss::host::{HostStep, HostTensors};
 use segloss::{AdapterChoice, GlobalSums, Plan, PlanOptions, Report, Step, wgpu};
 
 #[derive(Parser)]
@@ -58,7 +58,7 @@ struct Rank<'a> {
     world: &'a SimpleCommunicator,
     device: wgpu::Device,
     queue: wgpu::Queue,
-    step: Step,
+    step: &'a Step,
 }
 
 /// How long a step takes, and how much of it the reduction.
@@ -77,10 +77,12 @@ fn run(world: &SimpleCommunicator, args: &Args) -> Result<()> {
     let spec = batch::spec(mine.len());
     let options = PlanOptions { distributed: true, ..PlanOptions::default() };
     let plan = Plan::with_options(&device, &queue, &spec, options)?;
-    let tensors = Tensors::new(&device, &spec, mine, ranks);
-    let step = plan.bind(&tensors.bindings())?;
-    step.warm_up()?;
-    let this = Rank { world, device, queue, step };
+    let tensors = batch::tensors(&spec, &mine, ranks);
+    let tensors: Vec<_> = tensors.iter().map(|(logits, labels)| HostTensors::labels(logits, labels)).collect();
+    // a trainer binds its own buffers; this uploads some. One that averages gradients over ranks has their number for 1.0
+    let host = HostStep::new(&plan, &tensors, 1.0)?;
+    host.step().warm_up()?;
+    let this = Rank { world, device, queue, step: host.step() };
 
     let mut times = Vec::new();
     let mut last = None;
@@ -96,7 +98,7 @@ fn run(world: &SimpleCommunicator, args: &Args) -> Result<()> {
         last = Some((sums, report));
     }
     let (sums, report) = last.context("there was a step")?;
-    let whole = exchange::gather(world, &tensors.gradients(&this.device, &this.queue)?);
+    let whole = exchange::gather(world, &host.read_gradients()?);
     check::totals_agree(world, &report)?;
     if rank == 0 {
         print_report(&report, ranks);
