@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo test check lint doc bench peers adapter drivers drivers-check help
+.PHONY: demo test check lint doc bench peers mpi adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,25 @@ peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net'
 	$(PYTHON) -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install -q torch monai nnunetv2
 	$(CARGO) run --release --features cli -- bench --unfused --json $(PEERS)/peers.json \
 	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
+
+MPI_EXAMPLE := $(or $(CARGO_TARGET_DIR),target)/debug/distributed_mpi
+# Open MPI refuses to run as root until told twice; a machine with few cores has ranks share them
+ON_RANKS := $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1) \
+    mpirun --oversubscribe -n
+# a job that hangs is ended by `timeout`, with status 124
+ENDS := ; status=$$?; echo "status $$status"; [ $$status != 0 ] && [ $$status != 124 ]
+
+mpi: adapter ## a batch over 2 and 4 MPI ranks, against one plan; then a rank that dies, which must end the job
+	@if [ "$$(uname -s)" != Linux ] || ! command -v apt-get > /dev/null; then exit 0; fi; \
+	if command -v mpirun > /dev/null && echo '#include <mpi.h>' | mpicc -x c -E - > /dev/null 2>&1 \
+	    && ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h > /dev/null 2>&1; then exit 0; fi; \
+	$(SUDO) $(APT) update -qq \
+	    && $(SUDO) $(APT) install -y -qq --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev
+	$(CARGO) build -p distributed_mpi
+	$(ON_RANKS) 2 $(MPI_EXAMPLE)
+	$(ON_RANKS) 4 $(MPI_EXAMPLE)
+	@$(ON_RANKS:mpirun=timeout 120 mpirun) 2 $(MPI_EXAMPLE) --die 1 $(ENDS)
+	@$(ON_RANKS:mpirun=timeout 120 mpirun) 4 $(MPI_EXAMPLE) --panic 2 $(ENDS)
 
 # A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows bring their own.
 adapter:

@@ -5,21 +5,26 @@
 //
 // bindings   0  heads       (HEADS)                            uniform     the table
 //            1  partials    per head (class_columns + TILE_COLUMNS, items · tiles)  read  written by `statistics`
-//            2  statistics  per head class_columns + 7 + items · (class_columns + 1)  read_write  words, f32 or u32
+//            2  statistics  per head class_columns + GLOBAL_WORDS + items · (class_columns + 1)  read_write  words, f32 or u32
 // dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
 //            without classes does nothing: that is how a plan warms up
 // words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
 //            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  out of range,  not
-//            finite,  the item of the first out of range,  its voxel; then of each item its class columns and the voxels
-//            counted
-// determinism   bit for bit: each invocation adds every FOLD_INVOCATIONS-th tile, in runs of 16 so that no chain is long,
-//               then a tree over the invocations (shared/fold_*.wgsl), then the items in order
+//            finite,  the item of the first out of range,  its voxel,  the items,  those that take part in a mean over items;
+//            a word for `overlap_sums` of finish.wgsl; then of each item its class columns and the voxels counted
+// determinism   bit for bit: items of few tiles are an invocation's, which adds an item's tiles in order, then every
+//               FOLD_INVOCATIONS-th item; of items of more tiles each invocation adds every FOLD_INVOCATIONS-th tile. All in
+//               runs of 16, so that no chain is long; then a tree over the invocations (shared/fold_*.wgsl)
 
 const TILE = 4096u;
 const NOWHERE = 16777216.0;
 const NO_VOXEL = 0xffffffffu;
 const RUN = 16u;
 const TILE_COLUMNS = 6u;
+// words of the global sums that belong to no class, and places among them
+const GLOBAL_WORDS = 10u;
+const ITEMS = 7u;
+const COUNTING_ITEMS = 8u;
 
 //# stand-in
 const HEADS = 1u;
@@ -27,9 +32,12 @@ const FOLD_INVOCATIONS = 64u;
 const SUM = 0u;
 const COUNT = 1u;
 const LEAST = 2u;
-struct Head { items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32 }
+struct Head {
+    items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32,
+    masked_samples: u32,
+}
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u); }
+fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn identity(kind: u32) -> u32 { return 0u; }
 fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
@@ -46,6 +54,54 @@ fn word_of(kind: u32, partial: f32, tile: u32) -> u32 {
         case COUNT: { return u32(partial); }
         default: { return select(tile * TILE + u32(partial), NO_VOXEL, partial >= NOWHERE); }
     }
+}
+
+// What the workgroup, or one invocation of it, knows of items.
+struct Items {
+    all: u32,
+    // of LEAST: the first item that has a voxel, which is `all`
+    first: u32,
+    // those that take part in a mean over items
+    counting: u32,
+}
+
+// Tiles `first`, `first + step`, … of an item's column, in runs.
+fn fold_tiles(kind: u32, row: u32, first: u32, step: u32, tiles: u32) -> u32 {
+    var all = identity(kind);
+    for (var run = first; run < tiles; run += step * RUN) {
+        var of_run = identity(kind);
+        let end = min(run + step * RUN, tiles);
+        for (var tile = run; tile < end; tile += step) {
+            of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
+        }
+        all = fold(kind, all, of_run);
+    }
+    return all;
+}
+
+// Takes one item more.
+fn with_item(kind: u32, masked_samples: u32, items: Items, item: u32, of_item: u32) -> Items {
+    var next = items;
+    // an item takes part unless a sample mask leaves no voxel of it
+    next.counting += select(0u, 1u, masked_samples == 0u || of_item != 0u);
+    if kind != LEAST {
+        next.all = fold(kind, items.all, of_item);
+    } else if items.first == NO_VOXEL && of_item != NO_VOXEL {
+        // the first item that has one keeps its voxel
+        next.first = item;
+        next.all = of_item;
+    }
+    return next;
+}
+
+// Takes a run of items more.
+fn with_run(kind: u32, items: Items, run: Items) -> Items {
+    let counting = items.counting + run.counting;
+    if kind != LEAST {
+        return Items(fold(kind, items.all, run.all), NO_VOXEL, counting);
+    }
+    let kept = items.first != NO_VOXEL;
+    return Items(select(run.all, items.all, kept), select(run.first, items.first, kept), counting);
 }
 
 @compute @workgroup_size(FOLD_INVOCATIONS)
@@ -78,42 +134,59 @@ fn combine(
     }
     // the place among an item's words, for the columns that are kept an item
     let is_counted = column == of_classes + 2u;
-    let item_word = select(column, of_classes, is_counted);
+    let item_words = head.statistics + of_classes + GLOBAL_WORDS + select(column, of_classes, is_counted);
     let kept = column < of_classes || is_counted;
+    let rows = head.partials + column * head.items * head.tiles;
 
-    var all = identity(kind);
-    var first_item = NO_VOXEL;
-    for (var item = 0u; item < head.items; item += 1u) {
-        let row = head.partials + (column * head.items + item) * head.tiles;
-        var mine = identity(kind);
-        for (var run = invocation; run < head.tiles; run += FOLD_INVOCATIONS * RUN) {
-            var of_run = identity(kind);
-            let end = min(run + RUN * FOLD_INVOCATIONS, head.tiles);
-            for (var tile = run; tile < end; tile += FOLD_INVOCATIONS) {
-                of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
+    let none = Items(identity(kind), NO_VOXEL, 0u);
+    var items = none;
+    if head.tiles <= RUN {
+        // an item an invocation
+        for (var run = invocation; run < head.items; run += FOLD_INVOCATIONS * RUN) {
+            var of_run = none;
+            let end = min(run + FOLD_INVOCATIONS * RUN, head.items);
+            for (var item = run; item < end; item += FOLD_INVOCATIONS) {
+                let of_item = fold_tiles(kind, rows + item * head.tiles, 0u, 1u, head.tiles);
+                of_run = with_item(kind, head.masked_samples, of_run, item, of_item);
+                if kept {
+                    statistics_words[item_words + item * (of_classes + 1u)] = of_item;
+                }
             }
-            mine = fold(kind, mine, of_run);
+            items = with_run(kind, items, of_run);
         }
-        let of_item = fold_workgroup(kind, invocation, mine);
-        if kept && invocation == 0u {
-            statistics_words[head.statistics + of_classes + TILE_COLUMNS + 1u + item * (of_classes + 1u) + item_word] = of_item;
-        }
-        if kind == LEAST {
-            // the first item that has one keeps its voxel
-            if first_item == NO_VOXEL && of_item != NO_VOXEL {
-                first_item = item;
-                all = of_item;
+        let mine = items.first;
+        items.first = fold_workgroup(LEAST, invocation, mine);
+        // of several invocations that have one, the voxel of the first item
+        let others = kind == LEAST && mine != items.first;
+        items.all = fold_workgroup(kind, invocation, select(items.all, NO_VOXEL, others));
+        items.counting = fold_workgroup(COUNT, invocation, items.counting);
+    } else {
+        // each item is the whole workgroup's
+        for (var run = 0u; run < head.items; run += RUN) {
+            var of_run = none;
+            let end = min(run + RUN, head.items);
+            for (var item = run; item < end; item += 1u) {
+                let row = rows + item * head.tiles;
+                let mine = fold_tiles(kind, row, invocation, FOLD_INVOCATIONS, head.tiles);
+                let of_item = fold_workgroup(kind, invocation, mine);
+                of_run = with_item(kind, head.masked_samples, of_run, item, of_item);
+                if kept && invocation == 0u {
+                    statistics_words[item_words + item * (of_classes + 1u)] = of_item;
+                }
             }
-        } else {
-            all = fold(kind, all, of_item);
+            items = with_run(kind, items, of_run);
         }
     }
     if invocation == 0u {
         if kind == LEAST {
-            statistics_words[head.statistics + column] = first_item;
-            statistics_words[head.statistics + column + 1u] = all;
+            statistics_words[head.statistics + column] = items.first;
+            statistics_words[head.statistics + column + 1u] = items.all;
         } else {
-            statistics_words[head.statistics + column] = all;
+            statistics_words[head.statistics + column] = items.all;
+        }
+        if is_counted {
+            statistics_words[head.statistics + of_classes + ITEMS] = head.items;
+            statistics_words[head.statistics + of_classes + COUNTING_ITEMS] = items.counting;
         }
     }
 }

@@ -12,12 +12,15 @@
 // Per head:
 //   pixel = Σ m ℓ / denominator (mean), or Σ m ℓ (sum); the denominator is Σ_c w_c T_c, Σ m, or Σ m times the classes
 //   total = Σ heads of head weight · (overlap weight · overlap + pixel weight · pixel)
+// Over several machines, the global sums (combine.wgsl) are those of all ranks by then. Rows that are items stay a rank's
+// own, so what they add up to is a global sum as well: `overlap_sums` leaves a rank's, and the mean divides by the items of
+// all ranks.
 // For the gradient:
 //   ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight / denominator
 //   and, for who learns them, the derivative of the total by each of a head's three weights
 //
 // bindings   0  heads          (HEADS)   uniform     the table
-//            1  statistics     see combine.wgsl        read
+//            1  statistics     see combine.wgsl        read; read_write over several machines, for the word of overlap_sums
 //            2  coefficients   parameters; then per head 2 C + rows · (2 C + ROW_WORDS)   read_write   f32: κ on, κ off per
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
 //            3  report         1 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total, then per
@@ -30,7 +33,10 @@
 const REPORT_WORDS = 14u;
 const NON_FINITE_GRADIENT = 13u;
 // words of the global sums that belong to no class: see combine.wgsl
-const GLOBAL_WORDS = 7u;
+const GLOBAL_WORDS = 10u;
+const ITEMS = 7u;
+const COUNTING_ITEMS = 8u;
+const OVERLAP_SUM = 9u;
 
 // words of a RowNote
 const ROW_WORDS = 4u;
@@ -43,7 +49,6 @@ const LEAST_T = 1.0e-37;
 //# stand-in
 const HEADS = 1u;
 const FOLD_INVOCATIONS = 64u;
-const COUNT = 1u;
 const DICE = 1u;
 const JACCARD = 2u;
 const TVERSKY = 3u;
@@ -63,11 +68,10 @@ struct Head {
     top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32, rows: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
-fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 { return value; }
 fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 //# end
 
-@group(0) @binding(1) var<storage, read> statistics_words: array<u32>;
+@group(0) @binding(1) var<storage, read_write> statistics_words: array<u32>;
 @group(0) @binding(2) var<storage, read_write> coefficients: array<f32>;
 @group(0) @binding(3) var<storage, read_write> report: array<u32>;
 @group(0) @binding(4) var<storage, read> weights: array<f32>;
@@ -190,14 +194,10 @@ fn off_parameter(head: Head, class_index: u32) -> f32 {
     return coefficients[head.class_parameters + 2u * class_index + 1u];
 }
 
-// Rows that take part. Called by all invocations.
-fn counting_rows(head: Head, invocation: u32) -> f32 {
-    let rows = rows_of(head);
-    var mine = 0u;
-    for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
-        mine += select(0u, 1u, row_counts(head, row));
-    }
-    return f32(max(fold_workgroup(COUNT, invocation, mine), 1u));
+// Rows that take part, of all ranks.
+fn counting_rows(head: Head) -> f32 {
+    let items = statistics_words[head.statistics + head.class_columns + COUNTING_ITEMS];
+    return f32(select(max(items, 1u), 1u, head.batch != 0u));
 }
 
 // What finish_overlap needs to know of a row besides its sums.
@@ -273,14 +273,13 @@ fn write_overlap_loss(head: Head, row: u32, class_index: u32, loss: f32, takes_p
     }
 }
 
-// The mean or sum over rows and classes; writes its slopes by I and P on the way.
-fn finish_overlap(head: Head, invocation: u32) -> f32 {
+// The mean or sum over rows and classes, the mean over `counting` rows; writes its slopes by I and P on the way.
+fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
     let classes = head.classes;
     let rows = rows_of(head);
     let slopes = head.coefficients + 2u * classes;
     let notes = slopes + 2u * rows * classes;
     let weight = weights[head.weights] * weights[head.weights + 1u];
-    let counting = counting_rows(head, invocation);
     //# if row_notes
     if head.overlap_kind != 0u {
         note_rows(head, invocation, notes, counting);
@@ -400,6 +399,23 @@ fn write_hard_counts(head: Head, invocation: u32) {
     }
 }
 
+//# if distributed
+// Leaves what the rank's own rows add to the overlap term, before the mean over rows. One workgroup.
+@compute @workgroup_size(FOLD_INVOCATIONS)
+fn overlap_sums(@builtin(local_invocation_index) invocation: u32) {
+    if heads[0].classes == 0u {
+        return;
+    }
+    for (var index = 0u; index < heads[0].rows; index += 1u) {
+        let head = heads[index];
+        let sum = finish_overlap(head, invocation, 1.0);
+        if invocation == 0u {
+            statistics_words[head.statistics + head.class_columns + OVERLAP_SUM] = bitcast<u32>(sum);
+        }
+    }
+}
+//# end
+
 @compute @workgroup_size(FOLD_INVOCATIONS)
 fn finish(@builtin(local_invocation_index) invocation: u32) {
     if heads[0].classes == 0u {
@@ -412,7 +428,14 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         let head_weight = weights[head.weights];
         let overlap_weight = weights[head.weights + 1u];
         let pixel_weight = weights[head.weights + 2u];
-        let overlap_loss = finish_overlap(head, invocation);
+        let counting = counting_rows(head);
+        var overlap_loss = finish_overlap(head, invocation, counting);
+        //# if distributed
+        if head.batch == 0u {
+            let of_all_ranks = bitcast<f32>(statistics_words[head.statistics + head.class_columns + OVERLAP_SUM]);
+            overlap_loss = select(of_all_ranks, of_all_ranks / counting, head.overlap_reduction == MEAN);
+        }
+        //# end
         let denominator = pixel_denominator(head, invocation);
         write_soft_dice(head, invocation);
         if head.hard_counts != 0u {
@@ -457,7 +480,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             report[head.report + 2u] = bitcast<u32>(pixel);
             report[head.report + 3u] = bitcast<u32>(weighted_pixel);
             report[head.report + 4u] = counted;
-            report[head.report + 5u] = head.items * head.voxels - counted - left_out;
+            report[head.report + 5u] = statistics_words[tile_words + ITEMS] * head.voxels - counted - left_out;
             report[head.report + 6u] = out_of_range;
             report[head.report + 7u] = statistics_words[tile_words + 5u];
             report[head.report + 8u] = statistics_words[tile_words + 6u];

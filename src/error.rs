@@ -175,6 +175,35 @@ pub enum Error {
         ring: usize,
     },
 
+    /// The plan is not made for a batch over several machines.
+    #[error("the plan has no global sums to read or write: expected one made with PlanOptions::distributed")]
+    NotDistributed,
+
+    /// Global sums are not those of the plan.
+    #[error("global sums: {list}: expected {expected} numbers, got {given}")]
+    GlobalSums {
+        /// The list, by its name in [`GlobalSums`](crate::GlobalSums).
+        list: &'static str,
+        /// Its length in this plan.
+        expected: usize,
+        /// The length given.
+        given: usize,
+    },
+
+    /// All staging buffers hold global sums that were not read yet.
+    #[error("all {ring} staging buffers hold global sums that were not read yet: read or drop them first")]
+    GlobalSumsUnread {
+        /// Staging buffers of the plan.
+        ring: usize,
+    },
+
+    /// Global sums will never arrive.
+    #[error("the global sums were lost: {message}")]
+    GlobalSumsLost {
+        /// What happened.
+        message: String,
+    },
+
     /// A report will never arrive.
     #[error("the report was lost: {message}")]
     ReportLost {

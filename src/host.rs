@@ -157,6 +157,25 @@ impl HostStep {
         self.buffers.heads.iter().map(|head| &head.gradient.device)
     }
 
+    /// Reads back the gradients that the caller's own encoding of the step wrote last. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where wgpu refuses.
+    pub fn read_gradients(&self) -> Result<Vec<Vec<f32>>, Error> {
+        let shared = &self.step.plan.shared;
+        checked(&shared.device, MOVING, || {
+            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.buffers.heads.iter().for_each(|head| head.gradient.encode_download(&mut encoder));
+            shared.queue.submit([encoder.finish()]);
+            shared.device.poll(wgpu::PollType::wait_indefinitely())
+        })?
+        .map_err(|error| Error::Device { during: MOVING, message: error.to_string() })?;
+        let heads = self.buffers.heads.iter().zip(&shared.spec.heads);
+        heads
+            .map(|(buffers, head)| buffers.gradient.read(head.logits, head.items() * head.voxels() * head.classes()))
+            .collect()
+    }
+
     /// Runs forward and backward, and reads back what they wrote; nothing that an earlier run wrote is left. Waits for the
     /// device.
     ///

@@ -29,17 +29,20 @@ pub mod adapter;
 #[cfg(feature = "cases")]
 pub mod cases;
 mod error;
+mod global_sums;
 pub mod host;
 mod plan;
 pub mod reference;
 mod report;
 mod spec;
+mod staging;
 mod step;
 pub mod trial;
 pub mod tuning;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
+pub use global_sums::{GlobalSums, PendingGlobalSums};
 pub use plan::{Gradient, HeadTensors, Plan, PlanOptions, Scalars, Variant};
 pub use report::{ClassCounts, HeadReport, ItemCounts, NonFinite, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{

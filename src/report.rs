@@ -1,16 +1,15 @@
 //! What comes back: the total, every sub-loss, every class's Dice, and the voxels that counted.
 
-use std::future::Future as _;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
-
-use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
+use std::sync::Arc;
 
 use crate::Error;
 use crate::plan::Shared;
 use crate::plan::layout::{HeadLayout, REPORT_WORDS};
 use crate::spec::{HardCounts, Head, OverlapKind};
+use crate::staging::Pending;
+
+/// The item of the first voxel out of range, where there is none: `NO_VOXEL` of combine.wgsl.
+const NO_VOXEL: u32 = u32::MAX;
 
 /// A loss term of a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,6 +138,10 @@ pub struct HeadReport {
 }
 
 /// The loss of a step, and all that it is made of.
+///
+/// Of a batch over several machines ([`PlanOptions::distributed`](crate::PlanOptions::distributed)), every rank's report is
+/// that of the whole batch, but for what belongs to the rank's own items and voxels: `item_counts`, the `overlap_losses` of
+/// items, `first_out_of_range`, and whether the gradient is finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Σ over heads of the weighted terms.
@@ -149,8 +152,9 @@ pub struct Report {
 
 impl Report {
     /// Reads what finish.wgsl wrote, and the word that gradient.wgsl sets.
-    fn from_words(words: &[u32], heads: &[Head], layouts: &[HeadLayout]) -> Self {
-        let heads = heads.iter().zip(layouts).map(|(head, layout)| head_report(words, head, layout)).collect();
+    fn from_words(words: &[u32], shared: &Shared) -> Self {
+        let heads = shared.spec.heads.iter().zip(&shared.layout.heads);
+        let heads = heads.map(|(head, layout)| head_report(words, head, layout)).collect();
         Self { total: f32::from_bits(words[0]), heads }
     }
 }
@@ -159,7 +163,7 @@ fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
     let (classes, words) = (head.classes(), &all[layout.report as usize..]);
     let term = |at: usize| Term { value: f32::from_bits(words[at]), weighted: f32::from_bits(words[at + 1]) };
     let soft_dice = words[REPORT_WORDS as usize..].iter().take(classes);
-    let (counted, out_of_range) = (words[4], words[6]);
+    let counted = words[4];
     let asked = |first: u32| &all[first as usize..];
     let of_item =
         |words: &[u32]| ItemCounts { classes: class_counts(words, words[3 * classes]), counted: words[3 * classes] };
@@ -176,8 +180,8 @@ fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
         non_finite: head.check_finite.then(|| NonFinite { logits: words[12], gradient: words[13] != 0 }),
         counted,
         ignored: words[5],
-        out_of_range,
-        first_out_of_range: (out_of_range > 0).then(|| VoxelPosition { item: words[7], voxel: words[8] }),
+        out_of_range: words[6],
+        first_out_of_range: (words[7] != NO_VOXEL).then(|| VoxelPosition { item: words[7], voxel: words[8] }),
         by_weight: f32::from_bits(words[9]),
         by_overlap_weight: f32::from_bits(words[10]),
         by_pixel_weight: f32::from_bits(words[11]),
@@ -209,104 +213,19 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
     words.chunks(of_row).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
 }
 
-/// A staging buffer of the ring, and who has it.
-#[derive(Debug)]
-pub(crate) struct Staging {
-    buffer: wgpu::Buffer,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Free,
-    /// A copy is encoded or under way, and somebody waits for it.
-    Expected,
-    /// As before, but nobody waits any more.
-    Abandoned,
-    /// Mapped: its report is unread.
-    Mapped,
-    /// Mapped, and nobody wants it: to be unmapped before its next use.
-    Stale,
-}
-
-impl Staging {
-    pub(crate) fn new(device: &wgpu::Device, words: u32) -> Self {
-        use wgpu::BufferUsages as Usage;
-        let buffer =
-            crate::plan::device::buffer(device, "segloss: report, staging", words, Usage::MAP_READ | Usage::COPY_DST);
-        Self { buffer, state: Mutex::new(State::Free) }
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.buffer.size()
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the buffer, if it is nobody's.
-    fn take(&self) -> bool {
-        let mut state = self.state();
-        match *state {
-            State::Stale => self.buffer.unmap(),
-            State::Free => {}
-            _ => return false,
-        }
-        *state = State::Expected;
-        true
-    }
-}
-
-/// Carried by the mapping's callback: says how it went, also when the callback is dropped without a call because the
-/// encoder was never submitted.
-struct Landing {
-    staging: Arc<Staging>,
-    sender: Option<OneshotSender<Result<(), String>>>,
-}
-
-impl Landing {
-    fn land(&mut self, result: Result<(), String>) {
-        let Some(sender) = self.sender.take() else { return };
-        let mut state = self.staging.state();
-        *state = match (*state, result.is_ok()) {
-            (State::Abandoned, true) => State::Stale,
-            (_, true) => State::Mapped,
-            (_, false) => State::Free,
-        };
-        drop(state);
-        // nobody listening is no fault: the report was dropped
-        let _ = sender.send(result);
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.land(Err(
-            "the encoder that copies it was dropped without being submitted, or its submission failed".into()
-        ));
-    }
-}
-
 pub(crate) fn encode_report(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
-    let staging = shared.staging.iter().find(|staging| staging.take());
-    let staging = Arc::clone(staging.ok_or(Error::ReportsUnread { ring: shared.staging.len() })?);
-    let buffer = &staging.buffer;
-    encoder.copy_buffer_to_buffer(shared.report_buffer(), 0, buffer, 0, buffer.size());
-    let (sender, receiver) = oneshot_channel();
-    let mut landing = Landing { staging: Arc::clone(&staging), sender: Some(sender) };
-    encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., move |result| {
-        landing.land(result.map_err(|error| error.to_string()));
-    });
-    Ok(PendingReport { shared: Arc::clone(shared), staging, receiver })
+    let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
+        encoder.copy_buffer_to_buffer(shared.report_buffer(), 0, staging, 0, staging.size());
+    };
+    let pending = shared.reports.encode(encoder, copy).ok_or(Error::ReportsUnread { ring: shared.reports.len() })?;
+    Ok(PendingReport { shared: Arc::clone(shared), pending })
 }
 
 /// A report on its way. Dropping it unread is fine: its staging buffer returns to the ring.
 #[derive(Debug)]
 pub struct PendingReport {
     shared: Arc<Shared>,
-    staging: Arc<Staging>,
-    receiver: OneshotReceiver<Result<(), String>>,
+    pending: Pending,
 }
 
 impl PendingReport {
@@ -316,8 +235,8 @@ impl PendingReport {
     /// # Errors
     /// [`Error::ReportLost`] where the encoder was never submitted or the device is lost.
     pub async fn read(self) -> Result<Report, Error> {
-        let landed = self.receiver.receive().await;
-        self.finish(landed)
+        let Self { shared, pending } = self;
+        pending.read(|words| Report::from_words(words, &shared)).await.map_err(lost)
     }
 
     /// Polls the device until its work so far is done, and reads the report.
@@ -325,33 +244,11 @@ impl PendingReport {
     /// # Errors
     /// [`Error::ReportLost`] where the encoder was not submitted before, or the device is lost.
     pub fn read_blocking(self) -> Result<Report, Error> {
-        let lost = |message: String| Error::ReportLost { message };
-        self.shared.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
-        let mut receive = pin!(self.receiver.receive());
-        let Poll::Ready(landed) = receive.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-            return Err(lost("its encoder is not submitted: submit it before reading".into()));
-        };
-        self.finish(landed)
-    }
-
-    fn finish(&self, landed: Option<Result<(), String>>) -> Result<Report, Error> {
-        let lost = |message: String| Error::ReportLost { message };
-        landed.unwrap_or_else(|| Err("its callback is gone".into())).map_err(lost)?;
-        let view = self.staging.buffer.get_mapped_range(..).map_err(|error| lost(error.to_string()))?;
-        Ok(Report::from_words(bytemuck::cast_slice(&view), &self.shared.spec.heads, &self.shared.layout.heads))
+        let Self { shared, pending } = self;
+        pending.read_blocking(&shared.device, |words| Report::from_words(words, &shared)).map_err(lost)
     }
 }
 
-impl Drop for PendingReport {
-    fn drop(&mut self) {
-        let mut state = self.staging.state();
-        *state = match *state {
-            State::Expected => State::Abandoned,
-            State::Mapped => {
-                self.staging.buffer.unmap();
-                State::Free
-            }
-            other => other,
-        };
-    }
+fn lost(message: String) -> Error {
+    Error::ReportLost { message }
 }

@@ -1,6 +1,7 @@
 //! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
 
 use crate::Error;
+use crate::global_sums::{self, GlobalSums, PendingGlobalSums};
 use crate::plan::device::checked;
 use crate::plan::{Plan, Recipe};
 use crate::report::{PendingReport, encode_report};
@@ -73,7 +74,7 @@ impl Step {
     pub fn forward(&self, commands: &mut impl Commands) {
         commands.in_pass("segloss: forward", &mut |pass| {
             self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
-            self.plan.shared.combine.encode(pass);
+            self.encode_combine(pass);
             self.encode_finish(pass);
         });
     }
@@ -93,7 +94,32 @@ impl Step {
 
     /// The second stage alone: partial sums to statistics.
     pub fn combine(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: combine", &mut |pass| self.plan.shared.combine.encode(pass));
+        commands.in_pass("segloss: combine", &mut |pass| self.encode_combine(pass));
+    }
+
+    fn encode_combine(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let shared = &self.plan.shared;
+        std::iter::once(&shared.combine).chain(&shared.overlap_sums).for_each(|dispatch| dispatch.encode(pass));
+    }
+
+    /// Encodes the copy of this rank's sums to a staging buffer. After [`statistics`](Self::statistics) and
+    /// [`combine`](Self::combine), in the same encoder or a later one; the sums can be read once that encoder is submitted.
+    ///
+    /// # Errors
+    /// [`Error::NotDistributed`] where the plan is not, [`Error::GlobalSumsUnread`] where every staging buffer holds sums that
+    /// were neither read nor dropped.
+    pub fn global_sums(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingGlobalSums, Error> {
+        global_sums::encode(&self.plan.shared, encoder)
+    }
+
+    /// Writes the sums of all ranks over this rank's, at the start of the queue's next submission: the one that has
+    /// [`finish`](Self::finish), and not `combine`, which would write over them.
+    ///
+    /// # Errors
+    /// [`Error::NotDistributed`], [`Error::GlobalSums`] for lists that are not as long as the rank's own, [`Error::Limit`]
+    /// where a head of all ranks has 2^32 voxels or more.
+    pub fn set_global_sums(&self, sums: &GlobalSums) -> Result<(), Error> {
+        global_sums::write(&self.plan.shared, sums)
     }
 
     /// The third stage alone: statistics to report and coefficients; before it the selection, where a head has a top-k.
@@ -132,7 +158,8 @@ impl Step {
 
     fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {
         let shared = &self.plan.shared;
-        let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([self.finish_dispatch()]);
+        let combine = std::iter::once(&shared.combine).chain(&shared.overlap_sums);
+        let small = combine.chain(&shared.top_k).chain([self.finish_dispatch()]);
         self.statistics.iter().chain(small).chain(&self.gradient)
     }
 

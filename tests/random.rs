@@ -2,29 +2,21 @@
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod common;
-#[path = "../src/bin/segloss/validate/draw.rs"]
-mod draw;
+#[path = "common/specs.rs"]
+mod specs;
 
 use common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
-use draw::{spec, tensors};
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::trial::{WideTensors, without_rounding};
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
+use specs::{runner, spec, tensors};
 
 const CASES: u32 = 40;
 /// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.
 const H: f64 = 1e-5;
-
-/// Specifications are drawn from a fixed seed, so that a run can be repeated; `SEGLOSS_SEED=42 cargo test` draws others.
-fn runner(cases: u32) -> TestRunner {
-    let seed = std::env::var("SEGLOSS_SEED").map_or(1, |seed| seed.parse().expect("SEGLOSS_SEED is a number"));
-    println!("SEGLOSS_SEED={seed}");
-    TestRunner::new(Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() })
-}
 
 #[test]
 fn the_references_gradient_is_its_finite_difference() {

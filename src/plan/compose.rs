@@ -128,13 +128,20 @@ pub(crate) fn combine(heads: usize, variant: Variant) -> String {
     [files::HEADS, files::FOLD, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
 }
 
-/// The shader of the finish stage.
-pub(crate) fn finish(heads: &[HeadLayout], variant: Variant) -> String {
+/// The shader of the finish stage: entry point `finish`, and `overlap_sums` where the batch is distributed.
+pub(crate) fn finish(heads: &[HeadLayout], variant: Variant, distributed: bool) -> String {
     let values = fold_values(heads.len(), variant)
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
         .flag("losses", has_top_k(heads))
-        .flag("row_notes", heads.iter().any(|head| head.row_notes));
-    [files::HEADS, files::FOLD, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat()
+        .flag("row_notes", heads.iter().any(|head| head.row_notes))
+        .flag("distributed", distributed);
+    let text =
+        [files::HEADS, files::FOLD, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat();
+    if distributed {
+        return text;
+    }
+    let statistics = "var<storage, read_write> statistics_words";
+    text.replace(statistics, "var<storage, read> statistics_words")
 }
 
 /// The shader of the top-k selection: entry points `begin`, `histogram`, `pick`, `sum_top`.

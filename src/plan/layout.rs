@@ -12,7 +12,7 @@ const SLACK: u64 = 1024;
 /// Columns of a tile that belong to no class: `TILE_COLUMNS` of statistics.wgsl.
 pub(crate) const TILE_COLUMNS: u32 = 6;
 /// Words of the global sums that belong to no class: see combine.wgsl.
-const GLOBAL_WORDS: u64 = 7;
+const GLOBAL_WORDS: u32 = 10;
 /// Losses a workgroup of the top-k: `RUN` of `top_k.wgsl`.
 const LOSS_RUN: u64 = 4096;
 /// Words of a selection before its partial sums: `SELECTION_WORDS` of `top_k.wgsl`.
@@ -147,6 +147,13 @@ pub(crate) struct HeadLayout {
     pub top: TopK,
 }
 
+impl HeadLayout {
+    /// Words of the head's global sums, which are the first of its statistics.
+    pub(crate) fn global_words(&self) -> u32 {
+        self.class_columns + GLOBAL_WORDS
+    }
+}
+
 /// A head's share of the top-k: all 0 where it has none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TopK {
@@ -214,7 +221,8 @@ impl Layout {
         word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(SLACK))?;
         let tiles = voxels.div_ceil(variant.tile.into());
         let class_columns = if head.hard_counts == HardCounts::None { 3 * classes } else { 6 * classes };
-        let statistics_words = (class_columns + GLOBAL_WORDS).saturating_add(items.saturating_mul(class_columns + 1));
+        let statistics_words =
+            (class_columns + u64::from(GLOBAL_WORDS)).saturating_add(items.saturating_mul(class_columns + 1));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
         let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
         let partial_words = (class_columns + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);

@@ -21,15 +21,13 @@ pub use permutations::{ComposedShader, covering, of_classes, permutations, repre
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
-use crate::report::Staging;
+use crate::global_sums;
+use crate::staging::Ring;
 use crate::step::{Dispatch, Step};
-use crate::{Error, LossSpec, Tuning};
+use crate::{Error, Head, LossSpec, Tuning};
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
 pub use recipe::{BoundRange, Recipe};
-
-/// Staging buffers of a plan: reports that may be on their way or unread at once.
-const REPORT_RING: usize = 4;
 
 /// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
 ///
@@ -49,6 +47,14 @@ pub struct PlanOptions {
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
+    /// Whether the batch is spread over several machines, each a rank with a plan of its own, of its own items: between
+    /// combine and finish the ranks add up their [`GlobalSums`](crate::GlobalSums), and then total, report and gradients are
+    /// those of one plan on the whole batch. The plans differ in the number of items alone. A top-k is refused: it is no sum
+    /// over voxels.
+    ///
+    /// The gradient of a rank is the total's by the rank's own logits: parameters that the ranks share add their gradients up
+    /// over ranks. A trainer that averages gradients over R ranks instead sets the upstream gradient to R.
+    pub distributed: bool,
 }
 
 /// What all steps of a plan share.
@@ -61,18 +67,24 @@ pub(crate) struct Shared {
     variant: Variant,
     limits: wgpu::Limits,
     scratch: Scratch,
-    /// Combine; the top-k, where a head has one; and last finish: each in the order of its dispatches.
+    /// Combine; the overlap terms of a rank's own rows, where the batch is distributed and a head has such; the top-k, where
+    /// a head has one; and last finish: each in the order of its dispatches.
     pub combine: Dispatch,
+    pub overlap_sums: Option<Dispatch>,
     pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Arc<Pipelines>,
-    pub staging: Vec<Arc<Staging>>,
+    pub reports: Ring,
+    /// Where the batch is distributed.
+    pub global_sums: Option<Ring>,
 }
 
 /// The few kB that stand between forward and backward, and the partial sums before them.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    /// Whether the batch is distributed: then the host reads and writes the statistics.
+    distributed: bool,
     partials: wgpu::Buffer,
     statistics: wgpu::Buffer,
     coefficients: wgpu::Buffer,
@@ -109,7 +121,8 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        Self::with_options(device, queue, spec, PlanOptions { tuning: Tuning::Fixed(variant), pipeline_cache: None })
+        let options = PlanOptions { tuning: Tuning::Fixed(variant), ..PlanOptions::default() };
+        Self::with_options(device, queue, spec, options)
     }
 
     /// A plan with options.
@@ -122,21 +135,21 @@ impl Plan {
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let PlanOptions { tuning, pipeline_cache } = options;
+        let PlanOptions { tuning, pipeline_cache, distributed } = options;
         spec.validate()?;
         let variant = tuning.variant(device, queue, spec)?;
-        Self::make(device, queue, spec, variant, &Arc::new(Pipelines::new(device, pipeline_cache)))
+        Self::make(device, queue, spec, variant, distributed, &Arc::new(Pipelines::new(device, pipeline_cache)))
     }
 
-    /// A plan of another specification beside this one: same device, same variant, and kernels whose text is the same are
-    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
-    /// The pipelines live as long as any of the siblings.
+    /// A plan of another specification beside this one: same device, same variant, distributed or not as this one is, and
+    /// kernels whose text is the same are compiled once. Shapes are no part of the text: heads that differ in their number of
+    /// voxels or samples share kernels. The pipelines live as long as any of the siblings.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
-        let Shared { device, queue, variant, pipelines, .. } = &*self.shared;
-        Self::make(device, queue, spec, *variant, pipelines)
+        let Shared { device, queue, variant, scratch, pipelines, .. } = &*self.shared;
+        Self::make(device, queue, spec, *variant, scratch.distributed, pipelines)
     }
 
     fn make(
@@ -144,9 +157,13 @@ impl Plan {
         queue: &wgpu::Queue,
         spec: &LossSpec,
         variant: Variant,
+        distributed: bool,
         pipelines: &Arc<Pipelines>,
     ) -> Result<Self, Error> {
         spec.validate()?;
+        if distributed {
+            global_sums::check_spec(spec)?;
+        }
         variant.validate(device)?;
         let variant = variant.within_iterations(spec, device)?;
         let limits = device.limits();
@@ -154,10 +171,13 @@ impl Plan {
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
         let shared = device::checked(device, "making a plan", || {
-            let scratch = Scratch::new(device, spec, &layout);
-            let SmallStages { combine, top_k, finish, finish_compiled } =
+            let scratch = Scratch::new(device, spec, &layout, distributed);
+            let SmallStages { combine, overlap_sums, top_k, finish, finish_compiled } =
                 small_stages(device, spec, &layout, variant, &limits, &scratch, pipelines);
-            let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
+            let reports = Ring::new(device, "segloss: report, staging", layout.report);
+            let words = layout.heads.iter().map(layout::HeadLayout::global_words).sum();
+            let global_sums = || Ring::new(device, "segloss: global sums, staging", words);
+            let global_sums = distributed.then(global_sums);
             Shared {
                 device: device.clone(),
                 queue: queue.clone(),
@@ -167,11 +187,13 @@ impl Plan {
                 limits,
                 scratch,
                 combine,
+                overlap_sums,
                 top_k,
                 finish,
                 finish_compiled,
-                pipelines: pipelines.clone(),
-                staging,
+                pipelines: Arc::clone(pipelines),
+                reports,
+                global_sums,
             }
         })
         .inspect_err(|_| pipelines.forget())?;
@@ -209,7 +231,7 @@ impl Plan {
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
-        shared.scratch.bytes() + shared.staging.iter().map(|staging| staging.bytes()).sum::<u64>()
+        shared.scratch.bytes() + shared.reports.bytes() + shared.global_sums.as_ref().map_or(0, Ring::bytes)
     }
 
     /// The variant of the kernels.
@@ -222,6 +244,10 @@ impl Plan {
 impl Shared {
     pub(crate) fn report_buffer(&self) -> &wgpu::Buffer {
         &self.scratch.report
+    }
+
+    pub(crate) fn statistics_buffer(&self) -> &wgpu::Buffer {
+        &self.scratch.statistics
     }
 
     /// Finish with the caller's weights.
@@ -237,17 +263,20 @@ impl Shared {
 }
 
 impl Scratch {
-    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
+    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout, distributed: bool) -> Self {
         use wgpu::BufferUsages as Usage;
         // all can be copied from: a recipe is only whole with what they hold
         let usage = Usage::STORAGE | Usage::COPY_SRC;
         let words = |label, words| device::buffer(device, label, words, usage);
+        // the host writes the sums of all ranks
+        let statistics_usage = if distributed { usage | Usage::COPY_DST } else { usage };
         // the parameters come first, and stay
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
+            distributed,
             partials: words("segloss: partials", layout.partials),
-            statistics: words("segloss: statistics", layout.statistics),
+            statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
             coefficients: device::buffer_with(
                 device,
                 "segloss: coefficients",
@@ -270,7 +299,7 @@ impl Scratch {
 
 impl Scratch {
     fn bytes(&self) -> u64 {
-        let Self { partials, statistics, coefficients, losses, selection, report, one, weights } = self;
+        let Self { distributed: _, partials, statistics, coefficients, losses, selection, report, one, weights } = self;
         let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
         all.map(wgpu::Buffer::size).sum()
     }
@@ -306,6 +335,7 @@ fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
 /// The stages that see no tensor of the caller's: the plan has them whole.
 struct SmallStages {
     combine: Dispatch,
+    overlap_sums: Option<Dispatch>,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
     finish_compiled: Compiled,
@@ -354,16 +384,21 @@ fn small_stages(
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
-    let finish_compiled =
-        pipelines.pipeline(compose::finish(&layout.heads, variant), "finish", accesses, variant.unchecked);
+    let text = compose::finish(&layout.heads, variant, scratch.distributed);
+    let compile = |entry| pipelines.pipeline(text.clone(), entry, accesses.clone(), variant.unchecked);
+    let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
+    let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
+        .then(|| tables.dispatch(device, "overlap_sums", &compile("overlap_sums"), [1, 1], entries));
+    let finish_compiled = compile("finish");
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
-    SmallStages { combine, top_k, finish, finish_compiled }
+    SmallStages { combine, overlap_sums, top_k, finish, finish_compiled }
 }
 
 /// The bindings of finish besides the table.
 fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
+    let statistics = if scratch.distributed { Access::ReadWrite } else { Access::Read };
     let mut entries = vec![
-        Entry::whole(Access::Read, &scratch.statistics),
+        Entry::whole(statistics, &scratch.statistics),
         Entry::whole(Access::ReadWrite, &scratch.coefficients),
         Entry::whole(Access::ReadWrite, &scratch.report),
         Entry { access: Access::Read, binding: weights.clone() },

@@ -344,12 +344,17 @@ fn small_stages(spec: &LossSpec, choices: &Choices, variant: Variant) -> Vec<Com
     let heads = spec.heads.len();
     let mut all = vec![
         ComposedShader::new("combine", choices, compose::combine(heads, variant)),
-        ComposedShader::new("finish", choices, compose::finish(&layout.heads, variant)),
+        ComposedShader::new("finish", choices, compose::finish(&layout.heads, variant, false)),
     ];
     if compose::has_top_k(&layout.heads) {
         let text = compose::top_k(heads, variant);
         let entry_points = ["begin", "histogram", "pick", "sum_top"];
         all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, choices, text.clone())));
+    } else {
+        let text = compose::finish(&layout.heads, variant, true);
+        let choices: Choices = choices.iter().cloned().chain([("ranks", "distributed".to_owned())]).collect();
+        let entry_points = ["overlap_sums", "finish"];
+        all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, &choices, text.clone())));
     }
     all
 }

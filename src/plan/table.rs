@@ -142,7 +142,7 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         axes: layout.axes,
         axis_parameters: layout.axis_parameters,
         has_labels: has_labels.into(),
-        counts: (has_labels && !head.weight_map).into(),
+        counts: head.t_is_count().into(),
         masked_samples: head.sample_mask.into(),
         top_k: layout.top.count,
         losses: layout.top.losses,

@@ -279,6 +279,11 @@ impl Head {
         self
     }
 
+    /// Whether T is a count of voxels, an integer.
+    pub(crate) fn t_is_count(&self) -> bool {
+        matches!(self.target, Target::Labels(_)) && !self.weight_map
+    }
+
     /// Whether the losses of voxels have a tensor of their own.
     pub(crate) fn voxel_losses(&self) -> bool {
         self.unreduced && self.loss.pixel.is_some()

@@ -1,0 +1,167 @@
+//! Words on their way from the device to the host: a ring of staging buffers, and who has them.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
+
+/// Staging buffers of a ring: copies that may be on their way or unread at once.
+const RING: usize = 4;
+
+/// Staging buffers of one size, for one kind of words.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    buffers: Vec<Arc<Staging>>,
+}
+
+impl Ring {
+    pub(crate) fn new(device: &wgpu::Device, label: &str, words: u32) -> Self {
+        Self { buffers: (0..RING).map(|_| Arc::new(Staging::new(device, label, words))).collect() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buffers.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.buffers.iter().map(|staging| staging.buffer.size()).sum()
+    }
+
+    /// Takes a buffer that is nobody's, if there is one: `copy` encodes the copy to it, and the encoder's submission maps it.
+    pub(crate) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+    ) -> Option<Pending> {
+        let staging = Arc::clone(self.buffers.iter().find(|staging| staging.take())?);
+        let buffer = &staging.buffer;
+        copy(encoder, buffer);
+        let (sender, receiver) = oneshot_channel();
+        let mut landing = Landing { staging: Arc::clone(&staging), sender: Some(sender) };
+        encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., move |result| {
+            landing.land(result.map_err(|error| error.to_string()));
+        });
+        Some(Pending { staging, receiver })
+    }
+}
+
+/// A staging buffer of the ring, and who has it.
+#[derive(Debug)]
+struct Staging {
+    buffer: wgpu::Buffer,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    /// A copy is encoded or under way, and somebody waits for it.
+    Expected,
+    /// As before, but nobody waits any more.
+    Abandoned,
+    /// Mapped: its words are unread.
+    Mapped,
+    /// Mapped, and nobody wants it: to be unmapped before its next use.
+    Stale,
+}
+
+impl Staging {
+    fn new(device: &wgpu::Device, label: &str, words: u32) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let buffer = crate::plan::device::buffer(device, label, words, Usage::MAP_READ | Usage::COPY_DST);
+        Self { buffer, state: Mutex::new(State::Free) }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the buffer, if it is nobody's.
+    fn take(&self) -> bool {
+        let mut state = self.state();
+        match *state {
+            State::Stale => self.buffer.unmap(),
+            State::Free => {}
+            _ => return false,
+        }
+        *state = State::Expected;
+        true
+    }
+}
+
+/// Carried by the mapping's callback: says how it went, also when the callback is dropped without a call because the
+/// encoder was never submitted.
+struct Landing {
+    staging: Arc<Staging>,
+    sender: Option<OneshotSender<Result<(), String>>>,
+}
+
+impl Landing {
+    fn land(&mut self, result: Result<(), String>) {
+        let Some(sender) = self.sender.take() else { return };
+        let mut state = self.staging.state();
+        *state = match (*state, result.is_ok()) {
+            (State::Abandoned, true) => State::Stale,
+            (_, true) => State::Mapped,
+            (_, false) => State::Free,
+        };
+        drop(state);
+        // nobody listening is no fault: the words were dropped
+        let _ = sender.send(result);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.land(Err(
+            "the encoder that copies it was dropped without being submitted, or its submission failed".into()
+        ));
+    }
+}
+
+/// Words on their way. Dropping it unread is fine: its staging buffer returns to the ring.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    staging: Arc<Staging>,
+    receiver: OneshotReceiver<Result<(), String>>,
+}
+
+impl Pending {
+    /// Waits for the words, and reads them; somebody must poll the device meanwhile. Fails with what happened to them.
+    pub(crate) async fn read<T>(self, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
+        let landed = self.receiver.receive().await;
+        self.finish(landed, read)
+    }
+
+    /// Polls the device until its work so far is done, and reads the words.
+    pub(crate) fn read_blocking<T>(self, device: &wgpu::Device, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
+        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        let mut receive = pin!(self.receiver.receive());
+        let Poll::Ready(landed) = receive.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            return Err("its encoder is not submitted: submit it before reading".into());
+        };
+        self.finish(landed, read)
+    }
+
+    fn finish<T>(&self, landed: Option<Result<(), String>>, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
+        landed.unwrap_or_else(|| Err("its callback is gone".into()))?;
+        let view = self.staging.buffer.get_mapped_range(..).map_err(|error| error.to_string())?;
+        Ok(read(bytemuck::cast_slice(&view)))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut state = self.staging.state();
+        *state = match *state {
+            State::Expected => State::Abandoned,
+            State::Mapped => {
+                self.staging.buffer.unmap();
+                State::Free
+            }
+            other => other,
+        };
+    }
+}
