@@ -42,7 +42,7 @@ pub struct Plan {
 /// How a plan is made, besides its specification.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// Which variant of the kernels. [`Tuning::Measured`] may measure, and wait for the device, when the plan is made.
+    /// Which variant of the kernels. `Tuning::Measured` may measure, and wait for the device, when the plan is made.
     pub tuning: Tuning,
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
@@ -128,7 +128,7 @@ impl Plan {
     /// A plan with options.
     ///
     /// # Errors
-    /// As [`with_variant`](Self::with_variant); and of [`Tuning::Measured`], those of [`tune`](crate::tuning::tune).
+    /// As [`with_variant`](Self::with_variant); and of `Tuning::Measured`, those of `tuning::tune`.
     pub fn with_options(
         device: &wgpu::Device,
         queue: &wgpu::Queue,

@@ -1,8 +1,8 @@
 //! Which variant of the kernels a plan takes: apart from the kernels themselves, whose numbers it chooses.
 //!
 //! Every [`Variant`] computes the same; they differ in speed alone. [`Tuning::Default`] looks the adapter's kind up in a table.
-//! [`Tuning::Measured`] remembers what was fastest for an adapter, driver and specification in a file that the caller names,
-//! and measures where the file has nothing yet:
+//! `Tuning::Measured`, with the feature `tuning`, remembers what was fastest for an adapter, driver and specification in a file
+//! that the caller names, and measures where the file has nothing yet:
 //!
 //! ```no_run
 //! # #[cfg(feature = "tuning")]
