@@ -38,6 +38,8 @@ const ITEMS = 7u;
 const COUNTING_ITEMS = 8u;
 const OVERLAP_SUM = 9u;
 
+// losses of rows and classes that an invocation adds before it adds their sum
+const RUN = 64u;
 // words of a RowNote
 const ROW_WORDS = 4u;
 // words of a selection before its partial sums: see top_k.wgsl
@@ -286,6 +288,8 @@ fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
     }
     //# end
     var mine = 0.0;
+    // in runs, so that no chain of additions is long
+    var of_run = 0.0;
     for (var index = invocation; index < rows * classes; index += FOLD_INVOCATIONS) {
         let row = index / classes;
         let c = index - row * classes;
@@ -329,11 +333,15 @@ fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
                 write_overlap_loss(head, row, c, f.loss, takes_part);
             }
         }
-        mine += loss;
+        of_run += loss;
+        if (index / FOLD_INVOCATIONS) % RUN == RUN - 1u {
+            mine += of_run;
+            of_run = 0.0;
+        }
         coefficients[slopes + 2u * index] = by_i;
         coefficients[slopes + 2u * index + 1u] = by_p;
     }
-    return sum_workgroup(invocation, mine);
+    return sum_workgroup(invocation, mine + of_run);
 }
 
 // What the mean of the pixel term divides by.

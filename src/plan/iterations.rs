@@ -36,13 +36,15 @@ impl Variant {
         Ok(self)
     }
 
-    /// Of statistics and gradient: over the quads of a tile, and where classes stream, three times over their chunks.
+    /// Of statistics and gradient: over the quads of a tile, and where classes stream, of each quad over their chunks, whose
+    /// sums meet over the workgroup chunk by chunk.
     fn of_tile(self, head: &Head) -> u64 {
         let quads = u64::from(self.tile / 4).div_ceil(self.invocations.into());
         let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
         let chunks = u64::from(classes.div_ceil(self.chunk));
-        let streamed = if self.split(classes).is_none() { 3 * chunks + 3 } else { 0 };
-        quads * (1 + streamed) + 3 * chunks * u64::from(self.chunk)
+        let sums = if head.hard_counts == HardCounts::None { 1 } else { 2 };
+        let met = sums * u64::from(self.chunk.div_ceil(self.invocations)) * (1 + 3 * u64::from(self.invocations));
+        if self.split(classes).is_none() { quads * (1 + chunks * (4 + met)) } else { quads + chunks * met }
     }
 
     /// Of combine, and of finish over all heads.
