@@ -26,6 +26,8 @@
 //! in f64; `shaders/README.md` derives the mathematics.
 
 pub mod adapter;
+#[cfg(feature = "burn")]
+pub mod burn;
 #[cfg(feature = "cases")]
 pub mod cases;
 mod error;

@@ -327,16 +327,42 @@ impl PendingReport {
     pub fn read_blocking(self) -> Result<Report, Error> {
         let lost = |message: String| Error::ReportLost { message };
         self.shared.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
-        let mut receive = pin!(self.receiver.receive());
-        let Poll::Ready(landed) = receive.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        let Poll::Ready(landed) = self.landed() else {
             return Err(lost("its encoder is not submitted: submit it before reading".into()));
         };
         self.finish(landed)
     }
 
+    /// The report if it has arrived, else `None`: polls the device, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`Error::ReportLost`] where the encoder was dropped without being submitted, or the device is lost.
+    pub fn try_read(&self) -> Result<Option<Report>, Error> {
+        let lost = |message: String| Error::ReportLost { message };
+        self.shared.device.poll(wgpu::PollType::Poll).map_err(|error| lost(error.to_string()))?;
+        // read before, or for the first time
+        if *self.staging.state() == State::Mapped {
+            return self.view().map(Some);
+        }
+        match self.landed() {
+            Poll::Ready(landed) => self.finish(landed).map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// What the mapping's callback said, if it was called.
+    fn landed(&self) -> Poll<Option<Result<(), String>>> {
+        pin!(self.receiver.receive()).as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
     fn finish(&self, landed: Option<Result<(), String>>) -> Result<Report, Error> {
         let lost = |message: String| Error::ReportLost { message };
         landed.unwrap_or_else(|| Err("its callback is gone".into())).map_err(lost)?;
+        self.view()
+    }
+
+    fn view(&self) -> Result<Report, Error> {
+        let lost = |message: String| Error::ReportLost { message };
         let view = self.staging.buffer.get_mapped_range(..).map_err(|error| lost(error.to_string()))?;
         Ok(Report::from_words(bytemuck::cast_slice(&view), &self.shared.spec.heads, &self.shared.layout.heads))
     }

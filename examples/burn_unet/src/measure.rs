@@ -1,0 +1,93 @@
+//! Time and memory of the loss alone, forward and backward, segloss beside burn's operations.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use segloss::burn::HeadTensors;
+use segloss::{Head, LossSpec};
+
+use crate::data::{COLUMNS, ROWS};
+use crate::objective::{Objective, loss};
+use crate::volume::TISSUES;
+use crate::{BATCH, composed};
+
+/// Rounds of a median.
+const ROUNDS: usize = 7;
+
+/// What one loss takes.
+struct Figure {
+    loss: f32,
+    time: Duration,
+    /// Bytes that burn reserves for it at most, and the bytes of its plans.
+    memory: u64,
+}
+
+/// Logits and labels at the training's shape.
+pub fn steps(device: &Device, objective: &Objective) -> Result<()> {
+    let [ours, theirs] = training(device, objective)?;
+    println!("the loss of a step, forward and backward: segloss {:.1?}, composed {:.1?}", ours.time, theirs.time);
+    Ok(())
+}
+
+/// Both losses at several shapes.
+pub fn table(device: &Device, objective: &Objective) -> Result<()> {
+    println!("| | segloss | | | composed | | |");
+    println!("|---|---|---|---|---|---|---|");
+    let row = |name: &str, figures: [Figure; 2]| {
+        let cell = |f: &Figure| format!("{:.1} ms | {:.1} MB | {:.4}", f.time.as_secs_f64() * 1e3, f.memory as f64 / 1e6, f.loss);
+        println!("| {name} | {} | {} |", cell(&figures[0]), cell(&figures[1]));
+    };
+    row("training", training(device, objective)?);
+    for side in [16, 32, 40, 48, 64, 128] {
+        row(&format!("2 × 4 × {side}³"), volume(side, device, objective)?);
+    }
+    Ok(())
+}
+
+fn training(device: &Device, objective: &Objective) -> Result<[Figure; 2]> {
+    let device = device.clone().autodiff();
+    let logits = [1, 2, 4].map(|scale| logits([BATCH, TISSUES.len(), ROWS / scale, COLUMNS / scale], &device));
+    let labels = labels([BATCH, ROWS, COLUMNS], &device);
+    let ours = figure(&device, objective, || Ok(objective.segloss(logits.to_vec(), &labels)?.total))?;
+    let theirs = figure(&device, objective, || Ok(objective.composed(logits.to_vec(), &labels).0))?;
+    Ok([ours, theirs])
+}
+
+fn volume(side: usize, device: &Device, objective: &Objective) -> Result<[Figure; 2]> {
+    let device = device.clone().autodiff();
+    let logits = logits([2, TISSUES.len(), side, side, side], &device);
+    let labels = labels([2, side, side, side], &device);
+    let spec = LossSpec::new().head(Head::new([], loss()));
+    let ours = || Ok(objective.bridge().loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())])?.total);
+    let theirs = || Ok(composed::dice_cross_entropy(logits.clone(), labels.clone()));
+    Ok([figure(&device, objective, ours)?, figure(&device, objective, theirs)?])
+}
+
+fn logits<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 2.0), device).require_grad()
+}
+
+fn labels<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    Tensor::<D>::random(shape, Distribution::Uniform(0.0, TISSUES.len() as f64), device).int()
+}
+
+fn figure(device: &Device, objective: &Objective, loss: impl Fn() -> Result<Tensor<1>>) -> Result<Figure> {
+    let reserved = || device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved);
+    device.sync()?;
+    device.memory_cleanup();
+    let before = (reserved(), objective.bridge().memory());
+    let step = || -> Result<Duration> {
+        let started = Instant::now();
+        let gradients = loss()?.backward();
+        device.sync()?;
+        drop(gradients);
+        Ok(started.elapsed())
+    };
+    // the first compiles, and reserves what all others use again
+    step()?;
+    let memory = reserved().saturating_sub(before.0) + (objective.bridge().memory() - before.1);
+    let mut times = (0..ROUNDS).map(|_| step()).collect::<Result<Vec<_>>>()?;
+    times.sort_unstable();
+    Ok(Figure { loss: loss()?.into_scalar(), time: times[ROUNDS / 2], memory })
+}
