@@ -51,7 +51,7 @@ fn composed(logits: Tensor<3>, labels: Tensor<2, Int>) -> Tensor<1> {
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().to_vec().unwrap()
+    tensor.into_data().convert::<f32>().try_to_vec().unwrap()
 }
 
 fn assert_near(given: &[f32], expected: &[f32], tolerance: f32) {
@@ -175,7 +175,7 @@ fn losses_of_one_shape_do_not_disturb_each_other_before_their_backward() {
     for (i, gradients) in [(0, &both), (1, &both), (2, &third)] {
         assert_eq!(values(tracked[i].grad(gradients).unwrap()), expected[i], "loss {i}");
     }
-    // a loss whose graph is dropped without a backward gives its plan back: the next is right
+    // nor does one whose graph is dropped without a backward
     drop(loss_of(0));
     let gradients = loss_of(1).backward();
     assert_eq!(values(tracked[1].grad(&gradients).unwrap()), expected[1]);
@@ -294,12 +294,17 @@ fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
     let client = primitive(&logits).client;
     // of this thread's tensors: other tests run beside this one
     let in_use = || client.memory_report(MemoryScope::CurrentStream).usage().bytes_in_use;
+    /// What burn rounds a few scalars up to.
+    const SCALARS: u64 = 256;
     let before = in_use();
     let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels)]).unwrap();
-    assert_eq!(in_use() - before, 4, "the total");
+    let forward = in_use() - before;
+    assert!(forward <= SCALARS, "{forward} bytes for the total");
     let gradients = loss.total.backward();
     let gradient = logits.grad(&gradients).unwrap();
-    assert_eq!(in_use() - before, 4 * gradient.shape().num_elements() as u64, "the gradient");
+    let bytes = 4 * gradient.shape().num_elements() as u64;
+    let backward = in_use() - before;
+    assert!((bytes..=bytes + SCALARS).contains(&backward), "{backward} bytes for a gradient of {bytes}");
 }
 
 /// Whoever shares the queue writes into the logits' buffer, and that is what the loss and the gradient see.
@@ -339,10 +344,14 @@ fn plans_are_used_again_once_their_loss_is_done() {
     for _ in 0..5 {
         let _ = loss().backward();
     }
-    drop(loss());
     assert_eq!(bridge.memory(), one);
     let _ = (loss() + loss()).backward();
     assert_eq!(bridge.memory(), 2 * one);
+    // burn keeps a graph without a backward until its next backward
+    drop(loss());
+    drop(loss());
+    let _ = loss().backward();
+    assert_eq!(bridge.memory(), 3 * one);
     // shapes that come and go
     for voxels in 1..40 {
         let (logits, labels) = (random([1, 3, voxels], 107, &device), self::labels([1, voxels], 3, 108, &device));

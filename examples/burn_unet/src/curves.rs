@@ -55,7 +55,7 @@ impl Curves {
             let losses = match pending {
                 Pending::Report(report) => heads(&report.read_blocking()?),
                 Pending::Tensor(heads) => {
-                    let heads: Vec<f32> = heads.into_data().to_vec()?;
+                    let heads: Vec<f32> = heads.into_data().try_to_vec()?;
                     heads.try_into().ok().context("a loss a head")?
                 }
             };

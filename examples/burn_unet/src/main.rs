@@ -93,7 +93,8 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len}  {msg}  {elapsed}")?);
     // the data loader shuffles anew each time round
     let forever = std::iter::repeat_with(|| batches.iter()).flatten();
-    for (step, Batch { images, labels }) in forever.take(arguments.steps).enumerate() {
+    for (step, batch) in forever.take(arguments.steps).enumerate() {
+        let Batch { images, labels } = batch?;
         let logits = model.forward(images);
         let total = match arguments.loss {
             LossKind::Segloss => {

@@ -35,7 +35,9 @@ pub fn table(device: &Device, objective: &Objective) -> Result<()> {
     println!("| | segloss | | | composed | | |");
     println!("|---|---|---|---|---|---|---|");
     let row = |name: &str, figures: [Figure; 2]| {
-        let cell = |f: &Figure| format!("{:.1} ms | {:.1} MB | {:.4}", f.time.as_secs_f64() * 1e3, f.memory as f64 / 1e6, f.loss);
+        let cell = |f: &Figure| {
+            format!("{:.1} ms | {:.1} MB | {:.4}", f.time.as_secs_f64() * 1e3, f.memory as f64 / 1e6, f.loss)
+        };
         println!("| {name} | {} | {} |", cell(&figures[0]), cell(&figures[1]));
     };
     row("training", training(device, objective)?);

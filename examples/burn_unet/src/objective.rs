@@ -50,7 +50,8 @@ impl Objective {
     pub fn dice(&self, model: &UNet, slices: Arc<dyn DataLoader<Batch>>) -> Result<Vec<f64>> {
         let spec = LossSpec::new().head(Head::new([], loss()).hard_counts(HardCounts::Head));
         let mut sums: Vec<ClassCounts> = Vec::new();
-        for Batch { images, labels } in slices.iter() {
+        for batch in slices.iter() {
+            let Batch { images, labels } = batch?;
             let logits = model.forward(images).swap_remove(0);
             let loss = self.bridge.loss(&spec, [HeadTensors::labels(logits, labels)])?;
             let report = loss.report.context("a report is unread")?.read_blocking()?;

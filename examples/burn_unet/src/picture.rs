@@ -20,7 +20,7 @@ const WRONG: [u8; 3] = [255, 40, 120];
 pub fn write(path: &Path, model: &UNet, slice: &Slice, device: &Device) -> Result<()> {
     let batch = Slices.batch(vec![slice.clone()], device);
     let predicted = model.forward(batch.images).swap_remove(0).argmax(1);
-    let predicted: Vec<i32> = predicted.into_data().to_vec()?;
+    let predicted: Vec<i32> = predicted.into_data().try_to_vec()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a saturating cast is wanted")]
     let grey: Vec<[u8; 3]> = slice.image.iter().map(|x| [((x + 1.0) * 128.0) as u8; 3]).collect();
     let coloured = |classes: &[i32]| -> Vec<[u8; 3]> {
