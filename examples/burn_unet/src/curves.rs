@@ -102,7 +102,8 @@ type Points<'a> = (LossKind, &'a [(usize, [f32; HEADS])]);
 fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> Result<()> {
     let values = || ours.iter().chain(theirs).flat_map(|(_, losses)| losses).copied();
     let (least, most) = values().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    let steps = ours.iter().chain(theirs).map(|(step, _)| *step).max().unwrap_or(0);
+    let x = |step: usize| f64::from(u32::try_from(step).unwrap_or(u32::MAX));
+    let steps = ours.iter().chain(theirs).map(|(step, _)| x(*step)).fold(1.0, f64::max);
     let root = SVGBackend::new(path, (720, 360)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
@@ -110,12 +111,12 @@ fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> R
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(52)
-        .build_cartesian_2d(0..steps, least..most)?;
-    chart.configure_mesh().max_light_lines(0).x_desc("step").y_desc("loss").draw()?;
+        .build_cartesian_2d(0.0..steps, least..most)?;
+    chart.configure_mesh().max_light_lines(0).x_desc("step").x_label_formatter(&|step| format!("{step:.0}")).y_desc("loss").draw()?;
     for ((kind, points), width) in [((other, theirs), 3), ((kind, ours), 1)] {
         for (head, name) in NAMES.iter().enumerate().filter(|_| !points.is_empty()) {
             let colour = Palette99::pick(head).mix(if width == 1 { 1.0 } else { 0.35 });
-            let line = points.iter().map(|(step, losses)| (*step, losses[head]));
+            let line = points.iter().map(|(step, losses)| (x(*step), losses[head]));
             let style = colour.stroke_width(width);
             chart
                 .draw_series(LineSeries::new(line, style))?

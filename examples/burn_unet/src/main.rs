@@ -30,14 +30,14 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use curves::Curves;
-use data::{Batch, Slices};
+use data::{Batch, Picture, Pictures};
 use indicatif::{ProgressBar, ProgressStyle};
 use objective::Objective;
 use unet::UNet;
 use volume::{TISSUES, Volume};
 
 /// Slices a step.
-const BATCH: usize = 8;
+const BATCH: usize = 4;
 const LEARNING_RATE: f64 = 4e-3;
 /// The mean foreground Dice that the held-out slices reach.
 const GOAL: f64 = 0.85;
@@ -80,8 +80,8 @@ fn main() -> Result<()> {
 fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Result<()> {
     let started = Instant::now();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
-    let (training, held_out) = data::slices(&Volume::read(&folder)?);
-    println!("{} training slices, {} held out", training.len(), held_out.len());
+    let (training, held_out) = data::read(&Volume::read(&folder)?);
+    println!("{} training patches, {} slices held out", training.len(), held_out.len());
     device.seed(1);
     let autodiff = device.clone().autodiff();
     let batches = loader(training, Some(1), &autodiff);
@@ -113,7 +113,7 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
         let rate = LEARNING_RATE * (1.0 - step as f64 / arguments.steps as f64).powf(0.9);
         model = optimiser.step(rate, model, gradients);
         if let Some(loss) = curves.read_what_arrived()? {
-            bar.set_message(format!("loss {loss:.4}"));
+            bar.set_message(format!("loss {loss:.4}"));if step % 20 == 0 { eprintln!("{step} {loss} {:?}", started.elapsed()); }
         }
         bar.inc(1);
     }
@@ -139,8 +139,8 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     Ok(())
 }
 
-fn loader(slices: Vec<data::Slice>, shuffle: Option<u64>, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-    let builder = DataLoaderBuilder::new(Slices).batch_size(BATCH).num_workers(1).set_device(device.clone());
+fn loader(slices: Vec<Picture>, shuffle: Option<u64>, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+    let builder = DataLoaderBuilder::new(Pictures).batch_size(BATCH).num_workers(1).set_device(device.clone());
     match shuffle {
         Some(seed) => builder.shuffle(seed),
         None => builder,

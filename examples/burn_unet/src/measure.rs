@@ -7,7 +7,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor};
 use segloss::burn::HeadTensors;
 use segloss::{Head, LossSpec};
 
-use crate::data::{COLUMNS, ROWS};
+use crate::data::PATCH;
 use crate::objective::{Objective, loss};
 use crate::volume::TISSUES;
 use crate::{BATCH, composed};
@@ -49,8 +49,8 @@ pub fn table(device: &Device, objective: &Objective) -> Result<()> {
 
 fn training(device: &Device, objective: &Objective) -> Result<[Figure; 2]> {
     let device = device.clone().autodiff();
-    let logits = [1, 2, 4].map(|scale| logits([BATCH, TISSUES.len(), ROWS / scale, COLUMNS / scale], &device));
-    let labels = labels([BATCH, ROWS, COLUMNS], &device);
+    let logits = [1, 2, 4].map(|scale| logits([BATCH, TISSUES.len(), PATCH / scale, PATCH / scale], &device));
+    let labels = labels([BATCH, PATCH, PATCH], &device);
     let ours = figure(&device, objective, || Ok(objective.segloss(logits.to_vec(), &labels)?.total))?;
     let theirs = figure(&device, objective, || Ok(objective.composed(logits.to_vec(), &labels).0))?;
     Ok([ours, theirs])

@@ -7,7 +7,7 @@ use burn::data::dataloader::batcher::Batcher as _;
 use burn::tensor::Device;
 use image::{Rgb, RgbImage};
 
-use crate::data::{COLUMNS, ROWS, Slice, Slices};
+use crate::data::{COLUMNS, Picture, Pictures, ROWS};
 use crate::unet::UNet;
 use crate::volume::TISSUES;
 
@@ -17,8 +17,8 @@ const GAP: usize = 9;
 const COLOURS: [[u8; 3]; TISSUES.len()] = [[16, 16, 20], [64, 132, 214], [226, 112, 82], [244, 222, 160]];
 const WRONG: [u8; 3] = [255, 40, 120];
 
-pub fn write(path: &Path, model: &UNet, slice: &Slice, device: &Device) -> Result<()> {
-    let batch = Slices.batch(vec![slice.clone()], device);
+pub fn write(path: &Path, model: &UNet, slice: &Picture, device: &Device) -> Result<()> {
+    let batch = Pictures.batch(vec![slice.clone()], device);
     let predicted = model.forward(batch.images).swap_remove(0).argmax(1);
     let predicted: Vec<i32> = predicted.into_data().try_to_vec()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a saturating cast is wanted")]

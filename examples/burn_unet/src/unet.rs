@@ -1,15 +1,18 @@
 //! A small U-Net with deep supervision: three heads, at full, half and quarter resolution.
 
 use burn::module::Module;
-use burn::nn::PaddingConfig2d;
+use burn::nn::{Initializer, PaddingConfig2d};
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
 /// Channels at full, half, quarter and eighth resolution.
-const CHANNELS: [usize; 4] = [8, 16, 32, 32];
+const CHANNELS: [usize; 4] = [8, 16, 16, 16];
 /// Resolutions with a head.
 pub const HEADS: usize = 3;
+
+/// For a network without normalisation.
+const HE: Initializer = Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false };
 
 #[derive(Module, Debug)]
 pub struct UNet {
@@ -53,25 +56,21 @@ impl UNet {
     }
 }
 
-/// Two convolutions; the first may halve the resolution.
+/// A convolution, which may halve the resolution.
 #[derive(Module, Debug)]
 struct Block {
-    first: Conv2d,
-    second: Conv2d,
+    convolution: Conv2d,
 }
 
 impl Block {
     fn new(input: usize, output: usize, stride: usize, device: &Device) -> Self {
-        let convolution = |input, stride| {
-            let config = Conv2dConfig::new([input, output], [3, 3]).with_stride([stride, stride]);
-            config.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).init(device)
-        };
-        Self { first: convolution(input, stride), second: convolution(output, 1) }
+        let config = Conv2dConfig::new([input, output], [3, 3]).with_stride([stride, stride]);
+        let config = config.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1)).with_initializer(HE);
+        Self { convolution: config.init(device) }
     }
 
     fn forward(&self, features: Tensor<4>) -> Tensor<4> {
-        let features = leaky_relu(self.first.forward(features), 0.01);
-        leaky_relu(self.second.forward(features), 0.01)
+        leaky_relu(self.convolution.forward(features), 0.01)
     }
 }
 
