@@ -40,10 +40,10 @@ fn one_head(loss: Loss) -> LossSpec {
 
 /// MONAI's `DiceCELoss(softmax=True, to_onehot_y=True)` on `[N, C, V]`, in burn's operations.
 fn composed(logits: Tensor<3>, labels: Tensor<2, Int>) -> Tensor<1> {
-    let [items, classes, voxels] = logits.dims();
+    let classes = logits.dims()[1];
     let log_p = log_softmax(logits, 1);
     let one_hot = labels.one_hot::<3>(classes).permute([0, 2, 1]).float();
-    let cross_entropy = (log_p.clone() * one_hot.clone()).sum().div_scalar(-((items * voxels) as f32));
+    let cross_entropy = -(log_p.clone() * one_hot.clone()).sum_dim(1).mean().reshape([1]);
     let p = log_p.exp();
     let intersection = (p.clone() * one_hot.clone()).sum_dim(2);
     let dice = (intersection * 2.0 + 1e-5) / (p.sum_dim(2) + one_hot.sum_dim(2) + 1e-5);
@@ -281,6 +281,9 @@ fn half_precision_logits_have_a_gradient_of_their_type() {
     assert_near(&values(gradient), &expected_gradient, 1e-3);
 }
 
+/// What burn rounds a few scalars up to.
+const SCALARS: u64 = 256;
+
 fn primitive<const D: usize>(tensor: &Tensor<D>) -> CubeTensor {
     tensor.clone().try_into_primitive::<Autodiff<Wgpu>>().unwrap().primitive().clone()
 }
@@ -294,8 +297,6 @@ fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
     let client = primitive(&logits).client;
     // of this thread's tensors: other tests run beside this one
     let in_use = || client.memory_report(MemoryScope::CurrentStream).usage().bytes_in_use;
-    /// What burn rounds a few scalars up to.
-    const SCALARS: u64 = 256;
     let before = in_use();
     let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap();
     let forward = in_use() - before;

@@ -149,9 +149,9 @@ impl On {
         checked(&self.device, DURING, || {
             let descriptor = wgpu::CommandEncoderDescriptor { label: Some("segloss: loss of burn's tensors") };
             let mut encoder = self.device.create_command_encoder(&descriptor);
-            let encoded = encode(&mut encoder);
+            let result = encode(&mut encoder);
             self.queue.submit([encoder.finish()]);
-            encoded
+            result
         })?
     }
 }

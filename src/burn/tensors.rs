@@ -176,10 +176,10 @@ impl Check<'_> {
 
     /// The values of a float tensor, and its node.
     fn float(&self, tensor: DispatchTensor) -> Result<(FloatTensor<Cube>, Option<Tracked>), Error> {
-        let kind = match tensor.kind {
-            DispatchTensorKind::Autodiff(inner) => *inner,
-            kind => kind,
-        };
+        let mut kind = tensor.kind;
+        if let DispatchTensorKind::Autodiff(inner) = kind {
+            kind = *inner;
+        }
         let (values, node) = match kind {
             DispatchTensorKind::Cube(BackendTensor::Float(values)) => (values, None),
             DispatchTensorKind::Cube(BackendTensor::Autodiff(node)) => (node.primitive().clone(), Some(node)),
@@ -239,10 +239,10 @@ impl Check<'_> {
 }
 
 fn kind_name(kind: &DispatchTensorKind) -> String {
-    match kind {
-        DispatchTensorKind::Cube(tensor) => tensor.name().to_owned(),
-        other => format!("one on {:?}", other.device()),
+    if let DispatchTensorKind::Cube(tensor) = kind {
+        return tensor.name().to_owned();
     }
+    format!("one on {:?}", kind.device())
 }
 
 /// One axis, in row-major order: burn copies what does not lie so.

@@ -24,15 +24,15 @@ pub fn dice_cross_entropy<const D: usize, const L: usize>(logits: Tensor<D>, lab
     let classes = shape[1];
     let one_hot = one_hot(labels, shape);
     let log_p = log_softmax(logits, 1);
-    let voxels = shape.iter().product::<usize>() / classes;
     #[expect(clippy::cast_precision_loss, reason = "the mean is f32")]
-    let cross_entropy = sum_but_classes(log_p.clone() * one_hot.clone()).sum() / -(voxels as f32);
+    let voxels = (shape.iter().product::<usize>() / classes) as f32;
+    let cross_entropy = -sum_but_classes(log_p.clone() * one_hot.clone()).sum() / voxels;
     let p = log_p.exp();
     let intersection = sum_but_classes(p.clone() * one_hot.clone());
     let whole = sum_but_classes(p) + sum_but_classes(one_hot);
     let dice = (intersection * 2.0 + 1e-5) / (whole + 1e-5).clamp_min(1e-8);
     // without the background
-    cross_entropy - dice.slice([1..classes]).mean()
+    cross_entropy - dice.slice(s![1..]).mean()
 }
 
 fn one_hot<const D: usize, const L: usize>(labels: Tensor<L, Int>, shape: [usize; D]) -> Tensor<D> {

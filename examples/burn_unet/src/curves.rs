@@ -16,14 +16,14 @@ const NAMES: [&str; HEADS] = ["full", "half", "quarter"];
 /// What a step said before anybody waited for it.
 enum Pending {
     Report(PendingReport),
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
 }
 
 pub struct Curves {
     kind: LossKind,
-    pending: VecDeque<(usize, Pending)>,
+    pending: VecDeque<(u32, Pending)>,
     /// The step, and the loss of each head there.
-    points: Vec<(usize, [f32; HEADS])>,
+    points: Vec<(u32, [f32; HEADS])>,
 }
 
 impl Curves {
@@ -31,13 +31,13 @@ impl Curves {
         Self { kind, pending: VecDeque::new(), points: Vec::new() }
     }
 
-    pub fn expect_report(&mut self, step: usize, report: Option<PendingReport>) {
+    pub fn expect_report(&mut self, step: u32, report: Option<PendingReport>) {
         self.pending.extend(report.map(|report| (step, Pending::Report(report))));
     }
 
     /// The losses of the heads, which are read in the end: burn has no way to ask whether they are there.
-    pub fn expect_tensor(&mut self, step: usize, heads: Tensor<1>) {
-        self.pending.push_back((step, Pending::Tensor(heads.inner())));
+    pub fn expect_tensor(&mut self, step: u32, heads: Tensor<1>) {
+        self.pending.push_back((step, Pending::Tensor(Box::new(heads.inner()))));
     }
 
     /// Waits for nothing; the full resolution's loss of the last step that is known.
@@ -72,7 +72,7 @@ impl Curves {
             LossKind::Segloss => LossKind::Composed,
             LossKind::Composed => LossKind::Segloss,
         };
-        let theirs: Vec<(usize, [f32; HEADS])> = match std::fs::read_to_string(file(other)) {
+        let theirs: Vec<(u32, [f32; HEADS])> = match std::fs::read_to_string(file(other)) {
             Ok(text) => serde_json::from_str(&text)?,
             Err(_) => Vec::new(),
         };
@@ -82,6 +82,7 @@ impl Curves {
                 Some((losses[0] - theirs[0]).abs())
             });
             let differences: Vec<f32> = difference.collect();
+            #[expect(clippy::cast_precision_loss, reason = "few steps")]
             let mean = differences.iter().sum::<f32>() / differences.len().max(1) as f32;
             println!("the curves of the two losses differ by {mean:.4} in the mean over {} steps", differences.len());
         }
@@ -97,13 +98,12 @@ fn heads(report: &Report) -> [f32; HEADS] {
     std::array::from_fn(loss)
 }
 
-type Points<'a> = (LossKind, &'a [(usize, [f32; HEADS])]);
+type Points<'a> = (LossKind, &'a [(u32, [f32; HEADS])]);
 
 fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> Result<()> {
     let values = || ours.iter().chain(theirs).flat_map(|(_, losses)| losses).copied();
     let (least, most) = values().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    let x = |step: usize| f64::from(u32::try_from(step).unwrap_or(u32::MAX));
-    let steps = ours.iter().chain(theirs).map(|(step, _)| x(*step)).fold(1.0, f64::max);
+    let steps = ours.iter().chain(theirs).map(|(step, _)| f64::from(*step)).fold(1.0, f64::max);
     let root = SVGBackend::new(path, (720, 360)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
@@ -112,11 +112,17 @@ fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> R
         .x_label_area_size(40)
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..steps, least..most)?;
-    chart.configure_mesh().max_light_lines(0).x_desc("step").x_label_formatter(&|step| format!("{step:.0}")).y_desc("loss").draw()?;
+    chart
+        .configure_mesh()
+        .max_light_lines(0)
+        .x_desc("step")
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_desc("loss")
+        .draw()?;
     for ((kind, points), width) in [((other, theirs), 3), ((kind, ours), 1)] {
         for (head, name) in NAMES.iter().enumerate().filter(|_| !points.is_empty()) {
             let colour = Palette99::pick(head).mix(if width == 1 { 1.0 } else { 0.35 });
-            let line = points.iter().map(|(step, losses)| (x(*step), losses[head]));
+            let line = points.iter().map(|(step, losses)| (f64::from(*step), losses[head]));
             let style = colour.stroke_width(width);
             chart
                 .draw_series(LineSeries::new(line, style))?

@@ -65,8 +65,7 @@ fn patch(slice: &Picture, random: &mut fastrand::Rng) -> Picture {
         let column = if mirrored { PATCH - 1 - i % PATCH } else { i % PATCH };
         (top + i / PATCH) * slice.columns + left + column
     };
-    let (image, labels) =
-        (0..PATCH * PATCH).map(pixel).map(|pixel| (slice.image[pixel], slice.labels[pixel])).unzip();
+    let (image, labels) = (0..PATCH * PATCH).map(pixel).map(|pixel| (slice.image[pixel], slice.labels[pixel])).unzip();
     Picture { rows: PATCH, columns: PATCH, image, labels }
 }
 

@@ -55,8 +55,8 @@ enum LossKind {
 struct Arguments {
     #[arg(long, value_enum, default_value = "segloss")]
     loss: LossKind,
-    #[arg(long, default_value_t = 400)]
-    steps: usize,
+    #[arg(long, default_value_t = 320)]
+    steps: u32,
     /// Where the curves and the picture go.
     #[arg(long, default_value = "target/burn_unet")]
     out: PathBuf,
@@ -89,11 +89,11 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     println!("{} parameters", model.num_params());
     let mut optimiser = AdamConfig::new().init();
     let mut curves = Curves::new(arguments.loss);
-    let bar = ProgressBar::new(arguments.steps as u64);
+    let bar = ProgressBar::new(arguments.steps.into());
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len}  {msg}  {elapsed}")?);
     // the data loader shuffles anew each time round
     let forever = std::iter::repeat_with(|| batches.iter()).flatten();
-    for (step, batch) in forever.take(arguments.steps).enumerate() {
+    for (step, batch) in (0..arguments.steps).zip(forever) {
         let Batch { images, labels } = batch?;
         let logits = model.forward(images);
         let total = match arguments.loss {
@@ -110,10 +110,10 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
         };
         let gradients = GradientsParams::from_grads(total.backward(), &model);
         // nnU-Net's decay
-        let rate = LEARNING_RATE * (1.0 - step as f64 / arguments.steps as f64).powf(0.9);
+        let rate = LEARNING_RATE * (1.0 - f64::from(step) / f64::from(arguments.steps)).powf(0.9);
         model = optimiser.step(rate, model, gradients);
         if let Some(loss) = curves.read_what_arrived()? {
-            bar.set_message(format!("loss {loss:.4}"));if step % 20 == 0 { eprintln!("{step} {loss} {:?}", started.elapsed()); }
+            bar.set_message(format!("loss {loss:.4}"));
         }
         bar.inc(1);
     }
@@ -125,6 +125,7 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     for (tissue, dice) in TISSUES.iter().zip(&dice) {
         println!("{tissue:>14}: Dice {dice:.3}");
     }
+    #[expect(clippy::cast_precision_loss, reason = "few classes")]
     let reached = dice[1..].iter().sum::<f64>() / (dice.len() - 1) as f64;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("cannot make {}", arguments.out.display()))?;
     picture::write(&arguments.out.join("slice.png"), &model, &held_out[held_out.len() / 2], device)?;

@@ -1,8 +1,8 @@
 //! A small U-Net with deep supervision: three heads, at full, half and quarter resolution.
 
 use burn::module::Module;
-use burn::nn::{Initializer, PaddingConfig2d};
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
