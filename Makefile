@@ -42,11 +42,11 @@ bench: adapter ## Criterion benchmarks
 PYTHON ?= python3
 PEERS := target/peers
 
-peers: adapter ## the step beside MONAI's and nnU-Net's losses in PyTorch, one table
+# torch.compile needs a C++ compiler: without one the compiled losses are left out.
+peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net's losses in PyTorch: one run, one table
 	$(PYTHON) -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install -q torch monai nnunetv2
-	$(CARGO) run --release --features cli -- bench --json $(PEERS)/segloss.json
-	$(PEERS)/venv/bin/python benches/peers/monai.py --json $(PEERS)/pytorch.json
-	$(CARGO) run --release --features cli -- bench --compare $(PEERS)/segloss.json $(PEERS)/pytorch.json
+	$(CARGO) run --release --features cli -- bench --unfused --json $(PEERS)/peers.json \
+	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
 
 # A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows bring their own.
 adapter:

@@ -2,7 +2,7 @@
 //!
 //! The volume is MNI152 (examples/data/NOTICE.md). A softmax regression on features of the T1 image and the coordinates
 //! predicts background, CSF and other, grey and white matter, on four slices of five; the fifth is held out. Four heads
-//! make the loss, all in one dispatch: the tissue at full, half and quarter resolution (deep supervision, one classifier),
+//! make the loss, all in one plan: the tissue at full, half and quarter resolution (deep supervision, one classifier),
 //! and brain against background (a second one).
 //!
 //! The regression itself is plain Rust on the CPU; everything from its logits to their gradient is on the GPU.
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let step = plan.bind(&tensors.bindings())?;
     step.warm_up()?;
     let (statistics, gradient) = step.dispatches();
-    println!("{} heads: {statistics} statistics dispatch, {gradient} gradient dispatch", HEADS.len());
+    println!("{} heads, dispatches a step: {statistics} of statistics, {gradient} of gradient", HEADS.len());
 
     let mut classifiers = [Classifier::new(TISSUES.len()), Classifier::new(2)];
     let before = dice(&volume, &features, &classifiers, &held_out);

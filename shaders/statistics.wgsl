@@ -47,7 +47,7 @@ struct TileSums {
 //# stand-in
 const INVOCATIONS = 8u;
 const g0 = 0u;
-struct Invocation { @builtin(local_invocation_index) index: u32 }
+struct Invocation { index: u32, lane: u32, subgroup: u32, subgroups: u32 }
 struct Head { tiles: u32, all_items: u32, partials: u32, group: u32, losses: u32, voxels: u32, class_columns: u32, first_item: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
@@ -150,8 +150,21 @@ fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {
 fn statistics(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
-    me: Invocation,
+    @builtin(local_invocation_index) index: u32,
+    //# if subgroups
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    //# end
 ) {
+    // arguments one by one: naga's HLSL has no semantics for the subgroup's inside a struct
+    var me: Invocation;
+    me.index = index;
+    //# if subgroups
+    me.lane = lane;
+    me.subgroup = subgroup;
+    me.subgroups = subgroups;
+    //# end
     let place = place_of(workgroup_number(workgroup, grid));
     if !place.inside {
         return;

@@ -19,7 +19,7 @@ const LOWEST = vec4<f32>(-3.0e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const c0 = 0u;
-struct Invocation { @builtin(local_invocation_index) index: u32 }
+struct Invocation { index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32, on_target: f32, off_target: f32 }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }

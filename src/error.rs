@@ -82,6 +82,22 @@ pub enum Error {
         given: String,
     },
 
+    /// A variant computes something else than it should: it is not timed.
+    #[error("the default variant is wrong on this adapter: {difference}: nothing is measured")]
+    WrongResult {
+        /// What differs, and by how much.
+        difference: String,
+    },
+
+    /// A file of remembered choices can not be read or written. It is left as it is.
+    #[error("{path}: {problem}")]
+    TuningFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// The number of bound tensors is not the number of heads.
     #[error("the plan has {expected} heads, and tensors were given for {given}")]
     WrongHeadCount {

@@ -1,8 +1,10 @@
 //! A loss of tensors in host memory: upload, one step, download. For checks and tools; a trainer binds its own buffers.
 
+use std::sync::Arc;
+
 use crate::plan::device::{buffer, buffer_with, checked};
 use crate::spec::Target;
-use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars};
+use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars, Step};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -90,44 +92,111 @@ pub fn floats_of_bytes(bytes: &[u8], float: FloatType) -> Vec<f32> {
 /// Forward and backward of a plan, with this upstream gradient.
 ///
 /// # Errors
-/// Those of [`Plan::bind_with`] and of reading back.
+/// Those of [`HostStep::new`] and [`HostStep::run`].
 pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<HostResult, Error> {
-    use wgpu::BufferUsages as Usage;
-    let (device, queue) = (&plan.shared.device, &plan.shared.queue);
-    if tensors.len() != plan.spec().heads.len() {
-        return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
-    }
-    let during = "moving tensors between host and device";
-    let buffers: Vec<HeadBuffers> = checked(device, during, || {
-        let heads = plan.spec().heads.iter().zip(tensors);
-        heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect()
-    })?;
-    let bindings: Vec<HeadTensors<'_>> = buffers.iter().map(HeadBuffers::bindings).collect();
-    let scale = buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), Usage::STORAGE);
-    let scalars = Scalars { upstream: Some(scale.as_entire_buffer_binding()), weights: None };
-    let step = plan.bind_with(&bindings, &scalars)?;
-    let pending = checked(device, during, || {
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        step.forward(&mut encoder);
-        step.backward(&mut encoder);
-        let pending = step.report(&mut encoder);
-        for output in buffers.iter().flat_map(|head| [Some(&head.gradient), head.voxel_losses.as_ref()]).flatten() {
-            output.encode_download(&mut encoder);
-        }
-        queue.submit([encoder.finish()]);
-        pending
-    })??;
-    let report = pending.read_blocking()?;
-    let mut result = HostResult { report, gradients: Vec::new(), voxel_losses: Vec::new() };
-    for (buffers, head) in buffers.iter().zip(&plan.spec().heads) {
-        let voxels = head.items() * head.voxels();
-        result.gradients.push(buffers.gradient.read(head.logits, voxels * head.classes())?);
-        let losses = buffers.voxel_losses.as_ref().map(|losses| losses.read(FloatType::F32, voxels));
-        result.voxel_losses.push(losses.transpose()?);
-    }
-    Ok(result)
+    HostStep::new(plan, tensors, upstream)?.run()
 }
 
+/// A step on tensors that were uploaded for it.
+#[derive(Debug)]
+pub struct HostStep {
+    step: Step,
+    buffers: Arc<Buffers>,
+}
+
+/// Tensors on the device, and the upstream gradient.
+#[derive(Debug)]
+struct Buffers {
+    heads: Vec<HeadBuffers>,
+    upstream: wgpu::Buffer,
+}
+
+impl HostStep {
+    /// Uploads tensors, and binds the plan to them and to this upstream gradient.
+    ///
+    /// # Errors
+    /// Those of [`Plan::bind_with`].
+    pub fn new(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Self, Error> {
+        use wgpu::BufferUsages as Usage;
+        let device = &plan.shared.device;
+        if tensors.len() != plan.spec().heads.len() {
+            return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
+        }
+        let buffers = checked(device, MOVING, || {
+            let heads = plan.spec().heads.iter().zip(tensors);
+            let heads = heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect();
+            let usage = Usage::STORAGE | Usage::COPY_SRC;
+            Buffers { heads, upstream: buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), usage) }
+        })?;
+        Self::bind(plan, Arc::new(buffers))
+    }
+
+    /// Binds another plan of the same specification to the same tensors: nothing is uploaded.
+    ///
+    /// # Errors
+    /// Those of [`Plan::bind_with`].
+    pub fn with_plan(&self, plan: &Plan) -> Result<Self, Error> {
+        Self::bind(plan, self.buffers.clone())
+    }
+
+    fn bind(plan: &Plan, buffers: Arc<Buffers>) -> Result<Self, Error> {
+        let bindings: Vec<HeadTensors<'_>> = buffers.heads.iter().map(HeadBuffers::bindings).collect();
+        let scalars = Scalars { upstream: Some(buffers.upstream.as_entire_buffer_binding()), weights: None };
+        let step = plan.bind_with(&bindings, &scalars)?;
+        Ok(Self { step, buffers })
+    }
+
+    /// The step.
+    #[must_use]
+    pub fn step(&self) -> &Step {
+        &self.step
+    }
+
+    /// Each head's gradient on the device.
+    pub fn gradients(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+        self.buffers.heads.iter().map(|head| &head.gradient.device)
+    }
+
+    /// Runs forward and backward, and reads back what they wrote; nothing that an earlier run wrote is left. Waits for the
+    /// device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where wgpu refuses, and those of reading a report.
+    pub fn run(&self) -> Result<HostResult, Error> {
+        let shared = &self.step.plan.shared;
+        let pending = checked(&shared.device, MOVING, || {
+            let mut encoder = shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let heads = self.buffers.heads.iter();
+            let outputs: Vec<_> =
+                heads.flat_map(|head| [Some(&head.gradient), head.voxel_losses.as_ref()]).flatten().collect();
+            for output in &outputs {
+                encoder.clear_buffer(&output.device, 0, None);
+            }
+            self.step.forward(&mut encoder);
+            self.step.backward(&mut encoder);
+            let pending = self.step.report(&mut encoder);
+            for output in outputs {
+                output.encode_download(&mut encoder);
+            }
+            shared.queue.submit([encoder.finish()]);
+            pending
+        })??;
+        let report = pending.read_blocking()?;
+        let mut result = HostResult { report, gradients: Vec::new(), voxel_losses: Vec::new() };
+        for (buffers, head) in self.buffers.heads.iter().zip(&shared.spec.heads) {
+            let voxels = head.items() * head.voxels();
+            result.gradients.push(buffers.gradient.read(head.logits, voxels * head.classes())?);
+            let losses = buffers.voxel_losses.as_ref().map(|losses| losses.read(FloatType::F32, voxels));
+            result.voxel_losses.push(losses.transpose()?);
+        }
+        Ok(result)
+    }
+}
+
+/// What is being done, in errors.
+const MOVING: &str = "moving tensors between host and device";
+
+#[derive(Debug)]
 struct HeadBuffers {
     logits: wgpu::Buffer,
     target: wgpu::Buffer,
@@ -139,6 +208,7 @@ struct HeadBuffers {
 }
 
 /// A tensor that a step writes, and its copy on the host.
+#[derive(Debug)]
 struct Output {
     device: wgpu::Buffer,
     host: wgpu::Buffer,
@@ -149,7 +219,10 @@ impl Output {
         use wgpu::BufferUsages as Usage;
         let words = u32::try_from(bytes / 4).unwrap_or(u32::MAX);
         let buffer = |usage| buffer(device, label, words, usage);
-        Self { device: buffer(Usage::STORAGE | Usage::COPY_SRC), host: buffer(Usage::MAP_READ | Usage::COPY_DST) }
+        Self {
+            device: buffer(Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST),
+            host: buffer(Usage::MAP_READ | Usage::COPY_DST),
+        }
     }
 
     fn encode_download(&self, encoder: &mut wgpu::CommandEncoder) {
@@ -165,6 +238,8 @@ impl Output {
             .map_err(|error| Error::Device { during: "reading a tensor", message: error.to_string() })?;
         let mut values = floats_of_bytes(&view, float);
         values.truncate(elements);
+        drop(view);
+        self.host.unmap();
         Ok(values)
     }
 }
@@ -172,7 +247,9 @@ impl Output {
 impl HeadBuffers {
     fn new(device: &wgpu::Device, head: &Head, tensors: &HostTensors<'_>) -> Self {
         use wgpu::BufferUsages as Usage;
-        let upload = |label, bytes: &[u8]| buffer_with(device, label, &whole_words(bytes.to_vec()), Usage::STORAGE);
+        let upload = |label, bytes: &[u8]| {
+            buffer_with(device, label, &whole_words(bytes.to_vec()), Usage::STORAGE | Usage::COPY_SRC)
+        };
         let target = match tensors.target {
             HostTarget::Labels(labels) => {
                 let label_type = match head.target {

@@ -39,6 +39,8 @@ pub mod reference;
 mod report;
 mod spec;
 mod step;
+pub mod trial;
+pub mod tuning;
 
 pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
@@ -50,11 +52,14 @@ pub use spec::{
     other_convention,
 };
 pub use step::{Commands, Step};
+pub use tuning::Tuning;
 pub use wgpu;
 
-/// The composed text of the shaders, to read and to validate: no device is needed.
+/// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.
 pub mod shaders {
-    pub use crate::plan::{ComposedShader, of_classes, permutations, representative};
+    pub use crate::plan::device::Access;
+    pub use crate::plan::{BoundRange, Recipe};
+    pub use crate::plan::{ComposedShader, covering, of_classes, permutations, representative};
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

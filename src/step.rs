@@ -1,8 +1,8 @@
 //! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
 
 use crate::Error;
-use crate::plan::Plan;
 use crate::plan::device::checked;
+use crate::plan::{Plan, Recipe};
 use crate::report::{PendingReport, encode_report};
 
 /// One dispatch, ready to encode.
@@ -13,6 +13,8 @@ pub(crate) struct Dispatch {
     /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
     pub no_work: wgpu::BindGroup,
     pub grid: [u32; 2],
+    /// The same, as data.
+    pub recipe: Recipe,
 }
 
 impl Dispatch {
@@ -115,10 +117,23 @@ impl Step {
         });
     }
 
-    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice.
+    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice, and the
+    /// variant's `heads_per_dispatch`.
     #[must_use]
     pub fn dispatches(&self) -> (usize, usize) {
         (self.statistics.len(), self.gradient.len())
+    }
+
+    /// Every dispatch of forward and backward, in order, as data.
+    #[must_use]
+    pub fn recipes(&self) -> Vec<Recipe> {
+        self.dispatches_in_order().map(|dispatch| dispatch.recipe.clone()).collect()
+    }
+
+    fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {
+        let shared = &self.plan.shared;
+        let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([self.finish_dispatch()]);
+        self.statistics.iter().chain(small).chain(&self.gradient)
     }
 
     /// Makes the driver compile every kernel now: many do it at the first dispatch. Submits dispatches that do no work, and
@@ -134,9 +149,7 @@ impl Step {
                 .device
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("segloss: warm-up") });
             encoder.in_pass("segloss: warm-up", &mut |pass| {
-                let small = std::iter::once(&shared.combine).chain(&shared.top_k).chain([self.finish_dispatch()]);
-                let all = self.statistics.iter().chain(small).chain(&self.gradient);
-                all.for_each(|dispatch| dispatch.encode_no_work(pass));
+                self.dispatches_in_order().for_each(|dispatch| dispatch.encode_no_work(pass));
             });
             shared.queue.submit([encoder.finish()]);
             shared.device.poll(wgpu::PollType::wait_indefinitely())

@@ -5,10 +5,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Gpu, Tensors, gpu, random_tensors, run};
+use common::{Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 use segloss::{
     Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction,
-    wgpu,
+    Variant, wgpu,
 };
 
 /// Five heads of unlike size, class count, label type, settings and weight.
@@ -34,6 +34,11 @@ fn tensors(spec: &LossSpec) -> Vec<Tensors> {
 
 /// Runs `work` on a device that records its calls, and counts the dispatches of each pipeline by its label.
 fn dispatches_by_label(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) -> Vec<(String, usize)> {
+    count(&trace(limits, work))
+}
+
+/// The calls that `work` makes to its device, as wgpu records them.
+fn trace(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) -> String {
     let folder = std::env::temp_dir().join(format!("segloss-trace-{}-{}", std::process::id(), fastrand::u64(..)));
     std::fs::create_dir_all(&folder).expect("a folder for the trace");
     let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
@@ -47,7 +52,7 @@ fn dispatches_by_label(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) ->
     work(&Gpu { name: "traced".to_owned(), device, queue });
     let trace = std::fs::read_to_string(folder.join("trace.ron")).expect("a trace");
     std::fs::remove_dir_all(&folder).expect("the trace is removed");
-    count(&trace)
+    trace
 }
 
 /// Reads the trace line by line: a pipeline's creation gives its id and label, `SetPipeline` makes it current, and each
@@ -85,7 +90,7 @@ fn five_unlike_heads_are_one_statistics_and_one_gradient_dispatch() {
     let spec = five_unlike_heads();
     let tensors = tensors(&spec);
     let counts = dispatches_by_label(None, |gpu| {
-        run(gpu, &spec, &tensors, 1.0);
+        run_variant(gpu, &spec, &tensors, 1.0, one_dispatch(gpu));
     });
     let expected = [("combine", 1), ("finish", 1), ("gradient", 1), ("statistics", 1)];
     assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
@@ -107,12 +112,48 @@ fn any_mix_of_kinds_is_one_statistics_and_one_gradient_dispatch() {
     let spec = the_whole_family();
     let tensors = tensors(&spec);
     let counts = dispatches_by_label(None, |gpu| {
-        run(gpu, &spec, &tensors, 1.0);
+        run_variant(gpu, &spec, &tensors, 1.0, one_dispatch(gpu));
     });
     let small = [("begin", 1), ("combine", 1), ("finish", 1)];
     let expected = [("gradient", 1), ("histogram", 4), ("pick", 4), ("statistics", 1), ("sum_top", 1)];
     let expected = small.into_iter().chain(expected);
     assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_variant_with_a_head_a_dispatch_gives_the_same_bits_in_a_dispatch_a_head() {
+    let spec = five_unlike_heads();
+    let tensors = tensors(&spec);
+    let gpu = gpu();
+    let together = run_variant(&gpu, &spec, &tensors, 1.0, one_dispatch(&gpu));
+    let counts = dispatches_by_label(None, |gpu| {
+        let one_a_head = Variant { heads_per_dispatch: 1, ..one_dispatch(gpu) };
+        let apart = run_variant(gpu, &spec, &tensors, 1.0, one_a_head);
+        assert_eq!(apart.report, together.report);
+        assert_eq!(apart.gradients, together.gradients);
+    });
+    let expected = [("combine", 1), ("finish", 1), ("gradient", 5), ("statistics", 5)];
+    assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
+}
+
+#[test]
+fn siblings_that_compose_to_the_same_text_compile_it_once() {
+    // shapes are in the table, not in the text: the second plan compiles nothing
+    let specs = [24, 32].map(|side| LossSpec::new().head(Head::new([2, 4, side, side], Loss::monai_dice_ce())));
+    let trace = trace(None, |gpu| {
+        let first = segloss::Plan::new(&gpu.device, &gpu.queue, &specs[0]).expect("the plan is made");
+        let second = first.sibling(&specs[1]).expect("the plan is made");
+        let plans = [first, second];
+        for (spec, plan) in specs.iter().zip(&plans) {
+            let tensors = tensors(spec);
+            let buffers = common::Buffers::upload(gpu, spec, &tensors);
+            let result = buffers.step(gpu, &plan.bind(&buffers.bindings()).expect("the tensors are bound"));
+            let worst = common::differences(&result, &common::evaluate(spec, &tensors, 1.0));
+            assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
+        }
+    });
+    let created = trace.lines().filter(|line| line.starts_with("CreateComputePipeline(")).count();
+    assert_eq!(created, 4, "statistics, combine, finish and gradient");
 }
 
 #[test]
@@ -138,7 +179,7 @@ fn a_device_with_webgpus_default_limits_takes_as_few_dispatches_as_fit() {
     let expected = common::evaluate(&spec, &tensors, 1.0);
     // 8 storage buffers: 6 are left for tensors, so 3 heads of 2 in statistics, and 2 heads of 3 in gradient
     let counts = dispatches_by_label(Some(wgpu::Limits::default()), |gpu| {
-        let worst = common::differences(&run(gpu, &spec, &tensors, 1.0), &expected);
+        let worst = common::differences(&run_variant(gpu, &spec, &tensors, 1.0, one_dispatch(gpu)), &expected);
         assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
     });
     let expected = [("combine", 1), ("finish", 1), ("gradient", 3), ("statistics", 2)];
@@ -162,7 +203,8 @@ fn heads_that_share_a_target_share_its_binding() {
         let buffers = common::Buffers::upload(gpu, &spec, &shared);
         let mut bindings = buffers.bindings();
         bindings[1].target = bindings[0].target.clone();
-        let plan = segloss::Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+        let plan = segloss::Plan::with_variant(&gpu.device, &gpu.queue, &spec, one_dispatch(gpu));
+        let plan = plan.expect("the plan is made");
         let step = plan.bind(&bindings).expect("the tensors are bound");
         assert_eq!(step.dispatches(), (1, 1));
         let result = buffers.step(gpu, &step);

@@ -27,7 +27,7 @@ fn a_plan_takes_the_callers_pipeline_cache_and_the_data_of_an_earlier_one() {
         // SAFETY: the data, where there is some, is what this device's cache gave in the round before.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
         let empty = cache.get_data().expect("the cache has data").len();
-        let options = PlanOptions { variant: None, pipeline_cache: Some(cache.clone()) };
+        let options = PlanOptions { pipeline_cache: Some(cache.clone()), ..PlanOptions::default() };
         let plan = Plan::with_options(&gpu.device, &gpu.queue, &spec, options).expect("the plan is made");
         let buffers = Buffers::upload(&gpu, &spec, &tensors);
         let step = plan.bind(&buffers.bindings()).expect("the tensors are bound");

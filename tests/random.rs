@@ -2,204 +2,22 @@
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod common;
+#[path = "../src/bin/segloss/validate/draw.rs"]
+mod draw;
 
-use common::{
-    Tensors, WideTensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant, without_rounding,
-};
-use proptest::collection::vec;
-use proptest::option;
+use common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
+use draw::{spec, tensors};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
-use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Product, Reduction, Target, Variant, other_convention,
-};
+use segloss::trial::{WideTensors, without_rounding};
+use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
 
 const CASES: u32 = 40;
 /// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.
 const H: f64 = 1e-5;
-
-fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
-    option::of(vec(0.1_f32..3.0, classes))
-}
-
-fn reduction() -> impl Strategy<Value = Reduction> {
-    select(vec![Reduction::Mean, Reduction::Sum])
-}
-
-fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
-    let floor = option::of(select(vec![1e-8_f32, 5.0]));
-    let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
-    let kind = prop_oneof![
-        3 => Just(OverlapKind::Dice),
-        2 => Just(OverlapKind::Jaccard),
-        1 => (0.1_f32..1.0, 0.1_f32..1.0).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
-        1 => select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
-    ];
-    (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
-        move |(
-            kind,
-            (include, batch, squared, negative, present),
-            [minimum, ignore_single],
-            smooth,
-            floor,
-            weights,
-            reduction,
-            weight,
-        )| {
-            let first_class = usize::from(!include && classes > 1);
-            let generalized = matches!(kind, OverlapKind::GeneralizedDice { .. });
-            let squared = squared && matches!(kind, OverlapKind::Dice | OverlapKind::Jaccard);
-            Overlap {
-                kind,
-                include_background: include,
-                batch,
-                squared,
-                smooth_nr: smooth.0,
-                smooth_dr: smooth.1,
-                denominator_floor: floor,
-                class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
-                ignore_single_class_weight: ignore_single,
-                reduction,
-                form: if negative { Form::Negative } else { Form::OneMinus },
-                product: if minimum && !squared { Product::Minimum } else { Product::Product },
-                present_classes_only: present && !generalized,
-                weight,
-            }
-        },
-    )
-}
-
-fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
-    let alpha = prop_oneof![
-        Just(Alpha::None),
-        (0.1_f32..0.9).prop_map(Alpha::Scalar),
-        vec(0.1_f32..0.9, classes).prop_map(Alpha::PerClass)
-    ];
-    let focal = (select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]), alpha, any::<bool>());
-    prop_oneof![
-        2 => Just(PixelKind::CrossEntropy),
-        1 => select(vec![20.0_f32, 50.0, 100.0]).prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
-        1 => weights(classes).prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
-        2 => focal.prop_map(move |(gamma, alpha, include_background)| {
-            let first_class = usize::from(!include_background && classes > 1);
-            let alpha = match alpha {
-                Alpha::PerClass(alpha) => Alpha::PerClass(alpha[first_class..].to_vec()),
-                other => other,
-            };
-            PixelKind::Focal { gamma, alpha, include_background }
-        }),
-    ]
-}
-
-fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
-    let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
-    (pixel_kind(classes), smoothing, weights(classes), reduction(), any::<bool>(), 0.1_f32..2.0).prop_map(
-        move |(kind, label_smoothing, class_weights, reduction, over_voxels, weight)| {
-            let of_classes = matches!(kind, PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. });
-            let (smoothed, weighted, first_class) = match kind {
-                PixelKind::BinaryCrossEntropy { .. } => (true, false, 0),
-                PixelKind::Focal { include_background, .. } => {
-                    (false, true, usize::from(!include_background && classes > 1))
-                }
-                _ => (true, true, 0),
-            };
-            Pixel {
-                kind,
-                label_smoothing: if smoothed { label_smoothing } else { 0.0 },
-                class_weights: class_weights.filter(|_| weighted).map(|w| w[first_class..].to_vec()),
-                reduction,
-                mean_over_voxels: of_classes && over_voxels,
-                weight,
-                empty: Empty::Zero,
-            }
-        },
-    )
-}
-
-fn loss(classes: usize) -> impl Strategy<Value = Loss> {
-    let terms = prop_oneof![
-        overlap(classes).prop_map(|o| Loss::new().overlap(o)),
-        pixel(classes).prop_map(|p| Loss::new().pixel(p)),
-        (overlap(classes), pixel(classes)).prop_map(|(o, p)| Loss::new().overlap(o).pixel(p)),
-    ];
-    let activations = vec![Activation::Softmax, Activation::Softmax, Activation::Sigmoid, Activation::None];
-    (terms, select(activations)).prop_map(|(loss, activation)| {
-        let focal = matches!(&loss.pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
-        let activation = if focal && activation == Activation::None { Activation::Sigmoid } else { activation };
-        Loss { activation, ..loss }
-    })
-}
-
-fn head() -> impl Strategy<Value = Head> {
-    let shape = (1..4_usize, prop_oneof![3 => 1..8_usize, 1 => 15..40_usize], vec(1..9_usize, 0..4));
-    shape.prop_flat_map(|(items, classes, spatial)| {
-        let axes = spatial.len();
-        let shape: Vec<usize> = [items, classes].into_iter().chain(spatial).collect();
-        let types = select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]);
-        let floats = vec![FloatType::F32, FloatType::F32, FloatType::F16, FloatType::Bf16];
-        let masks = (any::<bool>(), any::<bool>(), any::<bool>());
-        let counts = select(vec![HardCounts::None, HardCounts::Head, HardCounts::Item]);
-        let outputs = (counts, any::<bool>(), any::<bool>());
-        let target = prop_oneof![
-            2 => (types.clone(), Just(None)).prop_map(|(labels, resample)| (Target::Labels(labels), resample)),
-            1 => (types, vec(1..12_usize, axes)).prop_map(|(labels, there)| (Target::Labels(labels), Some(there))),
-            2 => select(floats.clone()).prop_map(|float| (Target::Probabilities(float), None)),
-        ];
-        let ignore = option::of(select(vec![0_i64, 255, -1]));
-        (Just(shape), loss(classes), (target, select(floats)), masks, (ignore, outputs), 0.1_f32..2.0).prop_map(
-            |(shape, loss, ((target, resample), logits), (mask, weight_map, sample_mask), asked, weight)| {
-                let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
-                let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
-                let ignore_index = ignore_index.filter(holds);
-                let mut loss = loss;
-                if let Some(Pixel { kind: PixelKind::TopKCrossEntropy { k_percent }, .. }) = &mut loss.pixel
-                    && shape.iter().product::<usize>() < 5 * shape[1]
-                {
-                    // enough for one voxel
-                    *k_percent = 100.0;
-                }
-                Head {
-                    logits,
-                    target,
-                    resample,
-                    mask,
-                    weight_map,
-                    sample_mask,
-                    ignore_index,
-                    hard_counts,
-                    unreduced,
-                    check_finite,
-                    ..Head::new(shape, loss).weight(weight)
-                }
-            },
-        )
-    })
-}
-
-fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u64)> {
-    (vec(head(), heads).prop_map(|heads| LossSpec { heads }), any::<u64>())
-}
-
-fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let heads = spec.heads.iter();
-    heads
-        .map(|head| {
-            let mut tensors = random_tensors(head, 3.0, &mut random);
-            if head.loss.activation == Activation::None {
-                // logits that are probabilities already
-                tensors.logits.iter_mut().for_each(|z| *z = z.abs() / 4.0);
-            }
-            tensors
-        })
-        .collect()
-}
 
 /// Specifications are drawn from a fixed seed, so that a run can be repeated; `SEGLOSS_SEED=42 cargo test` draws others.
 fn runner(cases: u32) -> TestRunner {
@@ -265,18 +83,19 @@ fn every_variant_equals_the_reference() {
         select(vec![4_u32, 8, 16, 64, 128]),
         select(vec![1_u32, 3, 8]),
         (0..40_u32, 0..9_u32),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
     runner(CASES)
         .run(
             &(spec(1..4), variants),
-            |((spec, seed), (invocations, chunk, (register_classes, split_classes), subgroups, steps))| {
+            |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
                 let variant = Variant {
                     invocations,
                     chunk,
                     register_classes,
                     split_classes,
+                    wide,
                     subgroup_size: default.subgroup_size,
                     unchecked: chunk == 3,
                     heads_per_dispatch: if chunk == 1 { 1 } else { u32::MAX },
@@ -380,7 +199,10 @@ fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) ->
 
 /// One head whose voxels have no place of their own.
 fn placeless_spec() -> impl Strategy<Value = (LossSpec, u64)> {
-    (head().prop_map(|head| LossSpec { heads: vec![Head { resample: None, ..head }] }), any::<u64>())
+    spec(1..2).prop_map(|(mut spec, seed)| {
+        spec.heads[0].resample = None;
+        (spec, seed)
+    })
 }
 
 #[test]

@@ -157,8 +157,9 @@ fn pooled_heads_fit_the_smallest_device_in_one_dispatch_each() {
     let pools = lay_out(&spec, &tensors, |_| 0, || 3);
     let buffer = storage(&gpu, &pools.contents[0]);
     let bindings = pools.bindings(std::slice::from_ref(&buffer));
-    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
-    assert_eq!(plan.bind(&bindings).expect("the tensors are bound").dispatches(), (1, 1));
+    let plan = Plan::with_variant(&gpu.device, &gpu.queue, &spec, common::one_dispatch(&gpu));
+    let step = plan.and_then(|plan| plan.bind(&bindings)).expect("the plan is made and the tensors are bound");
+    assert_eq!(step.dispatches(), (1, 1));
 }
 
 #[test]

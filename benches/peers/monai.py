@@ -9,8 +9,15 @@ A run is forward and backward together, from the call to the gradient of the log
 round runs each contender once, so that a change of the machine's speed meets all of them. The median and the
 10th and 90th percentiles are written as JSON, and printed to stderr.
 
-torch.compile needs a C++ compiler on a CPU, and Triton on a GPU. What it can not compile of a loss runs eagerly:
-it makes one graph of DC_and_CE_loss, and three of DiceCELoss (monai 1.6).
+torch.compile needs a C++ compiler (g++) on a CPU, and Triton on a GPU. What it can not compile of a loss runs
+eagerly: it makes one graph of DC_and_CE_loss, and three of DiceCELoss (monai 1.6).
+
+With --serve it times nothing by itself, and answers `segloss bench --peers`, a line of JSON for each line of JSON:
+
+    {"shape": [2, 4, 128, 128, 128]}     {"peers": ["MONAI DiceCELoss, eager", …], "on": "PyTorch … on cpu, 2 threads"}
+    {"run": "MONAI DiceCELoss, eager"}   {"seconds": 0.2471}
+
+What it can not do is {"error": "…"}. It ends with its input.
 """
 
 import argparse
@@ -22,6 +29,15 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+SERVES = "--serve" in sys.argv[1:]
+if SERVES:
+    # whatever a library prints is no answer
+    ANSWERS = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    # threads that wait for work sleep, and leave the cores to the next contender
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 # this file's folder comes off the path, or `import monai` would find this file
 HERE = Path(__file__).resolve().parent
@@ -45,6 +61,7 @@ def arguments():
                         help=f"may be repeated; default: {' and '.join(SHAPES)}")
     parser.add_argument("--runs", type=positive, default=15, help="timed runs of each contender (default: 15)")
     parser.add_argument("--warmup", type=positive, default=3, help="untimed runs before them (default: 3)")
+    parser.add_argument("--serve", action="store_true", help="answer on stdin and stdout what is asked")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: stdout")
     parser.add_argument("--no-compile", action="store_true", help="eager contenders only")
     args = parser.parse_args()
@@ -154,6 +171,29 @@ def measure(sizes, args):
     return [figure(name, sizes, runs) for name, runs in times.items()]
 
 
+def serve(args):
+    """Answers until the input ends."""
+    losses, tensors = {}, ()
+    for line in sys.stdin:
+        try:
+            request = json.loads(line)
+            if "shape" in request:
+                # the last shape's tensors go first
+                losses, tensors = {}, ()
+                tensors = draw(shape("x".join(map(str, request["shape"]))), args.device)
+                losses = contenders(*tensors, not args.no_compile)
+                for loss in losses.values():
+                    for _ in range(args.warmup):
+                        timed(loss, *tensors)
+                answer = {"peers": list(losses), "on": machine(args.device)["backend"]}
+            else:
+                answer = {"seconds": timed(losses[request["run"]], *tensors) / 1e9}
+        # whatever it is, who asked has to know
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer, ensure_ascii=False), file=ANSWERS, flush=True)
+
+
 def figure(name, sizes, times):
     low, median, high = (round(ns) for ns in np.percentile(times, [10, 50, 90]))
     return {
@@ -204,6 +244,9 @@ def commit():
 def main():
     args = arguments()
     torch.set_num_threads(args.threads)
+    if SERVES:
+        serve(args)
+        return
     figures = []
     for sizes in args.shape:
         measured = measure(sizes, args)

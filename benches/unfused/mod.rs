@@ -7,10 +7,10 @@
 //! floor's grid of loads, workgroups and widths, and the result is compared with the fused kernels'.
 
 use anyhow::{Result, ensure};
+use segloss::tuning::Clock;
 use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;
 
-use super::clock::Clock;
 use super::workload::Workload;
 
 const WIDTHS: [u32; 3] = [1, 2, 4];

@@ -13,10 +13,12 @@ const ROWS = 12u;
 var<workgroup> sh_rows: array<f32, ROWS * INVOCATIONS>;
 
 struct Invocation {
-    @builtin(local_invocation_index) index: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(num_subgroups) subgroups: u32,
+    // in the workgroup, and in its subgroup
+    index: u32,
+    lane: u32,
+    // which subgroup of how many
+    subgroup: u32,
+    subgroups: u32,
 }
 
 fn put(me: Invocation, row: u32, value: f32) {

@@ -13,7 +13,7 @@ const PADDED = INVOCATIONS + 1u;
 var<workgroup> sh_rows: array<f32, ROWS * PADDED>;
 
 struct Invocation {
-    @builtin(local_invocation_index) index: u32,
+    index: u32,
 }
 
 fn put(me: Invocation, row: u32, value: f32) {

@@ -1,33 +1,57 @@
 //! A case on a device, compared with what it expects.
 
 use super::schema::{Case, Number};
-use crate::host::{self, HostResult, HostTarget, HostTensors};
-use crate::{ClassCounts, Error, HardCounts, Head, LossSpec, Plan, Target};
+use crate::host::{self, HostResult};
+use crate::trial::{Differences, Tensors};
+use crate::{ClassCounts, HardCounts, Head, LossSpec, Plan, Target};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Loss, terms and gradient are within the tolerance.
-    Passed,
+    /// Loss, terms and gradient are within the tolerance: how far they are from what is expected.
+    Passed(Differences),
     /// Something is not, or an error came instead; each a phrase.
     Failed(Vec<String>),
     /// The case needs what this crate has not; each a phrase.
     Unsupported(Vec<String>),
 }
 
+/// The specification and the tensors of a case.
+///
+/// # Errors
+/// What the case needs that this crate has not; each a phrase.
+pub fn trial(case: &Case) -> Result<(LossSpec, Vec<Tensors>), Vec<String>> {
+    let heads: Result<Vec<_>, _> = case.heads.iter().map(super::CaseHead::to_head).collect();
+    let spec = LossSpec { heads: asking(heads?, case) };
+    let tensors = case.heads.iter().zip(&spec.heads).map(|(given, head)| {
+        let is_labels = matches!(head.target, Target::Labels(_));
+        Tensors {
+            logits: to_f32(&given.logits),
+            labels: if is_labels { given.labels() } else { Vec::new() },
+            probabilities: if is_labels { Vec::new() } else { to_f32(&given.target.values) },
+            mask: given.mask.as_ref().map(|mask| mask.values.clone()).unwrap_or_default(),
+            weight_map: given.weight_map.as_ref().map(|map| map.values.clone()).unwrap_or_default(),
+            sample_mask: given.sample_mask.as_ref().map(|mask| mask.values.clone()).unwrap_or_default(),
+        }
+    });
+    let tensors = tensors.collect();
+    Ok((spec, tensors))
+}
+
 /// Runs a case.
 #[must_use]
 pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
-    let heads: Result<Vec<_>, Vec<String>> = case.heads.iter().map(super::CaseHead::to_head).collect();
-    let spec = match heads {
-        Ok(heads) => LossSpec { heads: asking(heads, case) },
+    let (spec, tensors) = match trial(case) {
+        Ok(trial) => trial,
         Err(lacks) => return Outcome::Unsupported(lacks),
     };
-    match differences(device, queue, case, &spec) {
-        Ok(differences) if differences.is_empty() => Outcome::Passed,
-        Ok(differences) => Outcome::Failed(differences),
-        Err(error) => Outcome::Failed(vec![error.to_string()]),
-    }
+    let result = Plan::new(device, queue, &spec)
+        .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0));
+    let (worst, phrases) = match result {
+        Ok(result) => differences(case, &result),
+        Err(error) => return Outcome::Failed(vec![error.to_string()]),
+    };
+    if phrases.is_empty() { Outcome::Passed(worst) } else { Outcome::Failed(phrases) }
 }
 
 /// The heads ask for what the case expects of them.
@@ -41,44 +65,32 @@ fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
     heads
 }
 
-fn differences(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case, spec: &LossSpec) -> Result<Vec<String>, Error> {
-    let logits: Vec<Vec<f32>> = case.heads.iter().map(|head| to_f32(&head.logits)).collect();
-    let labels: Vec<Vec<i64>> = case.heads.iter().map(super::CaseHead::labels).collect();
-    let probabilities: Vec<Vec<f32>> = case.heads.iter().map(|head| to_f32(&head.target.values)).collect();
-    let tensors: Vec<_> = (0..spec.heads.len())
-        .map(|i| HostTensors {
-            target: match spec.heads[i].target {
-                Target::Labels(_) => HostTarget::Labels(&labels[i]),
-                Target::Probabilities(_) => HostTarget::Probabilities(&probabilities[i]),
-            },
-            mask: case.heads[i].mask.as_ref().map(|mask| &mask.values[..]),
-            weight_map: case.heads[i].weight_map.as_ref().map(|map| &map.values[..]),
-            sample_mask: case.heads[i].sample_mask.as_ref().map(|mask| &mask.values[..]),
-            ..HostTensors::labels(&logits[i], &labels[i])
-        })
-        .collect();
-    let result = host::run(&Plan::new(device, queue, spec)?, &tensors, 1.0)?;
-    let mut differences = loss_differences(case, &result);
+/// The worst differences, and a phrase for each that is above the tolerance.
+fn differences(case: &Case, result: &HostResult) -> (Differences, Vec<String>) {
+    let (loss, mut phrases) = loss_differences(case, result);
+    let mut all = Differences { loss, gradient: 0.0 };
     if let Some(expected) = &case.expected.grads {
         for (head, (given, expected)) in result.gradients.iter().zip(expected).enumerate() {
             let scale = expected.iter().map(|e| e.0.abs()).fold(0.0, f64::max);
             let worst = given.iter().zip(expected).map(|(&x, e)| distance(x, e.0)).fold(0.0, f64::max);
+            let relative = if worst > 0.0 { worst / scale } else { 0.0 };
+            all.gradient = all.gradient.max(relative);
             if given.len() != expected.len() || worst > case.tolerance.grad * scale {
-                let relative = worst / scale;
-                differences.push(format!(
+                phrases.push(format!(
                     "head {head}: gradient: worst difference {worst:.3e}, {relative:.3e} of the largest"
                 ));
             }
         }
     }
-    Ok(differences)
+    (all, phrases)
 }
 
-fn loss_differences(case: &Case, result: &HostResult) -> Vec<String> {
-    let mut differences = Vec::new();
+fn loss_differences(case: &Case, result: &HostResult) -> (f64, Vec<String>) {
+    let (mut worst, mut differences) = (0.0_f64, Vec::new());
     let report = &result.report;
     let mut compare = |what: String, given: f32, expected: f64| {
         let distance = distance(given, expected);
+        worst = worst.max(distance / expected.abs().max(1.0));
         if distance > case.tolerance.loss * expected.abs().max(1.0) {
             differences.push(format!("{what}: expected {expected}, got {given}, difference {distance:.3e}"));
         }
@@ -110,7 +122,7 @@ fn loss_differences(case: &Case, result: &HostResult) -> Vec<String> {
             differences.push(format!("head {head}: hard_counts: expected {expected:?}, got {given:?}"));
         }
     }
-    differences
+    (worst, differences)
 }
 
 /// Compares numbers one by one; one that is missing, or too many, is a difference.

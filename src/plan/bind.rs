@@ -103,6 +103,7 @@ fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
         own,
         largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
+        wide: variant.wide,
         heads: variant.heads_per_dispatch,
     }
 }
@@ -144,7 +145,7 @@ fn dispatch(
         let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
         own.chain(slot_entries(part)).collect::<Vec<_>>()
     };
-    let compiled = shared.making().pipeline(text, stage, accesses(&entries()));
+    let compiled = shared.pipelines.pipeline(text, stage, accesses(&entries()), shared.variant.unchecked);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
 }

@@ -209,6 +209,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         .constant("TILE", unsigned(variant.tile))
         .flag("losses", has_top_k(heads))
         .flag("check_finite", checks_finite(heads))
+        .flag("subgroups", variant.subgroups)
         .constant("REPORT_BINDING", unsigned(gradient_bindings(heads)))
         .list('g', groups.numbers.values().copied());
     let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];

@@ -41,9 +41,12 @@ pub(crate) fn buffer_with(
 
 /// How a shader sees a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Access {
+pub enum Access {
+    /// `var<uniform>`
     Uniform,
+    /// `var<storage, read>`
     Read,
+    /// `var<storage, read_write>`
     ReadWrite,
 }
 

@@ -351,6 +351,7 @@ mod tests {
         split_classes: 8,
         chunk: 8,
         fold_invocations: 64,
+        wide: true,
         subgroups: false,
         unchecked: false,
         heads_per_dispatch: u32::MAX,

@@ -6,6 +6,7 @@ pub(crate) mod device;
 pub(crate) mod layout;
 mod permutations;
 mod pipelines;
+pub(crate) mod recipe;
 mod shader;
 mod slots;
 mod table;
@@ -15,15 +16,16 @@ mod variant;
 use std::sync::Arc;
 
 use device::{Access, Entry};
-pub use permutations::{ComposedShader, of_classes, permutations, representative};
+pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
 use crate::report::Staging;
 use crate::step::{Dispatch, Step};
-use crate::{Error, LossSpec};
+use crate::{Error, LossSpec, Tuning};
 use layout::Layout;
-use pipelines::{Compiled, Making, Pipelines};
+use pipelines::{Compiled, Pipelines};
+pub use recipe::{BoundRange, Recipe};
 
 /// Staging buffers of a plan: reports that may be on their way or unread at once.
 const REPORT_RING: usize = 4;
@@ -41,8 +43,8 @@ pub struct Plan {
 /// How a plan is made, besides its specification.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// The variant of the kernels; `None`: the default for the device.
-    pub variant: Option<Variant>,
+    /// Which variant of the kernels. [`Tuning::Measured`] may measure, and wait for the device, when the plan is made.
+    pub tuning: Tuning,
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
@@ -64,7 +66,6 @@ pub(crate) struct Shared {
     pub finish: Dispatch,
     finish_compiled: Compiled,
     pipelines: Arc<Pipelines>,
-    pipeline_cache: Option<wgpu::PipelineCache>,
     pub staging: Vec<Arc<Staging>>,
 }
 
@@ -97,7 +98,7 @@ impl Plan {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
 
-    /// A plan with a variant of the caller's.
+    /// A plan with a variant of the caller's: short for [`Tuning::Fixed`].
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
@@ -107,33 +108,53 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), pipeline_cache: None })
+        Self::with_options(device, queue, spec, PlanOptions { tuning: Tuning::Fixed(variant), pipeline_cache: None })
     }
 
     /// A plan with options.
     ///
     /// # Errors
-    /// As [`with_variant`](Self::with_variant).
+    /// As [`with_variant`](Self::with_variant); and of [`Tuning::Measured`], those of [`tune`](crate::tuning::tune).
     pub fn with_options(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
+        let PlanOptions { tuning, pipeline_cache } = options;
+        spec.validate()?;
+        let variant = tuning.variant(device, queue, spec)?;
+        Self::make(device, queue, spec, variant, &Arc::new(Pipelines::new(device, pipeline_cache)))
+    }
+
+    /// A plan of another specification beside this one: same device, same variant, and kernels whose text is the same are
+    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
+    /// The pipelines live as long as any of the siblings.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
+        let Shared { device, queue, variant, pipelines, .. } = &*self.shared;
+        Self::make(device, queue, spec, *variant, pipelines)
+    }
+
+    fn make(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        variant: Variant,
+        pipelines: &Arc<Pipelines>,
+    ) -> Result<Self, Error> {
         spec.validate()?;
         variant.validate(device)?;
         let limits = device.limits();
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
-        let pipelines = Pipelines::of(device);
-        let making =
-            Making { pipelines: &pipelines, unchecked: variant.unchecked, cache: options.pipeline_cache.as_ref() };
         let shared = device::checked(device, "making a plan", || {
             let scratch = Scratch::new(device, spec, &layout);
             let SmallStages { combine, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, making);
+                small_stages(device, spec, &layout, variant, &limits, &scratch, pipelines);
             let staging = (0..REPORT_RING).map(|_| Arc::new(Staging::new(device, layout.report))).collect();
             Shared {
                 device: device.clone(),
@@ -148,7 +169,6 @@ impl Plan {
                 finish,
                 finish_compiled,
                 pipelines: pipelines.clone(),
-                pipeline_cache: options.pipeline_cache.clone(),
                 staging,
             }
         })
@@ -212,43 +232,36 @@ impl Shared {
         let entries = || finish_entries(&self.scratch, &binding);
         Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
     }
-
-    /// How this plan makes pipelines.
-    fn making(&self) -> Making<'_> {
-        Making {
-            pipelines: &self.pipelines,
-            unchecked: self.variant.unchecked,
-            cache: self.pipeline_cache.as_ref(),
-        }
-    }
 }
 
 impl Scratch {
     fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
         use wgpu::BufferUsages as Usage;
-        let words = |label, words, usage| device::buffer(device, label, words, Usage::STORAGE | usage);
+        // all can be copied from: a recipe is only whole with what they hold
+        let usage = Usage::STORAGE | Usage::COPY_SRC;
+        let words = |label, words| device::buffer(device, label, words, usage);
         // the parameters come first, and stay
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         Self {
-            partials: words("segloss: partials", layout.partials, Usage::empty()),
-            statistics: words("segloss: statistics", layout.statistics, Usage::empty()),
+            partials: words("segloss: partials", layout.partials),
+            statistics: words("segloss: statistics", layout.statistics),
             coefficients: device::buffer_with(
                 device,
                 "segloss: coefficients",
                 bytemuck::cast_slice(&coefficients),
-                Usage::STORAGE,
+                usage,
             ),
-            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
-            selection: words("segloss: selection", layout.selection, Usage::empty()),
-            report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
+            selection: words("segloss: selection", layout.selection),
+            report: words("segloss: report", layout.report),
             weights: device::buffer_with(
                 device,
                 "segloss: weights",
                 bytemuck::cast_slice(&table::weights(spec)),
-                Usage::STORAGE,
+                usage,
             ),
-            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), Usage::STORAGE),
+            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), usage),
         }
     }
 }
@@ -303,14 +316,14 @@ fn small_stages(
     variant: Variant,
     limits: &wgpu::Limits,
     scratch: &Scratch,
-    making: Making<'_>,
+    pipelines: &Pipelines,
 ) -> SmallStages {
     let rows = table::rows(spec, &layout.heads);
     let tables = Tables::new(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = making.pipeline(text, entry, accesses.collect());
+        let compiled = pipelines.pipeline(text, entry, accesses.collect(), variant.unchecked);
         let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
         tables.dispatch(device, entry, &compiled, grid, entries)
     };
@@ -339,7 +352,8 @@ fn small_stages(
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
-    let finish_compiled = making.pipeline(compose::finish(&layout.heads, variant), "finish", accesses);
+    let finish_compiled =
+        pipelines.pipeline(compose::finish(&layout.heads, variant), "finish", accesses, variant.unchecked);
     let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
     SmallStages { combine, top_k, finish, finish_compiled }
 }
@@ -368,7 +382,8 @@ impl Tables {
     fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
         let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
         let upload = |label, rows: &[table::HeadRow]| {
-            device::buffer_with(device, label, bytemuck::cast_slice(rows), wgpu::BufferUsages::UNIFORM)
+            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+            device::buffer_with(device, label, bytemuck::cast_slice(rows), usage)
         };
         Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
     }
@@ -388,6 +403,7 @@ impl Tables {
             device::bind_group(device, label, &compiled.layout, &all)
         };
         Dispatch {
+            recipe: Recipe::new(compiled, Entry::whole(Access::Uniform, &self.rows), entries(), grid),
             pipeline: compiled.pipeline.clone(),
             bindings: bind(&format!("segloss: {stage}"), &self.rows),
             no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),

@@ -1,5 +1,7 @@
 //! The shaders that plans are made of, without a device: to validate every one, and to read a few.
 
+use std::collections::HashSet;
+
 use super::compose;
 use super::layout::Layout;
 use super::slots::{HeadSlots, PartText, Role, SlotKind};
@@ -11,12 +13,25 @@ use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel,
 /// The text of one shader.
 #[derive(Clone, Debug)]
 pub struct ComposedShader {
-    /// The choices that made it, fit for a file name.
+    /// Its stage and its choices, fit for a file name.
     pub name: String,
+    /// The choices that made it: what was chosen, and which.
+    pub choices: Choices,
     /// Its entry point.
     pub entry_point: &'static str,
     /// WGSL.
     pub source: String,
+}
+
+/// Names of choices, and which was taken of each.
+type Choices = Vec<(&'static str, String)>;
+
+impl ComposedShader {
+    fn new(entry_point: &'static str, choices: &Choices, source: String) -> Self {
+        let chosen = choices.iter().map(|(_, chosen)| chosen.as_str()).filter(|chosen| !chosen.is_empty());
+        let name = std::iter::once(entry_point).chain(chosen).collect::<Vec<_>>().join("-");
+        Self { name, choices: choices.clone(), entry_point, source }
+    }
 }
 
 /// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
@@ -27,6 +42,7 @@ const VARIANT: Variant = Variant {
     split_classes: 6,
     chunk: 8,
     fold_invocations: 64,
+    wide: true,
     subgroups: false,
     unchecked: false,
     heads_per_dispatch: u32::MAX,
@@ -52,41 +68,58 @@ pub fn permutations() -> Vec<ComposedShader> {
         ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0))),
     ] {
         let spec = LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss));
-        all.extend(small_stages(&spec, name, VARIANT));
-        all.extend(small_stages(&spec, &format!("{name}-one-subgroup"), ONE_SUBGROUP));
+        for (fold, variant) in [("workgroup", VARIANT), ("one-subgroup", ONE_SUBGROUP)] {
+            let choices = vec![("loss", name.to_owned()), ("fold", fold.to_owned())];
+            all.extend(small_stages(&spec, &choices, variant));
+        }
     }
     let targets = targets();
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
-            for (classes, variant) in [(4, VARIANT), (17, VARIANT), (17, ONE_SUBGROUP), (17, STREAMED)] {
-                for asking in [false, true] {
+            for (classes, held, variant) in [
+                (4, "4-classes", VARIANT),
+                (17, "17-classes", VARIANT),
+                (17, "17-classes-one-subgroup", ONE_SUBGROUP),
+                (17, "17-classes-streamed", STREAMED),
+            ] {
+                for (outputs, asking) in [("", false), ("all-outputs", true)] {
                     let counts = if asking { HardCounts::Item } else { HardCounts::None };
                     let head = Head::new([2, classes, 8, 8, 8], loss(classes));
                     let head = head.hard_counts(counts).unreduced(asking).check_finite(asking);
                     let spec = LossSpec::new().head(head_of(head));
-                    let outputs = if asking { "-all-outputs" } else { "" };
-                    let streamed = match variant {
-                        STREAMED => "-streamed",
-                        ONE_SUBGROUP => "-one-subgroup",
-                        _ => "",
-                    };
-                    let name = format!("{terms}-{target}-{classes}-classes{streamed}{outputs}");
-                    all.extend(voxel_stages(&name, &spec, variant, SlotChoice::SIMPLE));
+                    let mut choices = [&terms[..], &target[..]].concat();
+                    choices.extend([("classes", held.to_owned()), ("outputs", outputs.to_owned())]);
+                    all.extend(voxel_stages(&choices, &spec, variant, SlotChoice::SIMPLE));
                 }
             }
         }
     }
     for (target, head_of) in &targets {
         for choice in SlotChoice::all() {
-            for subgroups in [false, true] {
+            for (reduction, subgroups) in [("workgroup", false), ("subgroup", true)] {
                 let spec = LossSpec::new().head(head_of(Head::new([2, 4, 8, 8, 8], Loss::monai_dice_ce())));
-                let reduction = if subgroups { "subgroup" } else { "workgroup" };
-                let name = format!("{target}-{}-{reduction}", choice.name());
-                all.extend(voxel_stages(&name, &spec, Variant { subgroups, ..VARIANT }, choice));
+                let mut choices = [&target[..], &choice.names()].concat();
+                choices.push(("reduction", reduction.to_owned()));
+                all.extend(voxel_stages(&choices, &spec, Variant { subgroups, ..VARIANT }, choice));
             }
         }
     }
     all
+}
+
+/// Of [`permutations`], a few hundred that have every pair of choices that any of them has: what slower tools read.
+#[must_use]
+pub fn covering() -> Vec<ComposedShader> {
+    let mut seen = HashSet::new();
+    let mut adds_a_pair = |shader: &ComposedShader| {
+        let stage = [("stage", shader.entry_point.to_owned())];
+        let choices: Vec<_> = stage.iter().chain(&shader.choices).cloned().collect();
+        let pairs = choices.iter().enumerate().flat_map(|(i, one)| choices[i..].iter().map(move |two| (one, two)));
+        let before = seen.len();
+        seen.extend(pairs.map(|(one, two)| (one.clone(), two.clone())));
+        seen.len() > before
+    };
+    permutations().into_iter().filter(|shader| adds_a_pair(shader)).collect()
 }
 
 /// The shaders of a few plans that show the rest: one head of few classes, one of many, five unlike heads.
@@ -108,8 +141,9 @@ pub fn representative() -> Vec<ComposedShader> {
     let mut all = Vec::new();
     for (name, heads) in plans {
         let spec = LossSpec { heads };
-        all.extend(small_stages(&spec, name, VARIANT));
-        all.extend(voxel_stages(name, &spec, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
+        let choices = vec![("plan", name.to_owned())];
+        all.extend(small_stages(&spec, &choices, VARIANT));
+        all.extend(voxel_stages(&choices, &spec, VARIANT, SlotChoice { wide: true, ..SlotChoice::SIMPLE }));
     }
     all
 }
@@ -119,10 +153,11 @@ pub fn representative() -> Vec<ComposedShader> {
 #[must_use]
 pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
     let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(label_smoothing));
-    let smoothing = if label_smoothing > 0.0 { "-smoothing" } else { "" };
+    let smoothing = if label_smoothing > 0.0 { "smoothing" } else { "" };
     let spec = LossSpec::new().head(Head::new([1, classes, 64, 64, 64], loss));
     let choice = SlotChoice { wide: true, ..SlotChoice::SIMPLE };
-    voxel_stages(&format!("{classes}-classes{smoothing}"), &spec, VARIANT, choice).to_vec()
+    let choices = vec![("classes", format!("{classes}-classes")), ("smoothing", smoothing.to_owned())];
+    voxel_stages(&choices, &spec, VARIANT, choice).to_vec()
 }
 
 type LossOf = Box<dyn Fn(usize) -> Loss>;
@@ -130,7 +165,7 @@ type HeadChange = fn(Head) -> Head;
 type HeadOf = Box<dyn Fn(Head) -> Head>;
 
 /// Every choice of terms that changes text.
-fn losses() -> Vec<(String, LossOf)> {
+fn losses() -> Vec<(Choices, LossOf)> {
     let activations = [("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid), ("none", Activation::None)];
     let overlaps = [
         ("", None),
@@ -138,9 +173,9 @@ fn losses() -> Vec<(String, LossOf)> {
         ("dice-squared", Some(Overlap::dice().squared(true))),
         ("dice-minimum", Some(Overlap::dice().product(Product::Minimum))),
     ];
-    let mut losses: Vec<(String, LossOf)> = Vec::new();
+    let mut losses: Vec<(Choices, LossOf)> = Vec::new();
     for (activation_name, activation) in activations {
-        for (overlap_name, overlap) in &overlaps {
+        for &(overlap_name, ref overlap) in &overlaps {
             for (pixel_name, pixel) in pixels() {
                 let focal = pixel_name.starts_with("focal");
                 if pixel_name.is_empty() && overlap.is_none() || focal && activation == Activation::None {
@@ -148,7 +183,8 @@ fn losses() -> Vec<(String, LossOf)> {
                 }
                 let overlap = overlap.clone();
                 let loss = move |classes| Loss { activation, overlap: overlap.clone(), pixel: pixel(classes) };
-                losses.push((format!("{activation_name}-{overlap_name}-{pixel_name}"), Box::new(loss)));
+                let names = [("activation", activation_name), ("overlap", overlap_name), ("pixel", pixel_name)];
+                losses.push((names.map(|(what, name)| (what, name.to_owned())).to_vec(), Box::new(loss)));
             }
         }
     }
@@ -176,16 +212,16 @@ fn pixels() -> [(&'static str, PixelOf); 11] {
 }
 
 /// Every kind of target and masks.
-fn targets() -> Vec<(String, HeadOf)> {
+fn targets() -> Vec<(Choices, HeadOf)> {
     let targets: [(&str, HeadChange); 3] = [
         ("labels", |head| head),
         ("resampled", |head| head.resample([16, 16, 16])),
         ("probabilities", |head| head.probabilities(FloatType::F32)),
     ];
-    let mut all: Vec<(String, HeadOf)> = Vec::new();
+    let mut all: Vec<(Choices, HeadOf)> = Vec::new();
     for (target_name, target) in targets {
-        for masked in [false, true] {
-            let name = if masked { format!("{target_name}-masked") } else { target_name.to_owned() };
+        for (masks, masked) in [("", false), ("masked", true)] {
+            let name = vec![("target", target_name.to_owned()), ("masks", masks.to_owned())];
             let head = move |head| target(head).mask(masked).weight_map(masked).sample_mask(masked);
             all.push((name, Box::new(head)));
         }
@@ -234,11 +270,16 @@ impl SlotChoice {
         all
     }
 
-    fn name(self) -> String {
-        let width = if self.wide { "wide" } else { "scalar" };
-        let mode = if self.pooled { "pooled" } else { "separate" };
-        let Self { labels, floats, windows, gradient, .. } = self;
-        format!("{labels:?}-{floats:?}-{width}-{windows}-windows-{mode}-{gradient:?}").to_lowercase()
+    fn names(self) -> Choices {
+        let lower = |text: String| text.to_lowercase();
+        vec![
+            ("labels", lower(format!("{:?}", self.labels))),
+            ("floats", lower(format!("{:?}", self.floats))),
+            ("loads", (if self.wide { "wide" } else { "scalar" }).to_owned()),
+            ("windows", format!("{}-windows", self.windows)),
+            ("binding", (if self.pooled { "pooled" } else { "separate" }).to_owned()),
+            ("gradient", lower(format!("{:?}", self.gradient))),
+        ]
     }
 
     fn kind(self, role: Role, head: &Head) -> SlotKind {
@@ -261,20 +302,11 @@ impl SlotChoice {
 }
 
 /// Statistics and gradient of heads that have a slot of their own for each tensor.
-fn voxel_stages(name: &str, spec: &LossSpec, variant: Variant, choice: SlotChoice) -> [ComposedShader; 2] {
+fn voxel_stages(choices: &Choices, spec: &LossSpec, variant: Variant, slots: SlotChoice) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
-    [
-        ComposedShader {
-            name: format!("statistics-{name}"),
-            entry_point: "statistics",
-            source: compose::statistics(&part(spec, choice, false), &layout.heads, variant),
-        },
-        ComposedShader {
-            name: format!("gradient-{name}"),
-            entry_point: "gradient",
-            source: compose::gradient(&part(spec, choice, true), &layout.heads, variant, choice.pooled),
-        },
-    ]
+    let statistics = compose::statistics(&part(spec, slots, false), &layout.heads, variant);
+    let gradient = compose::gradient(&part(spec, slots, true), &layout.heads, variant, slots.pooled);
+    [ComposedShader::new("statistics", choices, statistics), ComposedShader::new("gradient", choices, gradient)]
 }
 
 fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
@@ -307,21 +339,17 @@ fn part(spec: &LossSpec, choice: SlotChoice, with_gradient: bool) -> PartText {
     part
 }
 
-fn small_stages(spec: &LossSpec, name: &str, variant: Variant) -> Vec<ComposedShader> {
+fn small_stages(spec: &LossSpec, choices: &Choices, variant: Variant) -> Vec<ComposedShader> {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
     let heads = spec.heads.len();
-    let shader = |entry_point: &'static str, source: &str| ComposedShader {
-        name: format!("{entry_point}-{name}"),
-        entry_point,
-        source: source.to_owned(),
-    };
     let mut all = vec![
-        shader("combine", &compose::combine(heads, variant)),
-        shader("finish", &compose::finish(&layout.heads, variant)),
+        ComposedShader::new("combine", choices, compose::combine(heads, variant)),
+        ComposedShader::new("finish", choices, compose::finish(&layout.heads, variant)),
     ];
     if compose::has_top_k(&layout.heads) {
         let text = compose::top_k(heads, variant);
-        all.extend(["begin", "histogram", "pick", "sum_top"].map(|entry_point| shader(entry_point, &text)));
+        let entry_points = ["begin", "histogram", "pick", "sum_top"];
+        all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, choices, text.clone())));
     }
     all
 }
@@ -366,6 +394,21 @@ mod tests {
             let module = validate(&shader.name, &shader.source);
             assert!(module.entry_points.iter().any(|e| e.name == shader.entry_point), "{}", shader.name);
         }
+    }
+
+    #[test]
+    fn a_few_hundred_have_every_pair_of_choices() {
+        let (all, few) = (permutations(), covering());
+        assert!(few.len() < all.len() / 4, "{} of {}", few.len(), all.len());
+        let of = |shader: &ComposedShader| {
+            let choices = shader.choices.clone();
+            choices
+                .clone()
+                .into_iter()
+                .flat_map(move |one| choices.clone().into_iter().map(move |two| (one.clone(), two)))
+        };
+        let pairs = |shaders: &[ComposedShader]| shaders.iter().flat_map(of).collect::<HashSet<_>>();
+        assert_eq!(pairs(&few), pairs(&all));
     }
 
     #[test]

@@ -1,47 +1,53 @@
-//! Pipelines, compiled once a device and text: plans whose stages compose to the same text share them.
+//! Pipelines, compiled once a text: a plan's dispatches, and its siblings, share those whose stages compose to the same text.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{self, Access};
 
-/// A pipeline and the layout of its bindings.
+/// A pipeline, the layout of its bindings, and the text that it was made of.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
+    pub text: Arc<str>,
+    pub entry: &'static str,
 }
 
 /// All that a pipeline depends on.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
-    text: String,
+    text: Arc<str>,
     entry: &'static str,
     accesses: Vec<Access>,
     unchecked: bool,
 }
 
-/// The pipelines of a device. Lives as long as the plans that share it.
+/// The pipelines of a plan and its siblings, which are all on one device.
 #[derive(Debug)]
 pub(super) struct Pipelines {
     device: wgpu::Device,
+    /// The caller's.
+    cache: Option<wgpu::PipelineCache>,
     compiled: Mutex<HashMap<Key, Compiled>>,
 }
 
-/// The stores of all devices that have plans.
-static STORES: Mutex<Vec<Weak<Pipelines>>> = Mutex::new(Vec::new());
-
 impl Pipelines {
-    /// The store of a device.
-    pub(super) fn of(device: &wgpu::Device) -> Arc<Self> {
-        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
-        stores.retain(|store| store.strong_count() > 0);
-        if let Some(store) = stores.iter().filter_map(Weak::upgrade).find(|store| store.device == *device) {
-            return store;
-        }
-        let store = Arc::new(Self { device: device.clone(), compiled: Mutex::default() });
-        stores.push(Arc::downgrade(&store));
-        store
+    pub(super) fn new(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
+        Self { device: device.clone(), cache, compiled: Mutex::default() }
+    }
+
+    /// The pipeline of a shader; compiled once.
+    pub(super) fn pipeline(
+        &self,
+        text: String,
+        entry: &'static str,
+        accesses: Vec<Access>,
+        unchecked: bool,
+    ) -> Compiled {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key { text: text.into(), entry, accesses, unchecked };
+        compiled.entry(key).or_insert_with_key(|key| compile(&self.device, key, self.cache.as_ref())).clone()
     }
 
     /// Forgets all: after a call that wgpu refused, so that no pipeline of that call is found again.
@@ -50,27 +56,10 @@ impl Pipelines {
     }
 }
 
-/// How a plan makes pipelines.
-#[derive(Clone, Copy)]
-pub(super) struct Making<'a> {
-    pub pipelines: &'a Pipelines,
-    pub unchecked: bool,
-    pub cache: Option<&'a wgpu::PipelineCache>,
-}
-
-impl Making<'_> {
-    /// The pipeline of a shader; compiled once.
-    pub(super) fn pipeline(self, text: String, entry: &'static str, accesses: Vec<Access>) -> Compiled {
-        let mut compiled = self.pipelines.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key { text, entry, accesses, unchecked: self.unchecked };
-        compiled.entry(key).or_insert_with_key(|key| compile(&self.pipelines.device, key, self.cache)).clone()
-    }
-}
-
 fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>) -> Compiled {
     let label = format!("segloss: {}", key.entry);
     let layout = device::bind_group_layout(device, &label, key.accesses.iter().copied());
-    let source = wgpu::ShaderSource::Wgsl(key.text.as_str().into());
+    let source = wgpu::ShaderSource::Wgsl((&*key.text).into());
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
     let module = if key.unchecked {
         // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
@@ -96,5 +85,5 @@ fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>
         },
         cache,
     });
-    Compiled { pipeline, layout }
+    Compiled { pipeline, layout, text: key.text.clone(), entry: key.entry }
 }

@@ -146,6 +146,8 @@ pub(crate) struct Room {
     pub own: u32,
     pub largest_binding: u64,
     pub alignment: u64,
+    /// Whether four elements may be loaded at once.
+    pub wide: bool,
     /// Heads a dispatch.
     pub heads: u32,
 }
@@ -158,11 +160,7 @@ const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
 /// Splits heads into as few dispatches as fit; `items` are those of each head, and `wanted` its tensors in this stage, none if it
 /// has no part.
-pub(crate) fn split(
-    items: &[u32],
-    wanted: impl Fn(usize) -> Tensors,
-    room: Room,
-) -> Result<Vec<Part>, Error> {
+pub(crate) fn split(items: &[u32], wanted: impl Fn(usize) -> Tensors, room: Room) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
     for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);
@@ -277,8 +275,8 @@ impl Part {
         }
         let length = covered.end - covered.start;
         let (window, windows) = windows(length, extent.format.bytes(), room.largest_binding);
-        let kind =
-            SlotKind { role, format: extent.format, wide: extent.wide, window, windows, read_write: role.is_written() };
+        let wide = extent.wide && room.wide;
+        let kind = SlotKind { role, format: extent.format, wide, window, windows, read_write: role.is_written() };
         self.slots.push(Slot { kind, buffer: extent.buffer.clone(), bytes: covered });
         self.slots.len() - 1
     }

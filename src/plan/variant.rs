@@ -1,4 +1,4 @@
-//! Numbers found by tuning, apart from the algorithms that take them.
+//! The shape of the kernels: the numbers that tuning chooses. Which are good where: `src/tuning`.
 
 use super::layout::TILE_COLUMNS;
 use crate::Error;
@@ -7,6 +7,7 @@ use crate::Error;
 const MOST_HELD: u32 = 32;
 
 /// The shape of the kernels on a device: numbers that change speed and nothing else.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     /// Invocations a workgroup of the statistics and gradient kernels.
@@ -22,6 +23,8 @@ pub struct Variant {
     pub chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
     pub fold_invocations: u32,
+    /// Loads and stores four elements at once, where a tensor's offset and rows allow it; false: one by one everywhere.
+    pub wide: bool,
     /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
     pub subgroups: bool,
     /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from sizes
@@ -44,35 +47,6 @@ pub(crate) struct Split {
 }
 
 impl Variant {
-    /// A good variant for a kind of adapter.
-    ///
-    /// Software drivers run a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup
-    /// streams the tile once. Hardware wants 64 and more, and few enough registers that 8 and more waves share a SIMD:
-    /// `docs/isa.md` has the compiler's figures.
-    #[must_use]
-    pub fn for_device(device: &wgpu::Device) -> Self {
-        let info = device.adapter_info();
-        let software = info.device_type == wgpu::DeviceType::Cpu;
-        let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
-        let most = device.limits().max_compute_invocations_per_workgroup;
-        Self {
-            invocations: if software { 8 } else { 64.min(most) },
-            tile: 4096,
-            register_classes: if software { 8 } else { 6 },
-            split_classes: if software { 7 } else { 6 },
-            chunk: 8,
-            fold_invocations: if software { 8 } else { 64.min(most) },
-            subgroups,
-            unchecked: false,
-            heads_per_dispatch: if software { 1 } else { u32::MAX },
-            subgroup_size: if subgroups && info.subgroup_min_size == info.subgroup_max_size {
-                info.subgroup_min_size
-            } else {
-                0
-            },
-        }
-    }
-
     /// How the classes of a head are held; `None` where they stream.
     pub(crate) fn split(self, classes: u32) -> Option<Split> {
         if classes <= self.register_classes {

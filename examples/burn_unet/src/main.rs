@@ -121,7 +121,7 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     bar.finish();
 
     let model = model.valid();
-    let dice = objective.dice(&model, loader(held_out.clone(), None, device))?;
+    let dice = objective.dice(&model, &*loader(held_out.clone(), None, device))?;
     for (tissue, dice) in TISSUES.iter().zip(&dice) {
         println!("{tissue:>14}: Dice {dice:.3}");
     }

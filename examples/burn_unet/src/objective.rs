@@ -1,7 +1,5 @@
 //! The loss of the three heads, twice: by segloss, and composed from burn's operations.
 
-use std::sync::Arc;
-
 use anyhow::{Context as _, Result};
 use burn::backend::wgpu::WgpuSetup;
 use burn::data::dataloader::DataLoader;
@@ -47,7 +45,7 @@ impl Objective {
     }
 
     /// Dice of each class over all slices, from the report's hits and misses.
-    pub fn dice(&self, model: &UNet, slices: Arc<dyn DataLoader<Batch>>) -> Result<Vec<f64>> {
+    pub fn dice(&self, model: &UNet, slices: &dyn DataLoader<Batch>) -> Result<Vec<f64>> {
         let spec = LossSpec::new().head(Head::new([], loss()).hard_counts(HardCounts::Head));
         let mut sums: Vec<ClassCounts> = Vec::new();
         for batch in slices.iter() {

@@ -20,6 +20,16 @@ pub fn run(choice: &AdapterChoice) -> Result<ExitCode> {
 }
 
 fn table(adapter: &wgpu::Adapter) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (name, value) in states(adapter) {
+        table.add_row([format!("  {name}"), value]);
+    }
+    table
+}
+
+/// What an adapter states of itself that matters here.
+pub fn states(adapter: &wgpu::Adapter) -> Vec<(String, String)> {
     let info = adapter.get_info();
     let limits = adapter.limits();
     let features = adapter.features();
@@ -28,27 +38,23 @@ fn table(adapter: &wgpu::Adapter) -> Table {
     } else {
         "no feature".to_owned()
     };
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    for (name, value) in [
-        ("  back end", format!("{:?}", info.backend)),
-        ("  kind", format!("{:?}", info.device_type)),
-        ("  driver", format!("{} {}", info.driver, info.driver_info)),
-        ("  subgroup size", subgroups),
-        ("  f16 arithmetic", features.contains(wgpu::Features::SHADER_F16).to_string()),
-        ("  timestamps", features.contains(wgpu::Features::TIMESTAMP_QUERY).to_string()),
-        ("  invocations a workgroup", limits.max_compute_invocations_per_workgroup.to_string()),
-        ("  workgroup memory", bytes(limits.max_compute_workgroup_storage_size.into())),
-        ("  workgroups a dimension", limits.max_compute_workgroups_per_dimension.to_string()),
-        ("  storage buffers a stage", limits.max_storage_buffers_per_shader_stage.to_string()),
-        ("  largest storage binding", bytes(limits.max_storage_buffer_binding_size)),
-        ("  largest uniform binding", bytes(limits.max_uniform_buffer_binding_size)),
-        ("  largest buffer", bytes(limits.max_buffer_size)),
-        ("  storage offset alignment", bytes(limits.min_storage_buffer_offset_alignment.into())),
-    ] {
-        table.add_row([name.to_owned(), value]);
-    }
-    table
+    let states = [
+        ("back end", format!("{:?}", info.backend)),
+        ("kind", format!("{:?}", info.device_type)),
+        ("driver", format!("{} {}", info.driver, info.driver_info)),
+        ("subgroup size", subgroups),
+        ("f16 arithmetic", features.contains(wgpu::Features::SHADER_F16).to_string()),
+        ("timestamps", features.contains(wgpu::Features::TIMESTAMP_QUERY).to_string()),
+        ("invocations a workgroup", limits.max_compute_invocations_per_workgroup.to_string()),
+        ("workgroup memory", bytes(limits.max_compute_workgroup_storage_size.into())),
+        ("workgroups a dimension", limits.max_compute_workgroups_per_dimension.to_string()),
+        ("storage buffers a stage", limits.max_storage_buffers_per_shader_stage.to_string()),
+        ("largest storage binding", bytes(limits.max_storage_buffer_binding_size)),
+        ("largest uniform binding", bytes(limits.max_uniform_buffer_binding_size)),
+        ("largest buffer", bytes(limits.max_buffer_size)),
+        ("storage offset alignment", bytes(limits.min_storage_buffer_offset_alignment.into())),
+    ];
+    states.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 /// In the largest binary unit that leaves a whole number.

@@ -67,7 +67,7 @@ fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
     let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
     for case in cases {
         match cases::run(&device, &queue, case) {
-            Outcome::Passed => counts.passed += 1,
+            Outcome::Passed(_) => counts.passed += 1,
             Outcome::Failed(differences) => {
                 counts.failed += 1;
                 writeln!(std::io::stdout(), "FAILED {}: {}  [{}]", case.id, differences.join("; "), case.origin)?;

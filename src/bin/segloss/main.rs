@@ -1,10 +1,12 @@
-//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, what the
-//! shaders look like.
+//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, which
+//! variant is fastest, what the shaders look like.
 
 mod adapters;
 mod bench;
 mod check;
 mod shaders;
+mod tune;
+mod validate;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -28,6 +30,10 @@ enum Verb {
     Check(check::Check),
     /// Times the kernels against the floor of this adapter.
     Bench(bench::Bench),
+    /// Validates shaders and numbers on this machine's adapters, and writes a page.
+    Validate(Box<validate::Validate>),
+    /// Finds the fastest variant of the kernels for this adapter, and remembers it.
+    Tune(tune::Tune),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Verb::Adapters(wish) => adapters::run(&wish.choice()),
         Verb::Check(check) => check.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Validate(validate) => validate.run(),
+        Verb::Tune(tune) => tune.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {

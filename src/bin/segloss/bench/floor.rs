@@ -2,10 +2,9 @@
 //! grid of variants, on the same adapter in the same run. On a software driver that floor is the driver's, not the memory's.
 
 use anyhow::{Context as _, Result, ensure};
+use segloss::tuning::Clock;
 use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;
-
-use super::clock::Clock;
 
 /// Elements of 4 bytes in one load.
 const WIDTHS: [u32; 3] = [1, 2, 4];

@@ -1,56 +1,55 @@
 //! `segloss bench`: how fast, on this adapter, and how near to the floor.
 
-mod clock;
 mod compare;
-mod figures;
+pub mod figures;
 mod floor;
+mod peers;
 mod plot;
+mod race;
 mod sweep;
 #[path = "../../../../benches/unfused/mod.rs"]
 mod unfused;
-mod workload;
+pub mod workload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
-use segloss::{FloatType, Head, Loss, LossSpec, Overlap, Pixel, Plan, Variant, open_adapter, wgpu};
+use segloss::tuning::{self, Clock};
+use segloss::{Head, LossSpec, Plan, Variant, open_adapter, wgpu};
 
 use crate::Wish;
-use clock::Clock;
+pub use figures::commit;
 use figures::{Figure, Figures, Machine, Ratio};
 use floor::{Floor, Kind};
-use workload::{Tensors, Workload, shape_name};
-
-/// ε of the label smoothing.
-const SMOOTHING: f32 = 0.1;
+use peers::Peers;
+use race::Race;
+use workload::{Heads, SMOOTHING, Tensors, Workload, shape_name};
 
 #[derive(clap::Args)]
 pub struct Bench {
     #[command(flatten)]
     wish: Wish,
-    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
-    #[arg(long, value_name = "SHAPE", value_parser = parse_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"])]
-    shape: Vec<Shape>,
-    /// Heads of a deep-supervision pyramid: each has half the voxels a side of the one before. One plan of all is compared
-    /// with a plan each.
-    #[arg(long, default_value_t = 1)]
-    heads: usize,
-    /// Type of logits and gradient.
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
+    #[command(flatten)]
+    heads: Heads,
     /// Numbers of the kernels' variant other than the adapter's defaults: invocations=64,tile=4096,…
     #[arg(long, value_name = "NAME=N,…", value_delimiter = ',')]
     variant: Vec<String>,
+    /// The variant that `segloss tune` found for these heads on this adapter.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["variant", "sweep"])]
+    tuning: Option<PathBuf>,
     /// Rounds of interleaved runs; where a round takes long, fewer, but at least 15.
     #[arg(long, default_value_t = 101)]
     runs: usize,
     /// The unfused pipeline as well: a kernel an operation, each result materialised, as a tensor library does it.
     #[arg(long)]
     unfused: bool,
+    /// Other losses as well, in the same rounds: starts this command, and asks it for a step of each of its peers in turn.
+    /// `python benches/peers/monai.py --serve`
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sweep", "first_step", "compare"])]
+    peers: Option<String>,
     /// Nanoseconds a logit against the number of classes, and against the volume, instead of single shapes.
     #[arg(long)]
     sweep: bool,
@@ -66,20 +65,6 @@ pub struct Bench {
     /// Prints figures of files side by side instead of measuring; times are over those of the first.
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["sweep", "first_step", "json"])]
     compare: Vec<PathBuf>,
-}
-
-#[derive(Clone, Debug)]
-struct Shape(Vec<usize>);
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-fn parse_shape(text: &str) -> Result<Shape, String> {
-    workload::parse_shape(text).map(Shape)
 }
 
 impl Bench {
@@ -107,15 +92,17 @@ impl Bench {
         };
         println!("{} ({}), {} clock", all.machine.adapter, all.machine.backend, all.clock);
         if self.first_step {
-            for shape in &self.shape {
-                let heads = pyramid(&shape.0, self.heads, self.float(), SMOOTHING);
-                all.figures.extend(first_step(&clock, &heads, self.variant(&clock)?)?);
+            for shape in self.heads.shapes() {
+                let heads = self.heads.of(shape, SMOOTHING);
+                let variant = self.variant(&clock, &heads)?;
+                all.figures.extend(first_step(&clock, &heads, variant)?);
             }
         } else if self.sweep {
-            sweep::run(&clock, self.float(), &mut all)?;
+            sweep::run(&clock, self.heads.float(), &mut all)?;
         } else {
-            for shape in &self.shape {
-                self.shape(&clock, &shape.0, &mut all)?;
+            let mut peers = self.peers.as_deref().map(Peers::start).transpose()?;
+            for shape in self.heads.shapes() {
+                self.shape(&clock, shape, peers.as_mut(), &mut all)?;
             }
         }
         print(&all);
@@ -128,12 +115,24 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The adapter's default variant with the numbers given.
-    fn variant(&self, clock: &Clock) -> Result<Variant> {
+    /// What was measured for these heads; or the adapter's default variant with the numbers given.
+    fn variant(&self, clock: &Clock, heads: &[Head]) -> Result<Variant> {
+        if let Some(file) = &self.tuning {
+            let spec = LossSpec { heads: heads.to_vec() };
+            let found = tuning::remembered(&clock.device, &spec, file)?;
+            return found.with_context(|| {
+                let file = file.display();
+                format!("{file}: no choice for this adapter, driver and version, and these heads: `segloss tune --file {file}` finds one")
+            });
+        }
         let mut variant = Variant::for_device(&clock.device);
         for given in &self.variant {
             let (name, value) = given.split_once('=').with_context(|| format!("expected NAME=N, got {given}"))?;
-            let value: u32 = value.parse().with_context(|| given.clone())?;
+            let value = match value {
+                "true" => 1,
+                "false" => 0,
+                number => number.parse::<u32>().with_context(|| given.clone())?,
+            };
             match name {
                 "invocations" => variant.invocations = value,
                 "tile" => variant.tile = value,
@@ -142,6 +141,7 @@ impl Bench {
                 "chunk" => variant.chunk = value,
                 "fold_invocations" => variant.fold_invocations = value,
                 "heads_per_dispatch" => variant.heads_per_dispatch = value,
+                "wide" => variant.wide = value != 0,
                 "unchecked" => variant.unchecked = value != 0,
                 "subgroups" => variant.subgroups = value != 0,
                 _ => bail!("a variant has no {name}"),
@@ -150,28 +150,20 @@ impl Bench {
         Ok(variant)
     }
 
-    fn float(&self) -> FloatType {
-        match self.dtype {
-            Dtype::F32 => FloatType::F32,
-            Dtype::F16 => FloatType::F16,
-            Dtype::Bf16 => FloatType::Bf16,
-        }
-    }
-
     /// One shape: the step's stages, the floor, and whatever else was asked for, in one interleaved run.
-    fn shape(&self, clock: &Clock, shape: &[usize], all: &mut Figures) -> Result<()> {
-        let variant = self.variant(clock)?;
-        let heads = |smoothing| pyramid(shape, self.heads, self.float(), smoothing);
-        let several = if self.heads > 1 { format!(", {} heads", self.heads) } else { String::new() };
-        let name = shape_name(shape) + &several;
+    fn shape(&self, clock: &Clock, shape: &[usize], peers: Option<&mut Peers>, all: &mut Figures) -> Result<()> {
+        let heads = |smoothing| self.heads.of(shape, smoothing);
+        let variant = self.variant(clock, &heads(SMOOTHING))?;
+        let name = self.heads.name(shape);
         let ours = Workload::new(clock, heads(SMOOTHING), variant)?;
         let plain = Workload::on(clock, heads(0.0), variant, ours.tensors.clone())?;
         let (read_bytes, write_bytes) = (ours.statistics_bytes(), ours.gradient_bytes());
         let read = Floor::fastest(clock, Kind::Read, read_bytes)?;
         let copy = Floor::fastest(clock, Kind::Copy, write_bytes - read_bytes)?;
         println!("{name}: floor: {}; {}", read.name, copy.name);
-        let apart = if self.heads > 1 { separate(clock, &ours, variant)? } else { Vec::new() };
+        let apart = if self.heads.levels > 1 { separate(clock, &ours, variant)? } else { Vec::new() };
         let unfused = if self.unfused { Some(unfused::Unfused::new(clock, &ours, SMOOTHING)?) } else { None };
+        let peers = peers.map(|peers| peers.of(shape)).transpose()?;
 
         let mut race = Race::new(&name);
         race.pass(clock, "segloss", "forward", Some(read_bytes), |pass| ours.step.forward(pass));
@@ -181,12 +173,12 @@ impl Bench {
         race.pass(clock, "floor", "forward", Some(read.bytes), |pass| read.encode(pass));
         race.pass(clock, "floor", "backward", Some(copy.bytes), |pass| copy.encode(pass));
         race.add("copy_buffer_to_buffer", "backward", Some(copy.bytes), || {
-            clock.wall(|encoder| {
+            Ok(clock.wall(|encoder| {
                 for tensors in ours.tensors.iter() {
                     let (from, to) = (&tensors.logits, &tensors.gradient);
                     encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
                 }
-            })
+            })?)
         });
         if !apart.is_empty() {
             race.pass(clock, "a plan a head", "forward", Some(read_bytes), |pass| {
@@ -204,6 +196,11 @@ impl Bench {
             race.pass(clock, "unfused", "forward", Some(read_bytes), |pass| unfused.forward(pass));
             race.pass(clock, "unfused", "backward", Some(write_bytes), |pass| unfused.backward(pass));
         }
+        for peer in peers.iter().flat_map(|peers| &peers.names) {
+            race.add(peer, "forward + backward", None, || {
+                peers.as_ref().map_or(Ok(f64::NAN), |peers| peers.time(peer))
+            });
+        }
         let results = race.run(self.runs)?;
         all.ratios.extend([
             results.ratio("time over the floor", "segloss", "floor"),
@@ -215,24 +212,12 @@ impl Bench {
         if unfused.is_some() {
             all.ratios.push(results.ratio("unfused over fused", "unfused", "segloss"));
         }
+        for peer in peers.iter().flat_map(|peers| &peers.names) {
+            all.ratios.push(results.ratio(&format!("{peer} over segloss"), peer, "segloss"));
+        }
         all.figures.extend(results.figures());
         Ok(())
     }
-}
-
-/// Heads of half the voxels a side each.
-fn pyramid(shape: &[usize], heads: usize, float: FloatType, smoothing: f32) -> Vec<Head> {
-    let weights = segloss::nnunet_deep_supervision(heads);
-    let head = |(level, weight): (usize, f32)| {
-        let mut shape = shape.to_vec();
-        shape.iter_mut().skip(2).for_each(|axis| *axis = (*axis >> level).max(1));
-        workload::head(&shape, dice_ce(smoothing), float).weight(weight)
-    };
-    weights.into_iter().enumerate().map(head).collect()
-}
-
-fn dice_ce(smoothing: f32) -> Loss {
-    Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(smoothing))
 }
 
 /// A plan for each head, on the same tensors.
@@ -271,102 +256,6 @@ fn machine(info: &wgpu::AdapterInfo, software: bool) -> Machine {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info),
         software,
-    }
-}
-
-/// Contenders that run one after another, round by round.
-struct Race<'a> {
-    shape: String,
-    contenders: Vec<Contender<'a>>,
-}
-
-struct Contender<'a> {
-    name: &'static str,
-    stage: &'static str,
-    bytes: Option<u64>,
-    run: Box<dyn Fn() -> Result<f64> + 'a>,
-}
-
-impl<'a> Race<'a> {
-    fn new(shape: &str) -> Self {
-        Self { shape: shape.to_owned(), contenders: Vec::new() }
-    }
-
-    fn add(&mut self, name: &'static str, stage: &'static str, bytes: Option<u64>, run: impl Fn() -> Result<f64> + 'a) {
-        self.contenders.push(Contender { name, stage, bytes, run: Box::new(run) });
-    }
-
-    fn pass(
-        &mut self,
-        clock: &'a Clock,
-        name: &'static str,
-        stage: &'static str,
-        bytes: Option<u64>,
-        encode: impl Fn(&mut wgpu::ComputePass<'_>) + 'a,
-    ) {
-        self.add(name, stage, bytes, move || clock.time(&encode));
-    }
-
-    /// `runs` rounds, fewer where they would take more than two minutes, and never fewer than 15.
-    fn run(self, runs: usize) -> Result<Results> {
-        let progress = progress(runs, &self.shape);
-        let mut times = vec![Vec::new(); self.contenders.len()];
-        let start = Instant::now();
-        for round in 0..=runs {
-            // every other round goes backwards: none always follows the same
-            let mut turns: Vec<_> = self.contenders.iter().zip(&mut times).collect();
-            if round % 2 == 1 {
-                turns.reverse();
-            }
-            for (contender, times) in turns {
-                let time = (contender.run)()?;
-                // the first round warms up
-                if round > 0 {
-                    times.push(time);
-                }
-            }
-            progress.inc(1);
-            if round >= 15 && start.elapsed() > Duration::from_mins(2) {
-                break;
-            }
-        }
-        progress.finish_and_clear();
-        let contenders = self.contenders.iter().zip(times);
-        let runs = contenders.map(|(c, times)| Run { name: c.name, stage: c.stage, bytes: c.bytes, times }).collect();
-        Ok(Results { shape: self.shape, runs })
-    }
-}
-
-fn progress(rounds: usize, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len}").expect("a template");
-    ProgressBar::new(rounds as u64).with_style(style).with_prefix(what.to_owned())
-}
-
-struct Results {
-    shape: String,
-    runs: Vec<Run>,
-}
-
-struct Run {
-    name: &'static str,
-    stage: &'static str,
-    bytes: Option<u64>,
-    times: Vec<f64>,
-}
-
-impl Results {
-    fn figures(&self) -> impl Iterator<Item = Figure> {
-        self.runs.iter().map(|run| Figure::new(run.name, &self.shape, run.stage, &run.times, run.bytes))
-    }
-
-    /// Forward and backward of a round.
-    fn both(&self, name: &str) -> Vec<f64> {
-        let stages: Vec<_> = self.runs.iter().filter(|run| run.name == name).map(|run| &run.times).collect();
-        (0..stages[0].len()).map(|round| stages.iter().map(|times| times[round]).sum()).collect()
-    }
-
-    fn ratio(&self, name: &str, over: &str, under: &str) -> Ratio {
-        Ratio::new(name, &self.shape, &self.both(over), &self.both(under))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Nanoseconds a logit, against the number of classes and against the volume.
 
 use anyhow::Result;
+use segloss::tuning::Clock;
 use segloss::{FloatType, Variant};
 
-use super::clock::Clock;
 use super::figures::{Figures, Ratio};
 use super::floor::{Floor, Kind};
+use super::race::Race;
 use super::unfused::Unfused;
-use super::workload::{self, Workload, shape_name};
-use super::{Race, SMOOTHING, dice_ce};
+use super::workload::{self, SMOOTHING, Workload, dice_ce, shape_name};
 
 /// Logits of the sweep over classes, as near as rows of whole cache lines come.
 const LOGITS: usize = 1 << 23;

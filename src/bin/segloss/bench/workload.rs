@@ -5,14 +5,79 @@ use std::rc::Rc;
 use anyhow::{Result, ensure};
 use segloss::host::{self, HostTensors};
 use segloss::reference::{self, HeadData, TargetData};
+use segloss::tuning::Clock;
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Plan, Step, Variant, wgpu};
-
-use super::clock::Clock;
+use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, wgpu};
 
 /// The largest workload that is compared with the f64 reference in full; of a larger one a smaller sibling is.
 const MOST_CHECKED: usize = 1 << 22;
 const TOLERANCE: f64 = 2e-6;
+
+/// ε of the label smoothing.
+pub const SMOOTHING: f32 = 0.1;
+
+/// Which heads: soft Dice and cross-entropy, of these shapes.
+#[derive(clap::Args)]
+pub struct Heads {
+    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
+    #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"])]
+    shape: Vec<Shape>,
+    /// Heads of a deep-supervision pyramid: each has half the voxels a side of the one before. One plan of all is compared
+    /// with a plan each.
+    #[arg(long = "heads", value_name = "HEADS", default_value_t = 1)]
+    pub levels: usize,
+    /// Type of logits and gradient.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+}
+
+#[derive(Clone, Debug)]
+struct Shape(Vec<usize>);
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+fn to_shape(text: &str) -> Result<Shape, String> {
+    parse_shape(text).map(Shape)
+}
+
+impl Heads {
+    pub fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        self.shape.iter().map(|shape| &shape.0[..])
+    }
+
+    pub fn float(&self) -> FloatType {
+        match self.dtype {
+            Dtype::F32 => FloatType::F32,
+            Dtype::F16 => FloatType::F16,
+            Dtype::Bf16 => FloatType::Bf16,
+        }
+    }
+
+    /// The heads of one shape: each has half the voxels a side of the one before.
+    pub fn of(&self, shape: &[usize], smoothing: f32) -> Vec<Head> {
+        let weights = segloss::nnunet_deep_supervision(self.levels);
+        let head = |(level, weight): (usize, f32)| {
+            let mut shape = shape.to_vec();
+            shape.iter_mut().skip(2).for_each(|axis| *axis = (*axis >> level).max(1));
+            head(&shape, dice_ce(smoothing), self.float()).weight(weight)
+        };
+        weights.into_iter().enumerate().map(head).collect()
+    }
+
+    pub fn name(&self, shape: &[usize]) -> String {
+        let several = if self.levels > 1 { format!(", {} heads", self.levels) } else { String::new() };
+        shape_name(shape) + &several
+    }
+}
+
+pub fn dice_ce(smoothing: f32) -> Loss {
+    Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(smoothing))
+}
 
 /// The tensors of a head on the device.
 pub struct Tensors {

@@ -2,18 +2,23 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use segloss::wgpu;
+use crate::Error;
+use crate::plan::device::checked;
 
 /// An open adapter, and how its time is read.
+#[derive(Debug)]
 pub struct Clock {
+    /// The device whose time it is.
     pub device: wgpu::Device,
+    /// Its queue: what is timed is submitted here.
     pub queue: wgpu::Queue,
+    /// Whether the driver is a software driver.
     pub software: bool,
     timestamps: Option<Timestamps>,
 }
 
 /// Two queries around a compute pass, and where their results go.
+#[derive(Debug)]
 struct Timestamps {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
@@ -24,7 +29,12 @@ struct Timestamps {
 /// Commands of a compute pass.
 pub type Encode<'a> = dyn Fn(&mut wgpu::ComputePass<'_>) + 'a;
 
+/// What errors say was being done.
+const DURING: &str = "timing";
+
 impl Clock {
+    /// A clock for a device: the GPU's timestamps where it has [`wgpu::Features::TIMESTAMP_QUERY`], else the wall's.
+    #[must_use]
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         // a software driver's timestamps are those of its queue thread: the wall is what a user waits for
@@ -48,13 +58,18 @@ impl Clock {
         Self { device, queue, software, timestamps }
     }
 
-    /// What the times are.
+    /// What the times are: `timestamps` or `wall`.
+    #[must_use]
     pub fn kind(&self) -> &'static str {
         if self.timestamps.is_some() { "timestamps" } else { "wall" }
     }
 
     /// Nanoseconds of a compute pass: by the GPU's timestamps where it has them, else from submission to an idle device.
-    pub fn time(&self, encode: &Encode<'_>) -> Result<f64> {
+    /// Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where wgpu refuses, or the device is lost.
+    pub fn time(&self, encode: &Encode<'_>) -> Result<f64, Error> {
         match &self.timestamps {
             Some(timestamps) => self.timestamped(timestamps, encode),
             None => {
@@ -64,17 +79,22 @@ impl Clock {
     }
 
     /// Nanoseconds of commands that are no compute pass, such as a copy: from submission to an idle device.
-    pub fn wall(&self, encode: impl Fn(&mut wgpu::CommandEncoder)) -> Result<f64> {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encode(&mut encoder);
-        let commands = encoder.finish();
-        let start = Instant::now();
-        self.queue.submit([commands]);
-        self.device.poll(wgpu::PollType::wait_indefinitely())?;
-        Ok(start.elapsed().as_secs_f64() * 1e9)
+    ///
+    /// # Errors
+    /// As [`time`](Self::time).
+    pub fn wall(&self, encode: impl Fn(&mut wgpu::CommandEncoder)) -> Result<f64, Error> {
+        checked(&self.device, DURING, || {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encode(&mut encoder);
+            let commands = encoder.finish();
+            let start = Instant::now();
+            self.queue.submit([commands]);
+            self.wait()?;
+            Ok(start.elapsed().as_secs_f64() * 1e9)
+        })?
     }
 
-    fn timestamped(&self, timestamps: &Timestamps, encode: &Encode<'_>) -> Result<f64> {
+    fn timestamped(&self, timestamps: &Timestamps, encode: &Encode<'_>) -> Result<f64, Error> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let writes = wgpu::ComputePassTimestampWrites {
             query_set: &timestamps.queries,
@@ -87,11 +107,20 @@ impl Clock {
         encoder.copy_buffer_to_buffer(&timestamps.resolved, 0, &timestamps.host, 0, 16);
         encoder.map_buffer_on_submit(&timestamps.host, wgpu::MapMode::Read, .., |_| {});
         self.queue.submit([encoder.finish()]);
-        self.device.poll(wgpu::PollType::wait_indefinitely())?;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&timestamps.host.get_mapped_range(..)?);
+        self.wait()?;
+        let view = timestamps.host.get_mapped_range(..).map_err(device_error)?;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
         timestamps.host.unmap();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
         let elapsed = ticks[1].saturating_sub(ticks[0]) as f64 * timestamps.period;
         Ok(elapsed)
     }
+    fn wait(&self) -> Result<(), Error> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()).map_err(device_error)
+    }
+}
+
+fn device_error(error: impl std::fmt::Display) -> Error {
+    Error::Device { during: DURING, message: error.to_string() }
 }

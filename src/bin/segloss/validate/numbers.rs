@@ -1,0 +1,324 @@
+//! The kernels on an adapter: published cases, random specifications, shapes at the limits, the same bits in every run.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use segloss::cases::{self, Case, Outcome};
+use segloss::host::{HostResult, HostStep};
+use segloss::trial::{self, Differences, Tensors};
+use segloss::{
+    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
+    open_adapter, wgpu,
+};
+
+use super::draw;
+use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
+
+/// Bounds of the errors against f64; f16 and bf16 gradients have their one rounding beside them.
+pub const LOSS_BOUND: f64 = 2e-6;
+pub const GRADIENT_BOUND: f64 = 4e-6;
+/// Runs of one step that must be equal bit for bit.
+const RUNS: usize = 10;
+/// SwiftShader keeps the code of every pipeline until its device is gone.
+const TRIALS_A_DEVICE: usize = 64;
+/// The largest tensor that is made to reach a limit.
+const MOST_LOGITS: u64 = 48 << 20;
+
+/// What an adapter computed for the specifications that all adapters compute.
+pub type Results = Vec<HostResult>;
+
+/// The adapters that a validation takes, and their names.
+pub fn name(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({:?})", info.name, info.backend)
+}
+
+/// Validates an adapter: `trials` random specifications beside the cases.
+pub fn on_adapter(
+    adapter: &wgpu::Adapter,
+    cases: &[Case],
+    seed: u64,
+    trials: u32,
+    tick: &dyn Fn(&str),
+) -> Result<(Adapter, Results)> {
+    let info = adapter.get_info();
+    let (device, queue) = open_adapter(adapter)?;
+    let mut all = Adapter {
+        name: name(&info),
+        driver: format!("{} {}", info.driver, info.driver_info),
+        states: crate::adapters::states(adapter),
+        variant: variant(Variant::for_device(&device)),
+        cases: Counts::default(),
+        errors: Vec::new(),
+        histogram: Vec::new(),
+        sizes: Vec::new(),
+        runs_each: RUNS,
+        determinism: Counts::default(),
+        failures: Vec::new(),
+    };
+    let t = std::time::Instant::now();
+    published(adapter, cases, &mut all, tick)?;
+    eprintln!("T published {:?}", t.elapsed());
+    random(adapter, seed, trials, &mut all, tick)?;
+    eprintln!("T random {:?}", t.elapsed());
+    sizes(&device, &queue, &mut all, tick);
+    eprintln!("T sizes {:?}", t.elapsed());
+    let results = determinism(&device, &queue, &mut all, tick)?;
+    Ok((all, results))
+}
+
+fn variant(variant: Variant) -> Vec<(String, String)> {
+    // the fields, as Rust prints them
+    let text = format!("{variant:?}");
+    let fields = text.trim_start_matches("Variant { ").trim_end_matches(" }").split(", ");
+    fields.filter_map(|field| field.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
+    for cases in cases.chunks(TRIALS_A_DEVICE) {
+        let (device, queue) = open_adapter(adapter)?;
+        for case in cases {
+            tick("published cases");
+            match cases::run(&device, &queue, case) {
+                Outcome::Passed(_) => all.cases.passed += 1,
+                Outcome::Unsupported(_) => all.cases.unsupported += 1,
+                Outcome::Failed(phrases) => {
+                    all.cases.failed += 1;
+                    all.failures.push(Failure { what: case.id.clone(), message: phrases.join("; ") });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Random specifications against the f64 reference. One that fails is made smaller until nothing can be left out of it.
+fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
+    let table: RefCell<BTreeMap<(String, String), (usize, Differences)>> = RefCell::default();
+    let bins: RefCell<BTreeMap<i32, usize>> = RefCell::default();
+    let opened = RefCell::new((0, open_adapter(adapter)?));
+    let config =
+        Config { cases: trials, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
+    let outcome = TestRunner::new(config).run(&draw::spec(1..4), |(spec, seed)| {
+        tick("random specifications");
+        let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
+        let mut opened = opened.borrow_mut();
+        opened.0 += 1;
+        if opened.0 % TRIALS_A_DEVICE == 0 {
+            opened.1 = open_adapter(adapter).map_err(|error| fail(&error))?;
+        }
+        let (device, queue) = &opened.1;
+        let worst = compare(device, queue, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
+        *bins.borrow_mut().entry(bin(worst.gradient)).or_default() += 1;
+        for kind in spec.heads.iter().flat_map(kinds) {
+            let mut table = table.borrow_mut();
+            let (trials, errors) = table.entry(kind).or_default();
+            *trials += 1;
+            errors.loss = errors.loss.max(worst.loss);
+            errors.gradient = errors.gradient.max(worst.gradient);
+        }
+        within(worst).map_err(|error| fail(&error))
+    });
+    if let Err(error) = outcome {
+        all.failures.push(match error {
+            TestError::Fail(reason, (spec, seed)) => Failure {
+                what: format!("a random specification, tensors of seed {seed}"),
+                message: format!("{reason}: {}", serde_json::to_string(&spec)?),
+            },
+            TestError::Abort(reason) => {
+                Failure { what: "random specifications".to_owned(), message: reason.to_string() }
+            }
+        });
+    }
+    let rows = table.into_inner().into_iter();
+    all.errors = rows
+        .map(|((kind, dtype), (trials, worst))| Errors {
+            kind,
+            dtype,
+            trials,
+            loss: worst.loss,
+            gradient: worst.gradient,
+        })
+        .collect();
+    all.histogram = bins.into_inner().into_iter().map(|(below, trials)| Bin { below, trials }).collect();
+    Ok(())
+}
+
+/// log2 of the power of two above an error; errors below 2^-32 are in one bin.
+fn bin(error: f64) -> i32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a small exponent")]
+    let exponent = error.max(2.0_f64.powi(-33)).log2().floor() as i32;
+    exponent + 1
+}
+
+/// The terms of a head, and the type of its logits.
+fn kinds(head: &Head) -> Vec<(String, String)> {
+    let overlap = head.loss.overlap.as_ref().map(|overlap| match overlap.kind {
+        OverlapKind::Dice => "dice",
+        OverlapKind::Jaccard => "jaccard",
+        OverlapKind::Tversky { .. } => "tversky",
+        OverlapKind::GeneralizedDice { .. } => "generalized_dice",
+        _ => "another overlap term",
+    });
+    let pixel = head.loss.pixel.as_ref().map(|pixel| match pixel.kind {
+        PixelKind::CrossEntropy => "cross_entropy",
+        PixelKind::TopKCrossEntropy { .. } => "top_k_cross_entropy",
+        PixelKind::BinaryCrossEntropy { .. } => "binary_cross_entropy",
+        PixelKind::Focal { .. } => "focal",
+        _ => "another pixel term",
+    });
+    let dtype = format!("{:?}", head.logits).to_lowercase();
+    overlap.into_iter().chain(pixel).map(|kind| (kind.to_owned(), dtype.clone())).collect()
+}
+
+fn within(worst: Differences) -> Result<(), String> {
+    if worst.loss <= LOSS_BOUND && worst.gradient <= GRADIENT_BOUND {
+        return Ok(());
+    }
+    Err(format!("the loss is off by {:.1e}, the gradient by {:.1e}", worst.loss, worst.gradient))
+}
+
+/// The step against the reference.
+fn compare(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &LossSpec,
+    tensors: &[Tensors],
+) -> Result<Differences, String> {
+    let words = |error: segloss::Error| error.to_string();
+    let expected = trial::evaluate(spec, tensors, 1.0).map_err(words)?;
+    let given = run(device, queue, spec, tensors).and_then(|step| step.run()).map_err(words)?;
+    trial::differences(&trial::without_rounding(spec, given, &expected), &expected)
+}
+
+fn run(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &LossSpec,
+    tensors: &[Tensors],
+) -> Result<HostStep, segloss::Error> {
+    let plan = Plan::new(device, queue, spec)?;
+    HostStep::new(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
+}
+
+/// Shapes that reach what the device states.
+fn sizes(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &dyn Fn(&str)) {
+    let limits = device.limits();
+    let workgroups = limits.max_compute_workgroups_per_dimension as usize;
+    let binding = limits.max_storage_buffer_binding_size;
+    let mut shapes = vec![
+        ("one voxel".to_owned(), vec![1, 2, 1]),
+        ("a row of 2^20 + 3 voxels".to_owned(), vec![1, 3, (1 << 20) + 3]),
+        (format!("{} workgroups, a dimension has {workgroups}", workgroups + 2), vec![workgroups + 2, 2, 3]),
+        ("1000 classes".to_owned(), vec![1, 1000, 515]),
+    ];
+    let voxels = usize::try_from(binding / 8 + 4096).unwrap_or(usize::MAX);
+    if binding / 4 < MOST_LOGITS {
+        shapes.push((format!("logits beyond the largest binding, {binding} bytes"), vec![1, 2, voxels]));
+    }
+    for (what, shape) in shapes {
+        tick("shapes at the limits");
+        let head = Head::new(shape.clone(), Loss::monai_dice_ce()).labels(LabelType::U16);
+        let spec = LossSpec::new().head(head);
+        let tensors = [Tensors::random(&spec.heads[0], 4.0, 1)];
+        let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
+        let outcome = compare(device, queue, &spec, &tensors)
+            .and_then(|worst| within(worst).map(|()| worst))
+            .map(|Differences { loss, gradient }| Size { what: what.clone(), shape, loss, gradient });
+        match outcome {
+            Ok(size) => all.sizes.push(size),
+            Err(message) => all.failures.push(Failure { what, message }),
+        }
+    }
+}
+
+/// Steps that show every kernel, and what they compute on their tensors.
+pub fn steps() -> Vec<(&'static str, LossSpec)> {
+    let top_k = Loss::nnunet_dc_topk();
+    let smooth = Loss::monai_dice().pixel(Pixel::cross_entropy().label_smoothing(0.1));
+    let five = [[2, 4, 24, 20, 16], [2, 4, 12, 10, 8], [2, 4, 6, 5, 4], [1, 14, 9, 9, 9], [1, 40, 7, 5, 3]];
+    vec![
+        ("4 classes", LossSpec::new().head(Head::new([2, 4, 33, 17, 9], Loss::monai_dice_ce()))),
+        ("14 classes, smoothing", LossSpec::new().head(Head::new([1, 14, 21, 19, 11], smooth.clone()))),
+        ("105 classes", LossSpec::new().head(Head::new([1, 105, 13, 11, 7], Loss::nnunet_dc_ce()))),
+        ("top-k", LossSpec::new().head(Head::new([2, 3, 31, 29], top_k).hard_counts(HardCounts::Item))),
+        ("five heads", LossSpec { heads: five.map(|shape| Head::new(shape, smooth.clone())).to_vec() }),
+    ]
+}
+
+/// The tensors of a step.
+pub fn tensors(spec: &LossSpec) -> Vec<Tensors> {
+    spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::random(head, 4.0, seed)).collect()
+}
+
+fn determinism(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<Results> {
+    let mut results = Vec::new();
+    for (what, spec) in steps() {
+        let step = run(device, queue, &spec, &tensors(&spec))?;
+        let first = step.run()?;
+        let mut equal = true;
+        for _ in 1..RUNS {
+            tick("the same bits");
+            equal &= same_bits(&step.run()?, &first);
+        }
+        if equal {
+            all.determinism.passed += 1;
+        } else {
+            all.determinism.failed += 1;
+            let message = format!("{RUNS} runs were not equal bit for bit");
+            all.failures.push(Failure { what: what.to_owned(), message });
+        }
+        results.push(first);
+    }
+    Ok(results)
+}
+
+fn bits(result: &HostResult) -> Vec<u32> {
+    let gradients = result.gradients.iter().flatten().map(|x| x.to_bits());
+    std::iter::once(result.report.total.to_bits()).chain(gradients).collect()
+}
+
+fn same_bits(one: &HostResult, other: &HostResult) -> bool {
+    bits(one) == bits(other)
+}
+
+/// How far two adapters are apart.
+pub fn spread(one: (&str, &Results), other: (&str, &Results)) -> Spread {
+    let mut spread = Spread {
+        one: one.0.to_owned(),
+        other: other.0.to_owned(),
+        steps: one.1.len(),
+        equal_bits: 0,
+        loss: 0.0,
+        gradient: 0.0,
+    };
+    for (one, other) in one.1.iter().zip(other.1) {
+        spread.equal_bits += usize::from(same_bits(one, other));
+        let apart = apart(one, other);
+        spread.loss = spread.loss.max(apart.loss);
+        spread.gradient = spread.gradient.max(apart.gradient);
+    }
+    spread
+}
+
+/// The distance of two results, as that of a result from the reference.
+pub fn apart(one: &HostResult, other: &HostResult) -> Differences {
+    let (a, b) = (f64::from(one.report.total), f64::from(other.report.total));
+    let mut all = Differences { loss: (a - b).abs() / a.abs().max(1.0), gradient: 0.0 };
+    for (one, other) in one.gradients.iter().zip(&other.gradients) {
+        let largest = one.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
+        let worst = one.iter().zip(other).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
+        all.gradient = all.gradient.max(f64::from(worst) / f64::from(largest.max(f32::MIN_POSITIVE)));
+    }
+    all
+}
+
+/// The adapters that fit.
+pub fn adapters(choice: &AdapterChoice, all: bool) -> Vec<wgpu::Adapter> {
+    let mut adapters = choice.adapters();
+    if !all {
+        adapters.truncate(1);
+    }
+    adapters
+}

@@ -1,0 +1,58 @@
+//! Good variants for kinds of adapter.
+
+use crate::Variant;
+
+/// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup streams
+/// the tile once. It runs every side of a branch, with lanes masked, so that heads are faster apart.
+const SOFTWARE: Variant = Variant {
+    invocations: 8,
+    tile: 4096,
+    register_classes: 8,
+    split_classes: 16,
+    chunk: 8,
+    fold_invocations: 8,
+    wide: true,
+    subgroups: true,
+    unchecked: false,
+    heads_per_dispatch: 1,
+    subgroup_size: 0,
+};
+
+/// A wave or two a workgroup, and few enough registers that eight and more waves share a SIMD: `docs/isa.md` has the
+/// compiler's figures. A few dozen SIMDs are full with a few hundred tiles.
+const INTEGRATED: Variant = Variant {
+    invocations: 64,
+    register_classes: 6,
+    split_classes: 6,
+    fold_invocations: 64,
+    heads_per_dispatch: u32::MAX,
+    ..SOFTWARE
+};
+
+/// As integrated, with tiles enough for more SIMDs: 2 × 128³ voxels are 2048 workgroups of one wave, 13 for each of the 160
+/// SIMDs of docs/isa.md's example, where tiles of 4096 voxels would be 6, below the 8 and more that fit. Still shorter tiles
+/// would bring the partial sums of a few classes near 1 % of the logits.
+const DISCRETE: Variant = Variant { tile: 2048, ..INTEGRATED };
+
+impl Variant {
+    /// A good variant for the kind of adapter, within the device's limits and features.
+    #[must_use]
+    pub fn for_device(device: &wgpu::Device) -> Self {
+        let info = device.adapter_info();
+        let default = match info.device_type {
+            wgpu::DeviceType::Cpu => SOFTWARE,
+            wgpu::DeviceType::DiscreteGpu => DISCRETE,
+            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => INTEGRATED,
+        };
+        let most = device.limits().max_compute_invocations_per_workgroup;
+        let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
+        let one_size = subgroups && info.subgroup_min_size == info.subgroup_max_size;
+        Self {
+            invocations: default.invocations.min(most),
+            fold_invocations: default.fold_invocations.min(most),
+            subgroups,
+            subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
+            ..default
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Measuring on a device: tensors, checks, times; and the choice that is remembered.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::Clock;
+use super::candidates::Candidates;
+use super::check::{Expected, reference_difference};
+use super::file::{self, Choice, Key};
+use super::search::{Candidate, Progress, Trials, search};
+use super::small::small_copy;
+use crate::host::HostStep;
+use crate::reference::Evaluation;
+use crate::trial::{Tensors, evaluate};
+use crate::{Error, Head, LossSpec, Plan, Variant};
+
+/// Logits that are compared with the f64 reference.
+const MOST_REFERENCE: usize = 1 << 18;
+/// Random logits lie in ± this.
+const SPREAD: f32 = 4.0;
+
+/// Where choices are remembered, and how long a measurement may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// A JSON file, made where there is none; its folder must be there. It holds any number of choices.
+    pub file: PathBuf,
+    /// The time of a measurement. No candidate begins that would not end in time, judged by the slowest before it; what
+    /// is there before the first, the tensors and the default variant, takes what it takes.
+    pub budget: Duration,
+}
+
+impl Measured {
+    /// Remembers in this file, and measures for at most 30 seconds.
+    #[must_use]
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), budget: Duration::from_secs(30) }
+    }
+
+    /// Sets [`budget`](Self::budget).
+    #[must_use]
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+}
+
+/// A choice, and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The variant.
+    pub variant: Variant,
+    /// Whether the file had it: nothing was measured.
+    pub remembered: bool,
+    /// What was tried, in this order. Empty where nothing was.
+    pub candidates: Vec<Candidate>,
+    /// Nanoseconds of a step of the default and of the chosen variant, of runs that followed each other. Empty where the
+    /// default was chosen, or nothing was measured.
+    pub pairs: Vec<[f64; 2]>,
+}
+
+/// The choice that a file has for this device and specification.
+///
+/// # Errors
+/// [`Error::TuningFile`] where the file is there and cannot be read.
+pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path) -> Result<Option<Variant>, Error> {
+    let choice = file::find(file, &Key::new(device, spec))?;
+    Ok(choice.map(|choice| choice.variant).filter(|variant| variant.validate(device).is_ok()))
+}
+
+/// The fastest variant for this device and specification: from the file, or measured and remembered there.
+///
+/// The result of each candidate is checked before it is timed: against the f64 reference on a small copy of the
+/// specification, and on random tensors of its whole size against the default's. Candidate and best so far run in turn, and
+/// the medians of their ratios decide; by the GPU's timestamps where the device has them. A measurement that ends before any
+/// candidate was raced is not remembered.
+///
+/// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four
+/// plans; the host holds the gradients twice. Submits to the queue, and waits for the device.
+///
+/// # Errors
+/// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read or written, which is said before anything is
+/// measured where that can be known; [`Error::WrongResult`] where the default variant computes something wrong;
+/// [`Error::Device`] where the tensors do not fit in the device's memory.
+pub fn tune(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    spec: &LossSpec,
+    measured: &Measured,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Tuned, Error> {
+    spec.validate()?;
+    if let Some(variant) = remembered(device, spec, &measured.file)? {
+        return Ok(Tuned { variant, remembered: true, candidates: Vec::new(), pairs: Vec::new() });
+    }
+    let default = Variant::for_device(device);
+    let mut gpu = Gpu::new(device, queue, spec)?;
+    let found = search(&mut gpu, default, &Candidates::new(device, spec), measured.budget, progress)?;
+    if !found.candidates.is_empty() {
+        let of = |which: usize| found.pairs.iter().map(|pair| pair[which]).sum::<f64>();
+        let default_over_chosen = if found.pairs.is_empty() { 1.0 } else { of(0) / of(1) };
+        let (variant, tried) = (found.variant, found.candidates.len());
+        file::remember(&measured.file, Choice { key: Key::new(device, spec), variant, tried, default_over_chosen })?;
+    }
+    Ok(Tuned { variant: found.variant, remembered: false, candidates: found.candidates, pairs: found.pairs })
+}
+
+/// Tensors of a specification on a device, and what a step on them should give.
+struct Gpu {
+    clock: Clock,
+    start: Instant,
+    spec: LossSpec,
+    whole: Trial,
+    /// What the default variant gave, once it was right on the small copy.
+    expected: Option<Expected>,
+    small_spec: LossSpec,
+    small: Trial,
+    small_expected: Evaluation,
+}
+
+/// Tensors: on the host until the first plan is bound to them, and on the device from then on.
+enum Trial {
+    Drawn(Vec<Tensors>),
+    Uploaded(HostStep),
+}
+
+impl Trial {
+    /// Always the same for the same specification.
+    fn draw(spec: &LossSpec) -> Vec<Tensors> {
+        let one = |(head, seed): (&Head, u64)| {
+            let mut tensors = Tensors::random(head, SPREAD, seed);
+            // a mean over no item is no number
+            tensors.sample_mask.iter_mut().take(1).for_each(|item| *item = 1);
+            tensors
+        };
+        spec.heads.iter().zip(1..).map(one).collect()
+    }
+
+    fn bind(&mut self, plan: &Plan) -> Result<HostStep, Error> {
+        match self {
+            Self::Drawn(tensors) => {
+                let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+                let step = HostStep::new(plan, &host, 1.0)?;
+                *self = Self::Uploaded(step.with_plan(plan)?);
+                Ok(step)
+            }
+            Self::Uploaded(step) => step.with_plan(plan),
+        }
+    }
+}
+
+impl Gpu {
+    fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
+        let start = Instant::now();
+        let small_spec = small_copy(spec, MOST_REFERENCE);
+        let small = Trial::draw(&small_spec);
+        Ok(Self {
+            clock: Clock::new(device.clone(), queue.clone()),
+            start,
+            spec: spec.clone(),
+            whole: Trial::Drawn(Trial::draw(spec)),
+            expected: None,
+            small_expected: evaluate(&small_spec, &small, 1.0)?,
+            small: Trial::Drawn(small),
+            small_spec,
+        })
+    }
+}
+
+impl Trials for Gpu {
+    type Ready = HostStep;
+
+    fn prepare(&mut self, variant: Variant) -> Result<HostStep, Error> {
+        let plan = Plan::with_variant(&self.clock.device, &self.clock.queue, &self.spec, variant)?;
+        let step = self.whole.bind(&plan)?;
+        step.step().warm_up()?;
+        Ok(step)
+    }
+
+    fn check(&mut self, ready: &HostStep) -> Result<Option<String>, Error> {
+        let small = self.small.bind(&ready.step().plan.sibling(&self.small_spec)?)?.run()?;
+        let difference = reference_difference(&self.small_spec, small, &self.small_expected);
+        if difference.is_some() {
+            return Ok(difference);
+        }
+        let given = ready.run()?;
+        if let Some(expected) = &self.expected {
+            return Ok(expected.difference(&given));
+        }
+        self.expected = Some(Expected::new(&self.spec, given, &self.small_expected));
+        Ok(None)
+    }
+
+    fn time(&mut self, ready: &HostStep) -> Result<f64, Error> {
+        self.clock.time(&|pass| {
+            ready.step().forward(pass);
+            ready.step().backward(pass);
+        })
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}

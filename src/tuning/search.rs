@@ -1,0 +1,355 @@
+//! The search: candidate after candidate, each checked, then raced against the best so far; bounded in time.
+//!
+//! Coordinate descent over [`Candidates`]: a setting that makes the step faster is kept, and the next is tried from there;
+//! again from the first while that finds something. Last, the best is raced against the default, and has to win.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::candidates::Candidates;
+use crate::{Error, Variant};
+
+/// Rounds of a race between a candidate and the best so far.
+const ROUNDS: usize = 11;
+/// Rounds after which a candidate is given up that is slower by more than a quarter.
+const FIRST_ROUNDS: usize = 3;
+const HOPELESS: f64 = 1.25;
+/// A candidate that takes more of the best's time than this is not better: clocks tremble.
+const BETTER: f64 = 0.98;
+/// Rounds of the race between the default and the best.
+const LAST_ROUNDS: usize = 31;
+/// Sweeps over all settings.
+const MOST_SWEEPS: usize = 3;
+
+/// What the search asks of a device. Its own tests ask a table.
+pub(super) trait Trials {
+    /// A variant that is ready to run.
+    type Ready;
+    /// Makes a variant ready.
+    fn prepare(&mut self, variant: Variant) -> Result<Self::Ready, Error>;
+    /// What it computes wrong, if anything.
+    fn check(&mut self, ready: &Self::Ready) -> Result<Option<String>, Error>;
+    /// Nanoseconds of a step.
+    fn time(&mut self, ready: &Self::Ready) -> Result<f64, Error>;
+    /// Since the beginning.
+    fn elapsed(&self) -> Duration;
+}
+
+/// How a candidate did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is right, and was raced against the best so far.
+    Raced {
+        /// Nanoseconds of a forward and backward: the median.
+        median_ns: f64,
+        /// Its time over that of the best so far, of pairs of runs that followed each other: the median.
+        over_best: f64,
+        /// Whether it is the best from here on.
+        better: bool,
+    },
+    /// It computes something else: what differs.
+    Wrong(String),
+    /// The device does not take it.
+    Refused(Error),
+}
+
+/// A variant that was tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// What differs from the best so far: `tile=2048`.
+    pub change: String,
+    /// The variant.
+    pub variant: Variant,
+    /// How it did.
+    pub verdict: Verdict,
+}
+
+/// How far a measurement has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Since it began.
+    pub elapsed: Duration,
+    /// The time it may take.
+    pub budget: Duration,
+    /// What is tried now.
+    pub trying: &'a str,
+    /// Candidates that were tried before.
+    pub tried: usize,
+}
+
+/// What a search found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub variant: Variant,
+    pub candidates: Vec<Candidate>,
+    /// Nanoseconds of the default and of the variant, of runs that followed each other; empty where they are the same.
+    pub pairs: Vec<[f64; 2]>,
+}
+
+/// Finds the fastest variant that computes what the default does.
+pub(super) fn search<T: Trials>(
+    trials: &mut T,
+    default: Variant,
+    candidates: &Candidates,
+    budget: Duration,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Found, Error> {
+    let mut run = Run { trials, budget, progress, tried: Vec::new() };
+    run.report("the default");
+    let begun = run.trials.elapsed();
+    let first = run.trials.prepare(default)?;
+    if let Some(difference) = run.trials.check(&first)? {
+        return Err(Error::WrongResult { difference });
+    }
+    let mut step = Duration::from_secs_f64(run.trials.time(&first)? / 1e9);
+    let rounds = |step: Duration, rounds: usize| 2 * step * u32::try_from(rounds + 1).unwrap_or(u32::MAX);
+    // what a candidate takes, and what the last race will: none begins that would not end in time
+    let mut longest = run.trials.elapsed().saturating_sub(begun) + rounds(step, ROUNDS);
+    let last_race = |step: Duration| rounds(step, LAST_ROUNDS).min(budget / 4);
+    let mut best: Option<(Variant, T::Ready)> = None;
+    let mut seen = HashSet::from([default]);
+    'sweeps: for _ in 0..MOST_SWEEPS {
+        let before = best.as_ref().map(|(variant, _)| *variant);
+        for &setting in &candidates.settings {
+            let from = best.as_ref().map_or(default, |(variant, _)| *variant);
+            let variant = setting.of(from);
+            if !candidates.changes(setting, from) || !seen.insert(variant) {
+                continue;
+            }
+            let begun = run.trials.elapsed();
+            if begun + longest + last_race(step) > budget {
+                break 'sweeps;
+            }
+            let change = setting.to_string();
+            let (verdict, ready) = run.candidate(&change, variant, best.as_ref().map_or(&first, |(_, ready)| ready))?;
+            if let Verdict::Raced { median_ns, better: true, .. } = verdict {
+                step = Duration::from_secs_f64(median_ns / 1e9);
+                best = ready.map(|ready| (variant, ready));
+            }
+            run.tried.push(Candidate { change, variant, verdict });
+            longest = longest.max(run.trials.elapsed().saturating_sub(begun));
+        }
+        if best.as_ref().map(|(variant, _)| *variant) == before {
+            break;
+        }
+    }
+    let (mut chosen, mut pairs) = (default, Vec::new());
+    if let Some((variant, ready)) = &best {
+        pairs = run.race("the best against the default", &first, ready, LAST_ROUNDS, f64::INFINITY)?;
+        if median(pairs.iter().map(|[default, best]| best / default)) < 1.0 {
+            chosen = *variant;
+        } else {
+            pairs.clear();
+        }
+    }
+    Ok(Found { variant: chosen, candidates: run.tried, pairs })
+}
+
+/// A search that is under way.
+struct Run<'a, T: Trials> {
+    trials: &'a mut T,
+    budget: Duration,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    tried: Vec<Candidate>,
+}
+
+impl<T: Trials> Run<'_, T> {
+    fn report(&mut self, trying: &str) {
+        let (elapsed, budget, tried) = (self.trials.elapsed(), self.budget, self.tried.len());
+        (self.progress)(Progress { elapsed, budget, trying, tried });
+    }
+
+    /// One candidate: made, checked, raced; ready to run if it can.
+    fn candidate(
+        &mut self,
+        change: &str,
+        variant: Variant,
+        best: &T::Ready,
+    ) -> Result<(Verdict, Option<T::Ready>), Error> {
+        self.report(change);
+        let ready = match self.trials.prepare(variant) {
+            Ok(ready) => ready,
+            Err(error) => return Ok((Verdict::Refused(error), None)),
+        };
+        if let Some(difference) = self.trials.check(&ready)? {
+            return Ok((Verdict::Wrong(difference), None));
+        }
+        let pairs = self.race(change, best, &ready, ROUNDS, HOPELESS)?;
+        let over_best = median(pairs.iter().map(|[best, candidate]| candidate / best));
+        let median_ns = median(pairs.iter().map(|[_, candidate]| *candidate));
+        // a race that the end of the time cut short decides nothing
+        let better = over_best < BETTER && pairs.len() > FIRST_ROUNDS;
+        Ok((Verdict::Raced { median_ns, over_best, better }, Some(ready)))
+    }
+
+    /// Nanoseconds of two variants that run one after the other, every other round the second first. Ends where the second
+    /// takes more than `hopeless` times as long, and with the time.
+    fn race(
+        &mut self,
+        what: &str,
+        first: &T::Ready,
+        second: &T::Ready,
+        rounds: usize,
+        hopeless: f64,
+    ) -> Result<Vec<[f64; 2]>, Error> {
+        // a first run warms up
+        self.trials.time(second)?;
+        let mut pairs = Vec::new();
+        for round in 0..rounds {
+            self.report(what);
+            let pair = if round % 2 == 0 {
+                let time = self.trials.time(first)?;
+                [time, self.trials.time(second)?]
+            } else {
+                let time = self.trials.time(second)?;
+                [self.trials.time(first)?, time]
+            };
+            pairs.push(pair);
+            let slow = pairs.len() == FIRST_ROUNDS && median(pairs.iter().map(|[a, b]| b / a)) > hopeless;
+            if slow || self.trials.elapsed() >= self.budget {
+                break;
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuning::candidates::Setting;
+
+    const DEFAULT: Variant = Variant {
+        invocations: 64,
+        tile: 4096,
+        register_classes: 6,
+        split_classes: 6,
+        chunk: 8,
+        fold_invocations: 64,
+        wide: true,
+        subgroups: true,
+        unchecked: false,
+        heads_per_dispatch: u32::MAX,
+        subgroup_size: 0,
+    };
+
+    /// A device with a clock of its own: a step takes what a function says, and making a variant a second.
+    struct Table<F: Fn(Variant) -> f64> {
+        seconds: F,
+        is_wrong: fn(Variant) -> bool,
+        elapsed: Duration,
+        timed: Vec<Variant>,
+    }
+
+    impl<F: Fn(Variant) -> f64> Trials for Table<F> {
+        type Ready = Variant;
+
+        fn prepare(&mut self, variant: Variant) -> Result<Variant, Error> {
+            self.elapsed += Duration::from_secs(1);
+            if variant.invocations > 128 {
+                let (expected, given) = ("less".to_owned(), variant.invocations.to_string());
+                return Err(Error::Variant { setting: "invocations", expected, given });
+            }
+            Ok(variant)
+        }
+
+        fn check(&mut self, ready: &Variant) -> Result<Option<String>, Error> {
+            Ok((self.is_wrong)(*ready).then(|| "the total: expected 1, got 2".to_owned()))
+        }
+
+        fn time(&mut self, ready: &Variant) -> Result<f64, Error> {
+            self.timed.push(*ready);
+            let seconds = (self.seconds)(*ready);
+            self.elapsed += Duration::from_secs_f64(seconds);
+            Ok(seconds * 1e9)
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.elapsed
+        }
+    }
+
+    fn table<F: Fn(Variant) -> f64>(seconds: F) -> Table<F> {
+        Table { seconds, is_wrong: |_| false, elapsed: Duration::ZERO, timed: Vec::new() }
+    }
+
+    fn run<F: Fn(Variant) -> f64>(table: &mut Table<F>, budget: u64) -> Found {
+        let budget = Duration::from_secs(budget);
+        search(table, DEFAULT, &Candidates::all(&[4, 14]), budget, &mut |_| {}).expect("the search ends")
+    }
+
+    /// Fastest at 16 invocations and tiles of 8192, which only pay together.
+    fn valley(variant: Variant) -> f64 {
+        let off = |value: u32, best: u32| (f64::from(value).log2() - f64::from(best).log2()).abs();
+        0.1 + 0.05 * off(variant.invocations, 16)
+            + 0.02 * off(variant.tile, 8192)
+            + if variant.unchecked { 0.0 } else { 0.02 }
+    }
+
+    #[test]
+    fn the_fastest_variant_is_found_and_raced_against_the_default() {
+        let found = run(&mut table(valley), 10_000);
+        assert_eq!(found.variant, Variant { invocations: 16, tile: 8192, unchecked: true, ..DEFAULT });
+        assert_eq!(found.pairs.len(), LAST_ROUNDS);
+        assert!(found.pairs.iter().all(|[default, best]| best < default));
+    }
+
+    #[test]
+    fn a_variant_that_is_wrong_is_never_timed_however_fast_it_is() {
+        let mut table = table(|variant| if variant.invocations == 8 { 0.001 } else { valley(variant) });
+        table.is_wrong = |variant| variant.invocations == 8;
+        let found = run(&mut table, 10_000);
+        assert_eq!(found.variant.invocations, 16);
+        assert!(table.timed.iter().all(|variant| variant.invocations != 8));
+        let wrong = found.candidates.iter().find(|candidate| candidate.variant.invocations == 8).expect("it was tried");
+        assert_eq!(wrong.verdict, Verdict::Wrong("the total: expected 1, got 2".to_owned()));
+    }
+
+    #[test]
+    fn a_default_that_is_wrong_is_an_error_and_nothing_is_timed() {
+        let mut table = table(valley);
+        table.is_wrong = |_| true;
+        let found =
+            search(&mut table, DEFAULT, &Candidates::all(&[4]), Duration::from_secs(100), &mut |_| {}).unwrap_err();
+        assert_eq!(found, Error::WrongResult { difference: "the total: expected 1, got 2".to_owned() });
+        assert!(table.timed.is_empty());
+    }
+
+    #[test]
+    fn a_variant_that_the_device_refuses_is_reported_and_left_out() {
+        let found = run(&mut table(valley), 10_000);
+        let refused = found.candidates.iter().filter(|candidate| matches!(candidate.verdict, Verdict::Refused(_)));
+        assert!(refused.clone().count() > 0);
+        assert!(refused.clone().all(|candidate| candidate.variant.invocations == 256));
+    }
+
+    #[test]
+    fn the_search_ends_within_its_time_and_knows_the_best_so_far() {
+        for budget in [2, 5, 10, 30, 60] {
+            let mut table = table(valley);
+            let found = run(&mut table, budget);
+            assert!(table.elapsed <= Duration::from_secs(budget), "{budget}: {:?}", table.elapsed);
+            assert!(valley(found.variant) <= valley(DEFAULT));
+        }
+    }
+
+    #[test]
+    fn a_default_that_is_fastest_stays() {
+        let found = run(&mut table(|variant| if variant == DEFAULT { 0.1 } else { 0.2 }), 10_000);
+        assert_eq!((found.variant, found.pairs), (DEFAULT, Vec::new()));
+        assert!(found.candidates.len() > 10);
+    }
+
+    #[test]
+    fn settings_that_hold_the_classes_alike_are_tried_once() {
+        let candidates = Candidates::all(&[2, 3]);
+        assert!(!candidates.changes(Setting::Classes(8, 8), DEFAULT));
+        assert!(Candidates::all(&[14]).changes(Setting::Classes(16, 16), DEFAULT));
+    }
+}

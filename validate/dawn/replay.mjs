@@ -1,0 +1,71 @@
+// Runs dispatches that were recorded as data, on a device of Dawn.
+// stdin: {backend, steps: [{name, buffers: [base64], dispatches: [{source, entry_point, bindings: [{access, buffer, offset,
+// size}], grid}], outputs: [{buffer, offset, size}]}]}; stdout: {adapter, steps: [{name, outputs: [base64], error}]}.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { create, globals } from 'webgpu';
+
+Object.assign(globalThis, globals);
+const { backend, steps } = JSON.parse(readFileSync(0, 'utf8'));
+const gpu = create([`backend=${backend}`]);
+const adapter = await gpu.requestAdapter();
+if (!adapter) throw new Error(`Dawn has no adapter with the back end ${backend}`);
+const device = await adapter.requestDevice();
+
+const bindingType = { uniform: 'uniform', read: 'read-only-storage', read_write: 'storage' };
+
+function upload(base64) {
+  const bytes = Buffer.from(base64, 'base64');
+  const { STORAGE, UNIFORM, COPY_SRC } = GPUBufferUsage;
+  const size = Math.max(4, bytes.length);
+  const buffer = device.createBuffer({ size, usage: STORAGE | UNIFORM | COPY_SRC, mappedAtCreation: true });
+  new Uint8Array(buffer.getMappedRange()).set(bytes);
+  buffer.unmap();
+  return buffer;
+}
+
+async function download(buffer, offset, size) {
+  const host = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const encoder = device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, offset, host, 0, size);
+  device.queue.submit([encoder.finish()]);
+  await host.mapAsync(GPUMapMode.READ);
+  return Buffer.from(host.getMappedRange()).toString('base64');
+}
+
+function encode(pass, { source, entry_point, bindings, grid }, buffers) {
+  const entries = bindings.map(({ access }, binding) => ({
+    binding,
+    visibility: GPUShaderStage.COMPUTE,
+    buffer: { type: bindingType[access] },
+  }));
+  const layout = device.createBindGroupLayout({ entries });
+  const pipeline = device.createComputePipeline({
+    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module: device.createShaderModule({ code: source }), entryPoint: entry_point },
+  });
+  const bound = bindings.map(({ buffer, offset, size }, binding) => ({
+    binding,
+    resource: { buffer: buffers[buffer], offset, size },
+  }));
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, device.createBindGroup({ layout, entries: bound }));
+  pass.dispatchWorkgroups(grid[0], grid[1]);
+}
+
+const results = [];
+for (const { name, buffers, dispatches, outputs } of steps) {
+  device.pushErrorScope('validation');
+  const uploaded = buffers.map(upload);
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (const dispatch of dispatches) encode(pass, dispatch, uploaded);
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  const read = [];
+  for (const { buffer, offset, size } of outputs) read.push(await download(uploaded[buffer], offset, size));
+  const error = (await device.popErrorScope())?.message ?? null;
+  results.push({ name, outputs: read, error });
+}
+writeFileSync(1, JSON.stringify({ adapter: adapter.info.description || adapter.info.device, steps: results }));
+// Dawn keeps the process alive
+process.exit(0);
