@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo test check lint doc bench peers mpi adapter drivers drivers-check help
+.PHONY: demo train test test-burn check lint doc bench peers mpi validate adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,8 +16,15 @@ help: ## this list
 demo: adapter ## train a tissue classifier on a real brain volume; writes target/brain_tissue.png
 	$(CARGO) run --example brain_tissue
 
+train: adapter ## train a U-Net in burn on the brain volume; writes target/burn_unet/ (burn takes minutes to compile)
+	$(CARGO) run -p burn_unet
+
 test: adapter ## all tests, on every adapter of this machine
 	$(CARGO) test --features cli
+
+test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
+	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings
+	$(CARGO) test -p burn_unet
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
 	$(CARGO) run --features cli -- check --all $(CASES)

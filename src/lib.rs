@@ -22,10 +22,14 @@
 //! # Ok::<(), segloss::Error>(())
 //! ```
 //!
+//! With the feature `burn`, the module `burn` does all of this for tensors of burn, as a node of its graph.
+//!
 //! What is wrong is a typed [`Error`], when the plan is made or tensors are bound. [`mod@reference`] is the same loss on the CPU
 //! in f64; `shaders/README.md` derives the mathematics.
 
 pub mod adapter;
+#[cfg(feature = "burn")]
+pub mod burn;
 #[cfg(feature = "cases")]
 pub mod cases;
 mod error;

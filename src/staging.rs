@@ -138,15 +138,40 @@ impl Pending {
     /// Polls the device until its work so far is done, and reads the words.
     pub(crate) fn read_blocking<T>(self, device: &wgpu::Device, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
-        let mut receive = pin!(self.receiver.receive());
-        let Poll::Ready(landed) = receive.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-            return Err("its encoder is not submitted: submit it before reading".into());
-        };
-        self.finish(landed, read)
+        match self.landed() {
+            Poll::Ready(landed) => self.finish(landed, read),
+            Poll::Pending => Err("its encoder is not submitted: submit it before reading".into()),
+        }
+    }
+
+    /// The words if they have arrived, else `None`: polls the device, and waits for nothing.
+    pub(crate) fn try_read<T>(
+        &self,
+        device: &wgpu::Device,
+        read: impl FnOnce(&[u32]) -> T,
+    ) -> Result<Option<T>, String> {
+        device.poll(wgpu::PollType::Poll).map_err(|error| error.to_string())?;
+        // read before, or for the first time
+        if *self.staging.state() == State::Mapped {
+            return self.view(read).map(Some);
+        }
+        match self.landed() {
+            Poll::Ready(landed) => self.finish(landed, read).map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// What the mapping's callback said, if it was called.
+    fn landed(&self) -> Poll<Option<Result<(), String>>> {
+        pin!(self.receiver.receive()).as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }
 
     fn finish<T>(&self, landed: Option<Result<(), String>>, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         landed.unwrap_or_else(|| Err("its callback is gone".into()))?;
+        self.view(read)
+    }
+
+    fn view<T>(&self, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         let view = self.staging.buffer.get_mapped_range(..).map_err(|error| error.to_string())?;
         Ok(read(bytemuck::cast_slice(&view)))
     }

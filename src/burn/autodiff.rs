@@ -1,0 +1,147 @@
+//! The total as a node of burn's graph.
+//!
+//! burn's nodes have a number of parents that is known when they are compiled, and a loss has any number of heads. So the
+//! total is a chain of nodes, one a head: each has the total before it and its head's logits as parents, and all have the same
+//! value. The incoming gradient reaches the last one first. That runs the gradient kernel for all heads at once; each node
+//! hands its head's gradient to the logits, and the incoming gradient to the node before it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::burn::backend::autodiff::checkpoint::base::Checkpointer;
+use ::burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use ::burn::backend::autodiff::grads::Gradients;
+use ::burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use ::burn::backend::tensor::FloatTensor;
+use ::burn::backend::{
+    Autodiff, AutodiffBackend as _, BackendTensor, Cube, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
+};
+use ::burn::tensor::Tensor;
+
+use super::On;
+use super::cache::Lease;
+use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
+use crate::{Error, Scalars};
+
+/// The total as a tensor of burn's: a node of its graph where some logits are in one.
+pub(super) fn total(on: &On, lease: Lease, heads: Vec<Checked>, total: Output) -> Tensor<1> {
+    let context = heads.iter().map(|head| head.context).find(|context| *context != DispatchAutodiffContext::Disabled);
+    let value = total.tensor;
+    let (kind, autodiff) = match context {
+        None => (BackendTensor::Float(value), DispatchAutodiffContext::Disabled),
+        Some(context) => (BackendTensor::Autodiff(chain(on, lease, heads, &value)), context),
+    };
+    let kind = match kind {
+        BackendTensor::Autodiff(_) => DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(kind))),
+        _ => DispatchTensorKind::Cube(kind),
+    };
+    Tensor::from_dispatch(DispatchTensor { kind, autodiff })
+}
+
+fn chain(on: &On, lease: Lease, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
+    let nodes: Vec<_> = heads
+        .iter_mut()
+        .map(|head| head.node.take().unwrap_or_else(|| Autodiff::<Cube>::from_inner(head.logits.clone())))
+        .collect();
+    for (head, node) in heads.iter_mut().zip(&nodes) {
+        head.wants_gradient = node.is_tracked();
+    }
+    let saved = Saved { on: on.clone(), lease, heads };
+    let loss = Arc::new(Loss(Mutex::new(State::Forward(Box::new(saved)))));
+    let mut total = Autodiff::<Cube>::from_inner(value.clone());
+    for (head, logits) in nodes.into_iter().enumerate() {
+        let prepared = Link.prepare::<NoCheckpointing>([total.node(), logits.node()]).compute_bound().stateful();
+        total = match prepared {
+            OpsKind::Tracked(link) => link.finish((Arc::clone(&loss), head), value.clone()),
+            OpsKind::UnTracked(link) => link.finish(value.clone()),
+        };
+    }
+    total
+}
+
+/// The node of a head.
+#[derive(Debug)]
+struct Link;
+
+impl Backward<Cube, 2> for Link {
+    type State = (Arc<Loss>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let incoming = gradients.consume::<Cube>(&ops.node);
+        let (loss, head) = ops.state;
+        let [before, logits] = ops.parents;
+        let gradient = loss.gradient(head, &incoming);
+        if let Some(before) = before {
+            gradients.register::<Cube>(before.id, incoming);
+        }
+        if let (Some(logits), Some(gradient)) = (logits, gradient) {
+            gradients.register::<Cube>(logits.id, gradient);
+        }
+    }
+}
+
+/// What the nodes of one loss share.
+struct Loss(Mutex<State>);
+
+enum State {
+    Forward(Box<Saved>),
+    /// Gradients that the nodes have not handed on yet.
+    Backward(Vec<Option<FloatTensor<Cube>>>),
+}
+
+/// What stays from the forward for the backward: the plan with its coefficients, and the tensors.
+struct Saved {
+    on: On,
+    lease: Lease,
+    heads: Vec<Checked>,
+}
+
+impl fmt::Debug for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("segloss")
+    }
+}
+
+impl Loss {
+    /// A head's gradient; the first call computes those of all heads.
+    fn gradient(&self, head: usize, incoming: &FloatTensor<Cube>) -> Option<FloatTensor<Cube>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Forward(saved) = &*state {
+            // an error cannot leave a backward of burn's
+            let gradients = saved.backward(incoming).unwrap_or_else(|error| panic!("segloss: {error}"));
+            // the plan goes home
+            *state = State::Backward(gradients);
+        }
+        match &mut *state {
+            State::Backward(gradients) => gradients[head].take(),
+            State::Forward(_) => None,
+        }
+    }
+}
+
+impl Saved {
+    fn backward(&self, incoming: &FloatTensor<Cube>) -> Result<Vec<Option<FloatTensor<Cube>>>, Error> {
+        let gradient = |head: &Checked| head.wants_gradient.then(|| Output::like(&head.logits));
+        let outputs = self.heads.iter().map(gradient).collect::<Vec<_>>();
+        let upstream = scalar_f32(incoming.clone())?;
+        let inputs = self.heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
+        let bound = outputs.iter().map(|output| output.as_ref().map(Output::bound).transpose());
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        let bindings: Vec<crate::HeadTensors<'_>> = inputs
+            .iter()
+            .zip(&bound)
+            .map(|(head, gradient)| match gradient {
+                Some(gradient) => head.bindings().gradient(gradient.binding()),
+                None => head.bindings(),
+            })
+            .collect();
+        let scalars = Scalars { upstream: Some(upstream.binding()), weights: None };
+        let step = self.lease.plan().bind_with(&bindings, &scalars)?;
+        let all = inputs.iter().flat_map(BoundHead::all).chain(bound.iter().flatten()).chain([&upstream]);
+        self.on.submit(all, |encoder| {
+            step.backward(encoder);
+            Ok(())
+        })?;
+        Ok(self.heads.iter().zip(outputs).map(|(head, output)| Some(head.unflattened(output?.tensor))).collect())
+    }
+}

@@ -1,0 +1,445 @@
+//! The burn bridge: gradients against the same loss composed from burn's own operations, and everything a tensor can be.
+
+use std::sync::OnceLock;
+
+use burn::backend::wgpu::{AutoCompiler, CubeTensor, WgpuSetup};
+use burn::backend::{Autodiff, Wgpu};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use cubecl::MemoryScope;
+use cubecl::wgpu::WgpuServer;
+use segloss::burn::{Bridge, HeadTensors, LossTensor};
+use segloss::{Error, Head, Loss, LossSpec, Report};
+
+/// burn's default device comes up once a process.
+fn setup() -> &'static (Device, WgpuSetup) {
+    static SETUP: OnceLock<(Device, WgpuSetup)> = OnceLock::new();
+    SETUP.get_or_init(|| Device::wgpu_options().init_with_setup().expect("an adapter"))
+}
+
+fn bridge() -> (Device, Bridge) {
+    let (device, setup) = setup();
+    (device.clone().autodiff(), Bridge::new(device, setup).unwrap())
+}
+
+fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.f32() * 4.0 - 2.0).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn labels<const D: usize>(shape: [usize; D], classes: i32, seed: u64, device: &Device) -> Tensor<D, Int> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let values: Vec<i32> = (0..shape.iter().product()).map(|_| random.i32(0..classes)).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn one_head(loss: Loss) -> LossSpec {
+    LossSpec::new().head(Head::new([], loss))
+}
+
+/// MONAI's `DiceCELoss(softmax=True, to_onehot_y=True)` on `[N, C, V]`, in burn's operations.
+fn composed(logits: Tensor<3>, labels: Tensor<2, Int>) -> Tensor<1> {
+    let classes = logits.dims()[1];
+    let log_p = log_softmax(logits, 1);
+    let one_hot = labels.one_hot::<3>(classes).permute([0, 2, 1]).float();
+    let cross_entropy = -(log_p.clone() * one_hot.clone()).sum_dim(1).mean().reshape([1]);
+    let p = log_p.exp();
+    let intersection = (p.clone() * one_hot.clone()).sum_dim(2);
+    let dice = (intersection * 2.0 + 1e-5) / (p.sum_dim(2) + one_hot.sum_dim(2) + 1e-5);
+    cross_entropy + (-dice + 1.0).mean()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().unwrap()
+}
+
+fn assert_near(given: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(given.len(), expected.len());
+    let scale = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    for (i, (given, expected)) in given.iter().zip(expected).enumerate() {
+        assert!((given - expected).abs() <= tolerance * scale, "{i}: {given} is not {expected}");
+    }
+}
+
+fn report(loss: LossTensor) -> Report {
+    loss.report.expect("a free staging buffer").read_blocking().unwrap()
+}
+
+#[test]
+fn loss_and_gradient_are_those_of_the_loss_composed_from_burns_operations() {
+    let (device, bridge) = bridge();
+    let data = random([2, 4, 105], 1, &device);
+    let labels = labels([2, 105], 4, 2, &device);
+    let theirs = data.clone().require_grad();
+    let expected = composed(theirs.clone(), labels.clone());
+    let expected_gradient = theirs.grad(&expected.backward()).unwrap();
+    let ours = data.require_grad();
+    let spec = one_head(Loss::monai_dice_ce());
+    let loss = bridge.loss(&spec, [HeadTensors::labels(ours.clone(), labels)]).unwrap();
+    assert_near(&values(loss.total.clone()), &values(expected), 1e-6);
+    let gradient = ours.grad(&loss.total.clone().backward()).unwrap();
+    assert_near(&values(gradient), &values(expected_gradient), 2e-6);
+    let total = values(loss.total.clone())[0];
+    assert_eq!(report(loss).total.to_bits(), total.to_bits());
+}
+
+/// The logits are computed from weights, and the loss is scaled and added to another one.
+#[test]
+fn the_loss_may_stand_in_the_middle_of_a_graph() {
+    let (device, bridge) = bridge();
+    let labels = labels([2, 60], 3, 3, &device);
+    let run = |loss: &dyn Fn(Tensor<3>) -> Tensor<1>| {
+        let weight = random([2, 3, 5], 4, &device).require_grad();
+        let input = random([2, 5, 60], 5, &device);
+        let logits = weight.clone().matmul(input);
+        let total = loss(logits.clone() * 0.5) * 3.0 + logits.square().mean() * 0.1;
+        let total = total.square();
+        let gradients = total.backward();
+        (values(total), values(weight.grad(&gradients).unwrap()))
+    };
+    let expected = run(&|logits| composed(logits, labels.clone()));
+    let spec = one_head(Loss::monai_dice_ce());
+    let given = run(&|logits| bridge.loss(&spec, [HeadTensors::labels(logits, labels.clone())]).unwrap().total);
+    assert_near(&given.0, &expected.0, 1e-6);
+    assert_near(&given.1, &expected.1, 1e-5);
+}
+
+/// Two heads of unlike ranks and class counts and one whose gradient nobody wants, in one node of the graph.
+#[test]
+fn every_head_has_its_gradient_and_a_head_without_a_graph_has_none() {
+    let (device, bridge) = bridge();
+    let (fine, coarse) = (random([2, 3, 40], 6, &device), random([2, 2, 4, 5], 7, &device));
+    let constant = random([1, 2, 8], 8, &device);
+    let (fine_labels, coarse_labels) = (labels([2, 40], 3, 9, &device), labels([2, 4, 5], 2, 10, &device));
+    let constant_labels = labels([1, 8], 2, 11, &device);
+    let weights = [0.5, 0.3, 2.0];
+
+    let (a, b) = (fine.clone().require_grad(), coarse.clone().require_grad());
+    let flat = composed(b.clone().reshape([2, 2, 20]), coarse_labels.clone().reshape([2, 20]));
+    let expected = composed(a.clone(), fine_labels.clone()) * weights[0]
+        + composed(constant.clone(), constant_labels.clone()) * weights[1]
+        + flat * weights[2];
+    let gradients = expected.backward();
+    let expected_gradients = [values(a.grad(&gradients).unwrap()), values(b.grad(&gradients).unwrap())];
+
+    let (a, b) = (fine.require_grad(), coarse.require_grad());
+    let head = |weight| Head::new([], Loss::monai_dice_ce()).weight(weight);
+    let spec = LossSpec { heads: weights.map(head).to_vec() };
+    let heads = [
+        HeadTensors::labels(a.clone(), fine_labels),
+        HeadTensors::labels(constant, constant_labels),
+        HeadTensors::labels(b.clone(), coarse_labels),
+    ];
+    let loss = bridge.loss(&spec, heads).unwrap();
+    assert_near(&values(loss.total.clone()), &values(expected), 1e-6);
+    let gradients = loss.total.backward();
+    assert_near(&values(a.grad(&gradients).unwrap()), &expected_gradients[0], 2e-6);
+    assert_near(&values(b.grad(&gradients).unwrap()), &expected_gradients[1], 2e-6);
+}
+
+#[test]
+fn logits_without_autodiff_have_a_loss_without_a_graph() {
+    let (device, bridge) = bridge();
+    let device = device.inner();
+    let (logits, labels) = (random([2, 3, 17], 12, &device), labels([2, 17], 3, 13, &device));
+    let expected = composed(logits.clone(), labels.clone());
+    let loss = bridge.loss(&one_head(Loss::monai_dice_ce()), [HeadTensors::labels(logits, labels)]).unwrap();
+    assert_eq!(loss.total.device(), device);
+    assert_near(&values(loss.total), &values(expected), 1e-6);
+}
+
+/// Losses of one shape are alive at once, and their backwards run in any order.
+#[test]
+fn losses_of_one_shape_do_not_disturb_each_other_before_their_backward() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let data: Vec<_> =
+        (0..3).map(|i| (random([1, 3, 50], 20 + i, &device), labels([1, 50], 3, 30 + i, &device))).collect();
+    let alone = |(logits, labels): &(Tensor<3>, Tensor<2, Int>)| {
+        let logits = logits.clone().require_grad();
+        let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap();
+        values(logits.grad(&loss.total.backward()).unwrap())
+    };
+    let expected: Vec<Vec<f32>> = data.iter().map(alone).collect();
+
+    let tracked: Vec<_> = data.iter().map(|(logits, _)| logits.clone().require_grad()).collect();
+    let loss_of = |i: usize| {
+        let (logits, labels): (Tensor<3>, _) = (tracked[i].clone(), data[i].1.clone());
+        bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total
+    };
+    // two in one graph, and a third whose backward comes first
+    let sum = loss_of(0) + loss_of(1);
+    let third = loss_of(2).backward();
+    let both = sum.backward();
+    for (i, gradients) in [(0, &both), (1, &both), (2, &third)] {
+        assert_eq!(values(tracked[i].grad(gradients).unwrap()), expected[i], "loss {i}");
+    }
+    // nor does one whose graph is dropped without a backward
+    drop(loss_of(0));
+    let gradients = loss_of(1).backward();
+    assert_eq!(values(tracked[1].grad(&gradients).unwrap()), expected[1]);
+}
+
+#[test]
+fn one_tensor_may_be_the_logits_of_two_heads() {
+    let (device, bridge) = bridge();
+    let (logits, labels) = (random([1, 3, 24], 40, &device), labels([1, 24], 3, 41, &device));
+    let once = logits.clone().require_grad();
+    let spec = one_head(Loss::monai_dice_ce());
+    let loss = bridge.loss(&spec, [HeadTensors::labels(once.clone(), labels.clone())]).unwrap();
+    let expected = values(once.grad(&(loss.total * 3.0).backward()).unwrap());
+    let twice = logits.require_grad();
+    let spec = spec.head(Head::new([], Loss::monai_dice_ce()).weight(2.0));
+    let heads = [0, 1].map(|_| HeadTensors::labels(twice.clone(), labels.clone()));
+    let loss = bridge.loss(&spec, heads).unwrap();
+    assert_near(&values(twice.grad(&loss.total.backward()).unwrap()), &expected, 1e-6);
+}
+
+#[test]
+fn any_rank_and_labels_with_a_channel_axis_give_the_same_loss() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let (logits, labels) = (random([2, 3, 48], 50, &device), labels([2, 48], 3, 51, &device));
+    let expected = values(composed(logits.clone(), labels.clone()));
+    let near = |heads: HeadTensors| assert_near(&values(bridge.loss(&spec, [heads]).unwrap().total), &expected, 1e-6);
+    near(HeadTensors::labels(logits.clone(), labels.clone()));
+    near(HeadTensors::labels(logits.clone(), labels.clone().reshape([2, 1, 48])));
+    near(HeadTensors::labels(logits.clone().reshape([2, 3, 6, 8]), labels.clone().reshape([2, 6, 8])));
+    near(HeadTensors::labels(logits.reshape([2, 3, 4, 2, 6]), labels.reshape([2, 1, 4, 2, 6])));
+    // one voxel an item
+    let (logits, labels) = (random([6, 3], 52, &device), self::labels([6], 3, 53, &device));
+    let expected = values(composed(logits.clone().reshape([6, 3, 1]), labels.clone().reshape([6, 1])));
+    assert_near(&values(bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total), &expected, 1e-6);
+}
+
+/// Permuted, sliced at an offset, and strided logits; permuted and sliced labels.
+#[test]
+fn tensors_that_are_not_contiguous_or_begin_at_an_offset_are_read_right() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let all = labels([5, 30, 2], 3, 61, &device);
+    let picked = all.permute([2, 0, 1]).slice([0..2, 2..4, 0..30]);
+    for case in 0..3 {
+        let take = |data: Tensor<4>| match case {
+            0 => data.permute([0, 3, 1, 2]).slice([0..2, 0..3, 0..2, 0..30]),
+            1 => data.permute([1, 3, 2, 0]).slice([1..3, 1..4, 1..3, 0..30]),
+            _ => data.permute([3, 0, 1, 2]).slice([0..2, 0..3, 0..2, 0..30]),
+        };
+        let shape = [[2, 2, 30, 3], [30, 3, 3, 4], [3, 2, 30, 2]][case];
+        let run = |loss: &dyn Fn(Tensor<4>) -> Tensor<1>| {
+            let data = random(shape, 60, &device).require_grad();
+            let total = loss(take(data.clone()));
+            let gradient = data.grad(&total.backward()).unwrap();
+            (values(total), values(gradient))
+        };
+        let expected = run(&|z| composed(z.reshape([2, 3, 60]), picked.clone().reshape([2, 60])));
+        let given = run(&|z| bridge.loss(&spec, [HeadTensors::labels(z, picked.clone())]).unwrap().total);
+        assert_near(&given.0, &expected.0, 1e-6);
+        assert_near(&given.1, &expected.1, 1e-5);
+    }
+}
+
+#[test]
+fn probabilities_and_a_weight_map_are_read_from_float_tensors() {
+    let (device, bridge) = bridge();
+    let (logits, labels) = (random([2, 3, 33], 70, &device), labels([2, 33], 3, 71, &device));
+    let one_hot = labels.clone().one_hot::<3>(3).permute([0, 2, 1]).float();
+    let expected = values(composed(logits.clone(), labels));
+    let spec = one_head(Loss::monai_dice_ce());
+    let weights = Tensor::<2>::ones([2, 33], &device);
+    let heads = HeadTensors::probabilities(logits, one_hot).weight_map(weights);
+    assert_near(&values(bridge.loss(&spec, [heads]).unwrap().total), &expected, 1e-6);
+}
+
+#[test]
+fn labels_of_another_resolution_are_resampled_where_the_head_says_so() {
+    let (device, bridge) = bridge();
+    let (logits, fine) = (random([1, 3, 4, 5], 80, &device), labels([1, 8, 10], 3, 81, &device));
+    let spec = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()).resample([]));
+    let indices =
+        |n: i32| Tensor::<1, Int>::from_data((0..n).map(|i| 2 * i + 1).collect::<Vec<_>>().as_slice(), &device);
+    let coarse = fine.clone().select(1, indices(4)).select(2, indices(5));
+    let expected = values(composed(logits.clone().reshape([1, 3, 20]), coarse.reshape([1, 20])));
+    assert_near(&values(bridge.loss(&spec, [HeadTensors::labels(logits, fine)]).unwrap().total), &expected, 1e-6);
+}
+
+#[test]
+fn half_precision_logits_have_a_gradient_of_their_type() {
+    let (device, bridge) = bridge();
+    let (data, labels) = (random([2, 3, 31], 90, &device), labels([2, 31], 3, 91, &device));
+    let rounded = data.clone().cast(DType::F16);
+    let theirs = rounded.clone().cast(DType::F32).require_grad();
+    let expected = composed(theirs.clone(), labels.clone());
+    let expected_gradient = values(theirs.grad(&expected.backward()).unwrap());
+    let ours = Tensor::<3>::from_data(rounded.into_data(), &device).cast(DType::F16).require_grad();
+    let spec = one_head(Loss::monai_dice_ce());
+    let loss = bridge.loss(&spec, [HeadTensors::labels(ours.clone(), labels)]).unwrap();
+    assert_near(&values(loss.total.clone()), &values(expected), 1e-6);
+    let gradient = ours.grad(&loss.total.backward()).unwrap();
+    assert_eq!(gradient.dtype(), DType::F16);
+    assert_near(&values(gradient), &expected_gradient, 1e-3);
+}
+
+/// What burn rounds a few scalars up to.
+const SCALARS: u64 = 256;
+
+fn primitive<const D: usize>(tensor: &Tensor<D>) -> CubeTensor {
+    tensor.clone().try_into_primitive::<Autodiff<Wgpu>>().unwrap().primitive().clone()
+}
+
+#[test]
+fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
+    let (device, bridge) = bridge();
+    let logits = random([2, 3, 32, 32], 100, &device).require_grad();
+    let labels = labels([2, 32, 32], 3, 101, &device);
+    let spec = one_head(Loss::monai_dice_ce());
+    let client = primitive(&logits).client;
+    // of this thread's tensors: other tests run beside this one
+    let in_use = || client.memory_report(MemoryScope::CurrentStream).usage().bytes_in_use;
+    let before = in_use();
+    let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap();
+    let forward = in_use() - before;
+    assert!(forward <= SCALARS, "{forward} bytes for the total");
+    let gradients = loss.total.backward();
+    let gradient = logits.grad(&gradients).unwrap();
+    let bytes = 4 * gradient.shape().num_elements() as u64;
+    let backward = in_use() - before;
+    assert!((bytes..=bytes + SCALARS).contains(&backward), "{backward} bytes for a gradient of {bytes}");
+}
+
+/// Whoever shares the queue writes into the logits' buffer, and that is what the loss and the gradient see.
+#[test]
+fn the_logits_own_buffer_is_bound() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let labels = labels([2, 16], 3, 104, &device);
+    let run = |logits: Tensor<3>| {
+        let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap();
+        (values(loss.total.clone()), values(logits.grad(&loss.total.backward()).unwrap()))
+    };
+    let written = random([2, 3, 16], 102, &device);
+    let expected = run(written.clone().require_grad());
+    // in the middle of a buffer
+    let logits = random([5, 3, 16], 103, &device).slice([2..4, 0..3, 0..16]).detach().require_grad();
+    let tensor = primitive(&logits);
+    let pinned = tensor.client.get_resource::<WgpuServer<AutoCompiler>>(tensor.handle.clone()).unwrap();
+    let resource = pinned.resource();
+    device.flush().unwrap();
+    let bytes: Vec<u8> = values(written).iter().flat_map(|x| x.to_le_bytes()).collect();
+    setup().1.queue.write_buffer(&resource.buffer, resource.offset, &bytes);
+    assert_eq!(run(logits), expected);
+}
+
+/// The bridge has no more plans than losses that were alive at once.
+#[test]
+fn plans_are_used_again_once_their_loss_is_done() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let (logits, labels) = (random([1, 3, 50], 105, &device).require_grad(), labels([1, 50], 3, 106, &device));
+    let loss = || bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap().total;
+    assert_eq!(bridge.memory(), 0);
+    let _ = loss().backward();
+    let one = bridge.memory();
+    assert!(one > 0);
+    for _ in 0..5 {
+        let _ = loss().backward();
+    }
+    assert_eq!(bridge.memory(), one);
+    let _ = (loss() + loss()).backward();
+    assert_eq!(bridge.memory(), 2 * one);
+    // burn may keep a graph without a backward until its next backward
+    drop(loss());
+    drop(loss());
+    let _ = loss().backward();
+    assert!(bridge.memory() <= 3 * one, "{} bytes, {one} a plan", bridge.memory());
+    // shapes that come and go
+    for voxels in 1..40 {
+        let (logits, labels) = (random([1, 3, voxels], 107, &device), self::labels([1, voxels], 3, 108, &device));
+        bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap();
+    }
+    assert!(bridge.memory() <= 16 * one, "{} bytes, {one} a plan", bridge.memory());
+}
+
+#[test]
+fn reports_arrive_later_without_a_wait() {
+    let (device, bridge) = bridge();
+    let (logits, labels) = (random([2, 3, 64], 110, &device), labels([2, 64], 3, 111, &device));
+    let spec = one_head(Loss::monai_dice_ce());
+    let expected = values(composed(logits.clone(), labels.clone()))[0];
+    let mut pending = Vec::new();
+    let mut read = 0;
+    for _ in 0..40 {
+        let logits = logits.clone().require_grad();
+        let loss = bridge.loss(&spec, [HeadTensors::labels(logits, labels.clone())]).unwrap();
+        let _ = loss.total.backward();
+        pending.extend(loss.report);
+        pending.retain(|report| match report.try_read().unwrap() {
+            Some(report) => {
+                assert!((report.total - expected).abs() < 1e-5);
+                read += 1;
+                false
+            }
+            None => true,
+        });
+    }
+    // what is on its way still arrives
+    device.sync().unwrap();
+    for report in pending {
+        assert!((report.read_blocking().unwrap().total - expected).abs() < 1e-5);
+        read += 1;
+    }
+    assert!(read >= 4, "{read} reports of 40 steps");
+}
+
+fn refusal(heads: HeadTensors, spec: &LossSpec) -> String {
+    let (_, bridge) = bridge();
+    let error = bridge.loss(spec, [heads]).expect_err("must be refused");
+    assert!(matches!(error, Error::Binding { .. }), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let (logits, labels) = (random([2, 3, 8], 120, &device), labels([2, 8], 3, 121, &device));
+    let with_labels = |labels| refusal(HeadTensors::labels(logits.clone(), labels), &spec);
+    assert_eq!(with_labels(self::labels([2, 9], 3, 1, &device)), "head 0: target: expected [2, 8], got [2, 9]");
+    assert_eq!(
+        with_labels(labels.clone().cast(DType::I64)),
+        "head 0: target: expected i32, u32, u16 or u8: cast the labels first, got I64"
+    );
+    assert_eq!(
+        refusal(HeadTensors::labels(random([8], 1, &device), labels.clone()), &spec),
+        "head 0: logits: expected [N, C, *spatial], got [8]"
+    );
+    let empty = Tensor::<3>::empty([0, 3, 8], &device);
+    assert_eq!(
+        refusal(HeadTensors::labels(empty, labels.clone()), &spec),
+        "head 0: logits: expected at least one element, got shape [0, 3, 8]"
+    );
+    let probabilities = Tensor::<3>::zeros([2, 4, 8], &device);
+    assert_eq!(
+        refusal(HeadTensors::probabilities(logits.clone(), probabilities), &spec),
+        "head 0: target: expected [2, 3, 8], got [2, 4, 8]"
+    );
+    let masked = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()).mask(true));
+    assert_eq!(
+        refusal(HeadTensors::labels(logits.clone(), labels.clone()), &masked),
+        "head 0: mask: expected none in burn: a weight map of zeros and ones, got one"
+    );
+    let two = spec.clone().head(Head::new([], Loss::monai_dice_ce()));
+    let error = bridge.loss(&two, [HeadTensors::labels(logits, labels)]).unwrap_err();
+    assert_eq!(error, Error::WrongHeadCount { expected: 2, given: 1 });
+}
+
+#[test]
+fn tensors_of_another_device_are_refused() {
+    let (other, _) =
+        Device::wgpu_options().graphics_api(burn::backend::wgpu::WgpuBackend::Vulkan).init_with_setup().unwrap();
+    let logits = random([2, 3, 8], 130, &other.clone().autodiff());
+    let labels = labels([2, 8], 3, 131, &other);
+    let message = refusal(HeadTensors::labels(logits, labels), &one_head(Loss::monai_dice_ce()));
+    assert!(message.starts_with("head 0: logits: expected a tensor on "), "{message}");
+}
