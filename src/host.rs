@@ -98,12 +98,12 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
         return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
     }
     let during = "moving tensors between host and device";
-    let buffers: Vec<HeadBuffers> = checked(device, during, || {
+    let (buffers, scale) = checked(device, during, || {
         let heads = plan.spec().heads.iter().zip(tensors);
-        heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect()
+        let buffers: Vec<_> = heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect();
+        (buffers, buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), Usage::STORAGE))
     })?;
     let bindings: Vec<HeadTensors<'_>> = buffers.iter().map(HeadBuffers::bindings).collect();
-    let scale = buffer_with(device, "upstream", bytemuck::bytes_of(&upstream), Usage::STORAGE);
     let scalars = Scalars { upstream: Some(scale.as_entire_buffer_binding()), weights: None };
     let step = plan.bind_with(&bindings, &scalars)?;
     let pending = checked(device, during, || {

@@ -2,6 +2,7 @@
 
 use std::future::Future as _;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -210,11 +211,19 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
 }
 
 /// A staging buffer of the ring, and who has it.
+///
+/// wgpu maps a buffer also after a submission that failed, with what an earlier one left there. So a ticket travels behind the
+/// report, from a buffer of two: the one that the staging buffer has not. Only a copy that took place brings it.
 #[derive(Debug)]
 pub(crate) struct Staging {
     buffer: wgpu::Buffer,
     state: Mutex<State>,
+    /// The ticket of the last copy that took place; 0 before the first.
+    ticket: AtomicU32,
 }
+
+/// The tickets.
+pub(crate) const TICKETS: [u32; 2] = [1, 2];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -232,9 +241,13 @@ enum State {
 impl Staging {
     pub(crate) fn new(device: &wgpu::Device, words: u32) -> Self {
         use wgpu::BufferUsages as Usage;
-        let buffer =
-            crate::plan::device::buffer(device, "segloss: report, staging", words, Usage::MAP_READ | Usage::COPY_DST);
-        Self { buffer, state: Mutex::new(State::Free) }
+        let buffer = crate::plan::device::buffer(
+            device,
+            "segloss: report, staging",
+            words + 1,
+            Usage::MAP_READ | Usage::COPY_DST,
+        );
+        Self { buffer, state: Mutex::new(State::Free), ticket: AtomicU32::new(0) }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -249,12 +262,25 @@ impl Staging {
     fn take(&self) -> bool {
         let mut state = self.state();
         match *state {
-            State::Stale => self.buffer.unmap(),
+            State::Stale => self.unmap(),
             State::Free => {}
             _ => return false,
         }
         *state = State::Expected;
         true
+    }
+
+    /// Which of the tickets the next copy brings.
+    fn next_ticket(&self) -> usize {
+        usize::from(self.ticket.load(Ordering::Relaxed) == TICKETS[0])
+    }
+
+    /// Unmaps the buffer, with a last look at its ticket.
+    fn unmap(&self) {
+        if let Ok(view) = self.buffer.get_mapped_range(self.buffer.size() - 4..) {
+            self.ticket.store(u32::from_le_bytes([view[0], view[1], view[2], view[3]]), Ordering::Relaxed);
+        }
+        self.buffer.unmap();
     }
 }
 
@@ -292,13 +318,16 @@ pub(crate) fn encode_report(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEnc
     let staging = shared.staging.iter().find(|staging| staging.take());
     let staging = Arc::clone(staging.ok_or(Error::ReportsUnread { ring: shared.staging.len() })?);
     let buffer = &staging.buffer;
-    encoder.copy_buffer_to_buffer(shared.report_buffer(), 0, buffer, 0, buffer.size());
+    let end = buffer.size() - 4;
+    let ticket = staging.next_ticket();
+    encoder.copy_buffer_to_buffer(shared.report_buffer(), 0, buffer, 0, end);
+    encoder.copy_buffer_to_buffer(shared.tickets(), 4 * ticket as u64, buffer, end, 4);
     let (sender, receiver) = oneshot_channel();
     let mut landing = Landing { staging: Arc::clone(&staging), sender: Some(sender) };
     encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., move |result| {
         landing.land(result.map_err(|error| error.to_string()));
     });
-    Ok(PendingReport { shared: Arc::clone(shared), staging, receiver })
+    Ok(PendingReport { shared: Arc::clone(shared), staging, receiver, ticket: TICKETS[ticket] })
 }
 
 /// A report on its way. Dropping it unread is fine: its staging buffer returns to the ring.
@@ -307,6 +336,7 @@ pub struct PendingReport {
     shared: Arc<Shared>,
     staging: Arc<Staging>,
     receiver: OneshotReceiver<Result<(), String>>,
+    ticket: u32,
 }
 
 impl PendingReport {
@@ -314,7 +344,7 @@ impl PendingReport {
     /// of the caller's.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was never submitted or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was never submitted, its submission failed, or the device is lost.
     pub async fn read(self) -> Result<Report, Error> {
         let landed = self.receiver.receive().await;
         self.finish(landed)
@@ -323,7 +353,7 @@ impl PendingReport {
     /// Polls the device until its work so far is done, and reads the report.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was not submitted before, or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was not submitted before, its submission failed, or the device is lost.
     pub fn read_blocking(self) -> Result<Report, Error> {
         let lost = |message: String| Error::ReportLost { message };
         self.shared.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
@@ -338,7 +368,11 @@ impl PendingReport {
         let lost = |message: String| Error::ReportLost { message };
         landed.unwrap_or_else(|| Err("its callback is gone".into())).map_err(lost)?;
         let view = self.staging.buffer.get_mapped_range(..).map_err(|error| lost(error.to_string()))?;
-        Ok(Report::from_words(bytemuck::cast_slice(&view), &self.shared.spec.heads, &self.shared.layout.heads))
+        let words: &[u32] = bytemuck::cast_slice(&view);
+        if words.last() != Some(&self.ticket) {
+            return Err(lost("the submission of its encoder failed".into()));
+        }
+        Ok(Report::from_words(words, &self.shared.spec.heads, &self.shared.layout.heads))
     }
 }
 
@@ -348,7 +382,7 @@ impl Drop for PendingReport {
         *state = match *state {
             State::Expected => State::Abandoned,
             State::Mapped => {
-                self.staging.buffer.unmap();
+                self.staging.unmap();
                 State::Free
             }
             other => other,

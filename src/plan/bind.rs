@@ -47,7 +47,7 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         all.push((role, gradient.clone()));
         all
     };
-    let room = |own| room(&shared.limits, own, shared.variant);
+    let room = |own| Room { logits: shared.logits_per_dispatch, ..room(&shared.limits, own, shared.variant) };
     let items: Vec<u32> = shared.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
     let room = room(compose::gradient_bindings(&shared.layout.heads));
@@ -104,6 +104,7 @@ fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
         largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
         heads: variant.heads_per_dispatch,
+        logits: u64::MAX,
     }
 }
 

@@ -12,6 +12,7 @@ mod table;
 mod tensors;
 mod variant;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use device::{Access, Entry};
@@ -19,7 +20,7 @@ pub use permutations::{ComposedShader, covering, of_classes, permutations, repre
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 
-use crate::report::Staging;
+use crate::report::{Staging, TICKETS};
 use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec};
 use layout::Layout;
@@ -46,7 +47,15 @@ pub struct PlanOptions {
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
+    /// Logits that one statistics or gradient dispatch handles at most; `None`: 2^30. A desktop's watchdog kills what runs for
+    /// seconds (2 s on Windows), and 2^30 logits, read and written, take less at 10 GB/s. Heads, and a head's items, are spread
+    /// over as many dispatches as it takes; the numbers stay the same, bit for bit. An item is never divided: one with more
+    /// logits is a dispatch alone.
+    pub logits_per_dispatch: Option<NonZeroU64>,
 }
+
+/// The default of [`PlanOptions::logits_per_dispatch`].
+const LOGITS_PER_DISPATCH: u64 = 1 << 30;
 
 /// What all steps of a plan share.
 #[derive(Debug)]
@@ -57,6 +66,7 @@ pub(crate) struct Shared {
     pub layout: Layout,
     variant: Variant,
     limits: wgpu::Limits,
+    logits_per_dispatch: u64,
     scratch: Scratch,
     /// Combine; the top-k, where a head has one; and last finish: each in the order of its dispatches.
     pub combine: Dispatch,
@@ -77,6 +87,8 @@ pub(crate) struct Scratch {
     losses: Option<wgpu::Buffer>,
     selection: wgpu::Buffer,
     pub report: wgpu::Buffer,
+    /// What tells a report that was copied from one that was not.
+    tickets: wgpu::Buffer,
     /// 1.0: the upstream gradient of a caller who has none.
     one: wgpu::Buffer,
     /// The weights of the specification.
@@ -91,7 +103,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device is too
-    /// small, [`Error::Device`] where wgpu refuses.
+    /// small, [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
@@ -106,7 +118,7 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), pipeline_cache: None })
+        Self::with_options(device, queue, spec, PlanOptions { variant: Some(variant), ..PlanOptions::default() })
     }
 
     /// A plan with options.
@@ -120,18 +132,19 @@ impl Plan {
         options: PlanOptions,
     ) -> Result<Self, Error> {
         let variant = options.variant.unwrap_or_else(|| Variant::for_device(device));
-        Self::make(device, queue, spec, variant, Arc::new(Pipelines::new(device, options.pipeline_cache)))
+        let logits = options.logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get);
+        Self::make(device, queue, spec, variant, logits, Arc::new(Pipelines::new(device, options.pipeline_cache)))
     }
 
-    /// A plan of another specification beside this one: same device, same variant, and kernels whose text is the same are
+    /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
     /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
     /// The pipelines live as long as any of the siblings.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
-        let Shared { device, queue, variant, pipelines, .. } = &*self.shared;
-        Self::make(device, queue, spec, *variant, pipelines.clone())
+        let Shared { device, queue, variant, logits_per_dispatch, pipelines, .. } = &*self.shared;
+        Self::make(device, queue, spec, *variant, *logits_per_dispatch, pipelines.clone())
     }
 
     fn make(
@@ -139,6 +152,7 @@ impl Plan {
         queue: &wgpu::Queue,
         spec: &LossSpec,
         variant: Variant,
+        logits_per_dispatch: u64,
         pipelines: Arc<Pipelines>,
     ) -> Result<Self, Error> {
         spec.validate()?;
@@ -159,6 +173,7 @@ impl Plan {
                 layout,
                 variant,
                 limits,
+                logits_per_dispatch,
                 scratch,
                 combine,
                 top_k,
@@ -177,7 +192,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
-    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::Device`] where wgpu refuses.
+    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::DeviceLost`],
+    /// [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
     pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
         self.bind_with(tensors, &Scalars::default())
     }
@@ -218,6 +234,10 @@ impl Shared {
         &self.scratch.report
     }
 
+    pub(crate) fn tickets(&self) -> &wgpu::Buffer {
+        &self.scratch.tickets
+    }
+
     /// Finish with the caller's weights.
     fn finish_with(&self, weights: &tensors::Extent, alignment: u64) -> Dispatch {
         let (binding, first) = tensors::aligned(weights, alignment);
@@ -249,6 +269,7 @@ impl Scratch {
             losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses, Usage::empty())),
             selection: words("segloss: selection", layout.selection, Usage::empty()),
             report: words("segloss: report", layout.report, Usage::COPY_SRC),
+            tickets: device::buffer_with(device, "segloss: tickets", bytemuck::cast_slice(&TICKETS), Usage::COPY_SRC),
             weights: device::buffer_with(
                 device,
                 "segloss: weights",
@@ -262,8 +283,9 @@ impl Scratch {
 
 impl Scratch {
     fn bytes(&self) -> u64 {
-        let Self { partials, statistics, coefficients, losses, selection, report, one, weights } = self;
-        let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
+        let Self { partials, statistics, coefficients, losses, selection, report, tickets, one, weights } = self;
+        let all =
+            [partials, statistics, coefficients, selection, report, tickets, one, weights].into_iter().chain(losses);
         all.map(wgpu::Buffer::size).sum()
     }
 }
