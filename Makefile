@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check lint doc bench peers mpi validate adapter drivers drivers-check help
+.PHONY: demo train test test-burn check soak fuzz lint doc bench peers mpi validate adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,12 @@ test-burn: adapter ## the burn bridge: clippy, and its tests with the example's 
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
 	$(CARGO) run --features cli -- check --all $(CASES)
+
+soak: adapter ## 20,000 steps, memory flat
+	SEGLOSS_SOAK_STEPS=20000 $(CARGO) test --features cli --test soak -- --nocapture
+
+fuzz: adapter ## random specifications, documents and bytes: twenty times the trials of `make test`
+	SEGLOSS_FUZZ=20 $(CARGO) test --features cli --test fuzz -- --nocapture
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check

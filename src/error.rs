@@ -159,6 +159,22 @@ pub enum Error {
         found: String,
     },
 
+    /// The device is lost, or destroyed.
+    #[error("{during}: the device is lost")]
+    DeviceLost {
+        /// What was being done.
+        during: &'static str,
+    },
+
+    /// The device has no memory left.
+    #[error("{during}: out of memory: {message}")]
+    OutOfMemory {
+        /// What was being done.
+        during: &'static str,
+        /// wgpu's words.
+        message: String,
+    },
+
     /// wgpu refused a call of this crate.
     #[error("{during}: {message}")]
     Device {

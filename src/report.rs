@@ -215,7 +215,8 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
 
 pub(crate) fn encode_report(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
     let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
-        encoder.copy_buffer_to_buffer(shared.report_buffer(), 0, staging, 0, staging.size());
+        let report = shared.report_buffer();
+        encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
     };
     let pending = shared.reports.encode(encoder, copy).ok_or(Error::ReportsUnread { ring: shared.reports.len() })?;
     Ok(PendingReport { shared: Arc::clone(shared), pending })
@@ -233,7 +234,7 @@ impl PendingReport {
     /// of the caller's.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was never submitted or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was never submitted, its submission failed, or the device is lost.
     pub async fn read(self) -> Result<Report, Error> {
         let Self { shared, pending } = self;
         pending.read(|words| Report::from_words(words, &shared)).await.map_err(lost)
@@ -242,7 +243,7 @@ impl PendingReport {
     /// Polls the device until its work so far is done, and reads the report.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was not submitted before, or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was not submitted before, its submission failed, or the device is lost.
     pub fn read_blocking(self) -> Result<Report, Error> {
         let Self { shared, pending } = self;
         pending.read_blocking(&shared.device, |words| Report::from_words(words, &shared)).map_err(lost)

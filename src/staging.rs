@@ -2,23 +2,34 @@
 
 use std::future::Future as _;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
+use crate::plan::device::{buffer, buffer_with};
+
 /// Staging buffers of a ring: copies that may be on their way or unread at once.
 const RING: usize = 4;
+
+/// The tickets: see [`Staging`].
+const TICKETS: [u32; 2] = [1, 2];
 
 /// Staging buffers of one size, for one kind of words.
 #[derive(Debug)]
 pub(crate) struct Ring {
     buffers: Vec<Arc<Staging>>,
+    tickets: wgpu::Buffer,
 }
 
 impl Ring {
     pub(crate) fn new(device: &wgpu::Device, label: &str, words: u32) -> Self {
-        Self { buffers: (0..RING).map(|_| Arc::new(Staging::new(device, label, words))).collect() }
+        let tickets = bytemuck::cast_slice(&TICKETS);
+        Self {
+            buffers: (0..RING).map(|_| Arc::new(Staging::new(device, label, words))).collect(),
+            tickets: buffer_with(device, "segloss: tickets", tickets, wgpu::BufferUsages::COPY_SRC),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -26,10 +37,11 @@ impl Ring {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.buffers.iter().map(|staging| staging.buffer.size()).sum()
+        self.tickets.size() + self.buffers.iter().map(|staging| staging.buffer.size()).sum::<u64>()
     }
 
-    /// Takes a buffer that is nobody's, if there is one: `copy` encodes the copy to it, and the encoder's submission maps it.
+    /// Takes a buffer that is nobody's, if there is one: `copy` encodes the copy of the words to it, and the encoder's
+    /// submission maps it.
     pub(crate) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -38,20 +50,27 @@ impl Ring {
         let staging = Arc::clone(self.buffers.iter().find(|staging| staging.take())?);
         let buffer = &staging.buffer;
         copy(encoder, buffer);
+        let ticket = staging.next_ticket();
+        encoder.copy_buffer_to_buffer(&self.tickets, 4 * ticket as u64, buffer, buffer.size() - 4, 4);
         let (sender, receiver) = oneshot_channel();
         let mut landing = Landing { staging: Arc::clone(&staging), sender: Some(sender) };
         encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., move |result| {
             landing.land(result.map_err(|error| error.to_string()));
         });
-        Some(Pending { staging, receiver })
+        Some(Pending { staging, receiver, ticket: TICKETS[ticket] })
     }
 }
 
 /// A staging buffer of the ring, and who has it.
+///
+/// wgpu maps a buffer also after a submission that failed, with what an earlier one left there. So a ticket travels behind the
+/// words, from a buffer of two: the one that the staging buffer has not. Only a copy that took place brings it.
 #[derive(Debug)]
 struct Staging {
     buffer: wgpu::Buffer,
     state: Mutex<State>,
+    /// The ticket of the last copy that took place; 0 before the first.
+    ticket: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +89,8 @@ enum State {
 impl Staging {
     fn new(device: &wgpu::Device, label: &str, words: u32) -> Self {
         use wgpu::BufferUsages as Usage;
-        let buffer = crate::plan::device::buffer(device, label, words, Usage::MAP_READ | Usage::COPY_DST);
-        Self { buffer, state: Mutex::new(State::Free) }
+        let buffer = buffer(device, label, words + 1, Usage::MAP_READ | Usage::COPY_DST);
+        Self { buffer, state: Mutex::new(State::Free), ticket: AtomicU32::new(0) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -82,12 +101,25 @@ impl Staging {
     fn take(&self) -> bool {
         let mut state = self.state();
         match *state {
-            State::Stale => self.buffer.unmap(),
+            State::Stale => self.unmap(),
             State::Free => {}
             _ => return false,
         }
         *state = State::Expected;
         true
+    }
+
+    /// Which of the tickets the next copy brings.
+    fn next_ticket(&self) -> usize {
+        usize::from(self.ticket.load(Ordering::Relaxed) == TICKETS[0])
+    }
+
+    /// Unmaps the buffer, with a last look at its ticket.
+    fn unmap(&self) {
+        if let Ok(view) = self.buffer.get_mapped_range(self.buffer.size() - 4..) {
+            self.ticket.store(u32::from_le_bytes([view[0], view[1], view[2], view[3]]), Ordering::Relaxed);
+        }
+        self.buffer.unmap();
     }
 }
 
@@ -126,6 +158,7 @@ impl Drop for Landing {
 pub(crate) struct Pending {
     staging: Arc<Staging>,
     receiver: OneshotReceiver<Result<(), String>>,
+    ticket: u32,
 }
 
 impl Pending {
@@ -173,7 +206,11 @@ impl Pending {
 
     fn view<T>(&self, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         let view = self.staging.buffer.get_mapped_range(..).map_err(|error| error.to_string())?;
-        Ok(read(bytemuck::cast_slice(&view)))
+        let words: &[u32] = bytemuck::cast_slice(&view);
+        match words.split_last() {
+            Some((ticket, words)) if *ticket == self.ticket => Ok(read(words)),
+            _ => Err("the submission of its encoder failed".into()),
+        }
     }
 }
 
@@ -183,7 +220,7 @@ impl Drop for Pending {
         *state = match *state {
             State::Expected => State::Abandoned,
             State::Mapped => {
-                self.staging.buffer.unmap();
+                self.staging.unmap();
                 State::Free
             }
             other => other,

@@ -143,8 +143,8 @@ impl Step {
         });
     }
 
-    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice, and the
-    /// variant's `heads_per_dispatch`.
+    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice, the variant's
+    /// `heads_per_dispatch`, and the plan's `logits_per_dispatch`.
     #[must_use]
     pub fn dispatches(&self) -> (usize, usize) {
         (self.statistics.len(), self.gradient.len())
@@ -167,7 +167,7 @@ impl Step {
     /// waits for them. Writes to no tensor and to no report.
     ///
     /// # Errors
-    /// [`Error::Device`] where wgpu refuses, or the device is lost.
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
     pub fn warm_up(&self) -> Result<(), Error> {
         let shared = &self.plan.shared;
         let during = "warming up";

@@ -4,11 +4,12 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 use segloss::{
-    Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction,
-    Variant, wgpu,
+    Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan,
+    PlanOptions, Reduction, Tuning, Variant, host, wgpu,
 };
 
 /// Five heads of unlike size, class count, label type, settings and weight.
@@ -210,5 +211,35 @@ fn heads_that_share_a_target_share_its_binding() {
         let result = buffers.step(gpu, &step);
         let worst = common::differences(&result, &expected);
         assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{worst:?}");
+    }
+}
+
+#[test]
+fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit() {
+    // 7 items of 1200 logits, 2 of 4000, and one of 90
+    let loss = || Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
+    let spec = LossSpec::new()
+        .head(Head::new([7, 3, 20, 20], loss()).hard_counts(HardCounts::Item))
+        .head(Head::new([2, 4, 1000], loss()).logits(FloatType::F16))
+        .head(Head::new([1, 2, 45], loss()).labels(LabelType::U16));
+    let tensors = tensors(&spec);
+    let gpu = gpu();
+    let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+    let run = |gpu: &Gpu, logits: u64| {
+        let tuning = Tuning::Fixed(one_dispatch(gpu));
+        let options = PlanOptions { tuning, logits_per_dispatch: NonZeroU64::new(logits), ..PlanOptions::default() };
+        let plan = Plan::with_options(&gpu.device, &gpu.queue, &spec, options).expect("the plan is made");
+        host::run(&plan, &host, 1.5).expect("the step runs")
+    };
+    let together = run(&gpu, 0);
+    // all; 4 + 3 items, then both of 4000 apart, the small head where there is room; an item each, also where it is larger
+    for (logits, dispatches) in [(u64::MAX, 1), (16_490, 1), (16_489, 2), (5000, 4), (1, 10)] {
+        let counts = dispatches_by_label(None, |gpu| {
+            let apart = run(gpu, logits);
+            assert_eq!(apart.report, together.report, "{logits} logits");
+            assert_eq!(apart.gradients, together.gradients, "{logits} logits");
+        });
+        let expected = [("combine", 1), ("finish", 1), ("gradient", dispatches), ("statistics", dispatches)];
+        assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)), "{logits} logits");
     }
 }

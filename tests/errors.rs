@@ -35,6 +35,10 @@ fn wrong_settings_are_refused_by_name() {
         (Head::new([3], Loss::monai_dice_ce()), "head 1: shape: expected at least two axes, [N, C, *spatial], got [3]"),
         (Head::new([1, 0, 4], Loss::monai_dice_ce()), "head 1: shape: expected at least one class, got [1, 0, 4]"),
         (Head::new([0, 2, 4], Loss::monai_dice_ce()), "head 1: shape: expected no axis of length 0, got [0, 2, 4]"),
+        (
+            Head::new([1, (1 << 24) + 1], Loss::monai_dice_ce()),
+            "head 1: shape: expected at most 16777216 classes, got [1, 16777217]",
+        ),
         (Head::new([1, 2, 0], Loss::monai_dice_ce()), "head 1: shape: expected no axis of length 0, got [1, 2, 0]"),
         (
             Head::new([1, 2, 4], Loss::new()),
@@ -296,7 +300,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let error = Plan::new(&gpu.device, &gpu.queue, &too_many).map(|_| ()).expect_err("refused");
     assert!(matches!(error, Error::Limit { head: Some(0), limit: "range of a 32-bit index", .. }), "{error:?}");
 
-    let wide = LossSpec::new().head(Head::new([1, 300_000_000], Loss::monai_dice_ce()));
+    let wide = LossSpec::new().head(Head::new([1, 1 << 24], Loss::monai_dice_ce()));
     let error = Plan::new(&gpu.device, &gpu.queue, &wide).map(|_| ()).expect_err("refused");
     assert!(matches!(error, Error::Limit { limit: "max_storage_buffer_binding_size", .. }), "{error:?}");
 

@@ -47,7 +47,7 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         all.push((role, gradient.clone()));
         all
     };
-    let room = |own| room(&shared.limits, own, shared.variant);
+    let room = |own| Room { logits: shared.making.logits_per_dispatch, ..room(&shared.limits, own, shared.variant) };
     let items: Vec<u32> = shared.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
     let room = room(compose::gradient_bindings(&shared.layout.heads));
@@ -58,7 +58,7 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
         gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
-    .inspect_err(|_| shared.pipelines.forget())
+    .inspect_err(|_| shared.making.pipelines.forget())
 }
 
 /// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
@@ -105,6 +105,7 @@ fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
         wide: variant.wide,
         heads: variant.heads_per_dispatch,
+        logits: u64::MAX,
     }
 }
 
@@ -145,7 +146,7 @@ fn dispatch(
         let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
         own.chain(slot_entries(part)).collect::<Vec<_>>()
     };
-    let compiled = shared.pipelines.pipeline(text, stage, accesses(&entries()), shared.variant.unchecked);
+    let compiled = shared.making.pipelines.pipeline(text, stage, accesses(&entries()), shared.variant.unchecked);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
 }

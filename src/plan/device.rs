@@ -1,7 +1,5 @@
 //! Calls to the caller's device: each checked in the call that makes it, in a scope of its own.
 
-use wgpu::util::DeviceExt as _;
-
 use crate::Error;
 
 /// Runs `calls`, and returns what wgpu says against them. Scopes are opened and popped here, on this thread, and no global
@@ -11,12 +9,28 @@ pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: imp
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let value = calls();
-    let errors =
-        [pollster::block_on(internal.pop()), pollster::block_on(memory.pop()), pollster::block_on(validation.pop())];
-    match errors.into_iter().flatten().next() {
-        Some(error) => Err(Error::Device { during, message: error.to_string() }),
-        None => Ok(value),
+    let is_lost = is_lost(device);
+    let [internal, memory, validation] = [internal, memory, validation].map(|scope| pollster::block_on(scope.pop()));
+    let message = |error: wgpu::Error| error.to_string();
+    // what follows from a lost device, or from memory that was not there, is no fault of its own
+    match (is_lost, memory, internal.or(validation)) {
+        (true, ..) => Err(Error::DeviceLost { during }),
+        (_, Some(error), _) => Err(Error::OutOfMemory { during, message: message(error) }),
+        (.., Some(error)) => Err(Error::Device { during, message: message(error) }),
+        (false, None, None) => Ok(value),
     }
+}
+
+/// Whether the device is lost. wgpu tells that to no scope, and the one callback for it is the caller's; but a lost device
+/// gives no memory to write to.
+fn is_lost(device: &wgpu::Device) -> bool {
+    let probe = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("segloss: probe"),
+        size: wgpu::MAP_ALIGNMENT,
+        usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    });
+    probe.get_mapped_range_mut(..).is_err()
 }
 
 /// A buffer of `words` words, at least one.
@@ -29,14 +43,22 @@ pub(crate) fn buffer(device: &wgpu::Device, label: &str, words: u32, usage: wgpu
     })
 }
 
-/// A buffer with these contents.
+/// A buffer with these contents, filled up to whole words. Without them where wgpu gives no buffer: [`checked`] says why.
 pub(crate) fn buffer_with(
     device: &wgpu::Device,
     label: &str,
     contents: &[u8],
     usage: wgpu::BufferUsages,
 ) -> wgpu::Buffer {
-    device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
+    let size = contents.len().next_multiple_of(4).max(4) as u64;
+    let buffer =
+        device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
+    if let Ok(mut range) = buffer.get_mapped_range_mut(..) {
+        range.slice(..contents.len()).copy_from_slice(contents);
+        drop(range);
+        buffer.unmap();
+    }
+    buffer
 }
 
 /// How a shader sees a buffer.

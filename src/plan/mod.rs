@@ -14,6 +14,7 @@ mod table;
 mod tensors;
 mod variant;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use device::{Access, Entry};
@@ -55,6 +56,23 @@ pub struct PlanOptions {
     /// The gradient of a rank is the total's by the rank's own logits: parameters that the ranks share add their gradients up
     /// over ranks. A trainer that averages gradients over R ranks instead sets the upstream gradient to R.
     pub distributed: bool,
+    /// Logits that one statistics or gradient dispatch handles at most; `None`: 2^30. A desktop's watchdog kills what runs for
+    /// seconds (2 s on Windows), and 2^30 logits, read and written, take less at 10 GB/s. Heads, and a head's items, are spread
+    /// over as many dispatches as it takes; the numbers stay the same, bit for bit. An item is never divided: one with more
+    /// logits is a dispatch alone.
+    pub logits_per_dispatch: Option<NonZeroU64>,
+}
+
+/// The default of [`PlanOptions::logits_per_dispatch`].
+const LOGITS_PER_DISPATCH: u64 = 1 << 30;
+
+/// How a plan and its siblings are made.
+#[derive(Clone, Debug)]
+struct Making {
+    variant: Variant,
+    distributed: bool,
+    logits_per_dispatch: u64,
+    pipelines: Arc<Pipelines>,
 }
 
 /// What all steps of a plan share.
@@ -74,7 +92,7 @@ pub(crate) struct Shared {
     pub top_k: Vec<Dispatch>,
     pub finish: Dispatch,
     finish_compiled: Compiled,
-    pipelines: Arc<Pipelines>,
+    making: Making,
     pub reports: Ring,
     /// Where the batch is distributed.
     pub global_sums: Option<Ring>,
@@ -106,7 +124,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device is too
-    /// small, [`Error::Device`] where wgpu refuses.
+    /// small, [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
@@ -135,32 +153,30 @@ impl Plan {
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let PlanOptions { tuning, pipeline_cache, distributed } = options;
+        let PlanOptions { tuning, pipeline_cache, distributed, logits_per_dispatch } = options;
         spec.validate()?;
-        let variant = tuning.variant(device, queue, spec)?;
-        Self::make(device, queue, spec, variant, distributed, &Arc::new(Pipelines::new(device, pipeline_cache)))
+        let making = Making {
+            variant: tuning.variant(device, queue, spec)?,
+            distributed,
+            logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
+            pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
+        };
+        Self::make(device, queue, spec, making)
     }
 
-    /// A plan of another specification beside this one: same device, same variant, distributed or not as this one is, and
-    /// kernels whose text is the same are compiled once. Shapes are no part of the text: heads that differ in their number of
-    /// voxels or samples share kernels. The pipelines live as long as any of the siblings.
+    /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
+    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
+    /// The pipelines live as long as any of the siblings.
     ///
     /// # Errors
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
-        let Shared { device, queue, variant, scratch, pipelines, .. } = &*self.shared;
-        Self::make(device, queue, spec, *variant, scratch.distributed, pipelines)
+        Self::make(&self.shared.device, &self.shared.queue, spec, self.shared.making.clone())
     }
 
-    fn make(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        spec: &LossSpec,
-        variant: Variant,
-        distributed: bool,
-        pipelines: &Arc<Pipelines>,
-    ) -> Result<Self, Error> {
+    fn make(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec, making: Making) -> Result<Self, Error> {
         spec.validate()?;
+        let Making { variant, distributed, ref pipelines, .. } = making;
         if distributed {
             global_sums::check_spec(spec)?;
         }
@@ -191,12 +207,12 @@ impl Plan {
                 top_k,
                 finish,
                 finish_compiled,
-                pipelines: Arc::clone(pipelines),
+                making: making.clone(),
                 reports,
                 global_sums,
             }
         })
-        .inspect_err(|_| pipelines.forget())?;
+        .inspect_err(|_| making.pipelines.forget())?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -205,7 +221,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
-    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::Device`] where wgpu refuses.
+    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::DeviceLost`],
+    /// [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
     pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
         self.bind_with(tensors, &Scalars::default())
     }

@@ -128,6 +128,8 @@ impl HeadSlots {
 pub(crate) struct Part {
     pub heads: Vec<HeadSlots>,
     pub slots: Vec<Slot>,
+    /// Logits of all its heads.
+    logits: u64,
 }
 
 /// A part without its buffers: what the text of the dispatch depends on.
@@ -150,10 +152,18 @@ pub(crate) struct Room {
     pub wide: bool,
     /// Heads a dispatch.
     pub heads: u32,
+    /// Logits a dispatch, of several items.
+    pub logits: u64,
 }
 
 /// A head's tensors in a stage, or those of a run of its items.
 type Tensors = Vec<(Role, Extent)>;
+
+/// Elements of the logits, or of the gradient that overwrites them.
+fn logits(tensors: &[(Role, Extent)]) -> u64 {
+    let own = tensors.iter().filter(|(role, _)| role.lists().contains(&Role::Logits));
+    own.map(|(_, extent)| (extent.bytes.end - extent.bytes.start) / extent.format.bytes()).sum()
+}
 
 /// Elements of a slot that several tensors share: indices, and steps past an end, stay far from 2^32.
 const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
@@ -172,7 +182,8 @@ pub(crate) fn split(items: &[u32], wanted: impl Fn(usize) -> Tensors, room: Room
         };
         for run in runs_of_items(index, items, &of_items, room)? {
             let tensors = of_items(&run);
-            let fitting = parts.iter_mut().find_map(|part| {
+            let small = |part: &Part| part.logits + logits(&tensors) <= room.logits;
+            let fitting = parts.iter_mut().filter(|part| small(part)).find_map(|part| {
                 let grown = part.with(index, &run, &tensors, room);
                 let fits = grown.bindings() <= room.storage_buffers && grown.heads.len() <= room.heads as usize;
                 fits.then_some((part, grown))
@@ -196,7 +207,7 @@ pub(crate) fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, 
     (window, u32::try_from(length.div_ceil(element << window)).unwrap_or(u32::MAX / 8))
 }
 
-/// As few runs of a head's items, of nearly one length, as have no more windows each than a dispatch has bindings.
+/// As few runs of a head's items, of nearly one length, as have no more logits each, and no more windows, than a dispatch.
 fn runs_of_items(
     head: usize,
     items: u32,
@@ -204,7 +215,9 @@ fn runs_of_items(
     room: Room,
 ) -> Result<Vec<Range<u32>>, Error> {
     let bindings = |run: &Range<u32>| Part::default().with(head, run, &of_items(run), room).bindings();
-    for runs in 1..=items {
+    let most_items = room.logits / logits(&of_items(&(0..1))).max(1);
+    let least_runs = u64::from(items).div_ceil(most_items.max(1));
+    for runs in u32::try_from(least_runs).unwrap_or(items)..=items {
         let length = items.div_ceil(runs);
         let runs: Vec<_> = (0..items).step_by(length as usize).map(|first| first..items.min(first + length)).collect();
         if runs.iter().all(|run| bindings(run) <= room.storage_buffers) {
@@ -248,6 +261,7 @@ impl Part {
             entry.slots.extend(role.lists().iter().map(|list| (*list, (to_u32(slot), first))));
         }
         part.heads.push(entry);
+        part.logits += logits(tensors);
         part
     }
 

@@ -5,6 +5,8 @@ use crate::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
 const LONGEST_AXIS: usize = 1 << 24;
+/// The kernels compare classes as f32 numbers.
+const MOST_CLASSES: usize = 1 << 24;
 
 pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     let check = Check { head: index };
@@ -14,6 +16,9 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     }
     if head.classes() == 0 {
         return check.refuse("shape", "at least one class", shape());
+    }
+    if head.classes() > MOST_CLASSES {
+        return check.refuse("shape", &format!("at most {MOST_CLASSES} classes"), shape());
     }
     if head.shape.contains(&0) {
         return check.refuse("shape", "no axis of length 0", shape());

@@ -1,0 +1,358 @@
+//! Random specifications, documents and bytes, mostly wrong: refused by a typed error or taken, never a panic.
+//!
+//! `SEGLOSS_FUZZ=100` multiplies the number of trials, `SEGLOSS_SEED=42` draws others.
+#![allow(missing_docs, reason = "a test's name is its claim")]
+
+mod common;
+
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use common::{Gpu, gpu};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use segloss::cases::{CaseFile, read, run};
+use segloss::{
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
+    OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, Target,
+};
+use serde_json::{Value, json};
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+fn trials(base: u32) -> u32 {
+    base * u32::try_from(from_environment("SEGLOSS_FUZZ", 1)).expect("a small factor")
+}
+
+fn number() -> impl Strategy<Value = f32> {
+    let odd = [f32::NAN, f32::INFINITY, -f32::INFINITY, -1.0, -0.0, 0.0, 1.0, 1e-40, f32::MAX, f32::MIN, 100.0, 150.0];
+    prop_oneof![40 => 0.0_f32..1.0, 1 => select(odd.to_vec()), 1 => any::<u32>().prop_map(f32::from_bits)]
+}
+
+fn axis() -> impl Strategy<Value = usize> {
+    let odd = [0, 255, 65_536, 1 << 20, (1 << 24) + 1, 1 << 31, 1 << 32, 1 << 48, usize::MAX / 2, usize::MAX];
+    prop_oneof![24 => 1..7_usize, 1 => select(odd.to_vec())]
+}
+
+fn weights() -> impl Strategy<Value = Option<Vec<f32>>> {
+    prop_oneof![8 => Just(None), 1 => vec(number(), 0..7).prop_map(Some)]
+}
+
+fn overlap() -> impl Strategy<Value = Overlap> {
+    let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
+    let kind = prop_oneof![
+        Just(OverlapKind::Dice),
+        Just(OverlapKind::Jaccard),
+        (number(), number()).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
+        select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
+    ];
+    let numbers = (number(), number(), number(), option::of(number()));
+    let flag = || proptest::bool::weighted(0.3);
+    let flags = [flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag()];
+    (kind, flags, numbers, weights()).prop_map(|(kind, flags, (nr, dr, weight, floor), class_weights)| {
+        let [include_background, batch, squared, single, sum, negative, minimum, present] = flags;
+        Overlap {
+            kind,
+            include_background,
+            batch,
+            squared: squared && !minimum,
+            smooth_nr: nr,
+            smooth_dr: dr,
+            denominator_floor: floor,
+            class_weights,
+            ignore_single_class_weight: single,
+            reduction: if sum { Reduction::Sum } else { Reduction::Mean },
+            form: if negative { Form::Negative } else { Form::OneMinus },
+            product: if minimum { Product::Minimum } else { Product::Product },
+            present_classes_only: present,
+            weight,
+        }
+    })
+}
+
+fn pixel() -> impl Strategy<Value = Pixel> {
+    let alpha =
+        prop_oneof![Just(Alpha::None), number().prop_map(Alpha::Scalar), vec(number(), 0..7).prop_map(Alpha::PerClass)];
+    let kind = prop_oneof![
+        Just(PixelKind::CrossEntropy),
+        prop_oneof![number(), 0.0_f32..100.0].prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
+        weights().prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
+        (number(), alpha, any::<bool>()).prop_map(|(gamma, alpha, include_background)| PixelKind::Focal {
+            gamma,
+            alpha,
+            include_background
+        }),
+    ];
+    (kind, option::of(number()), weights(), any::<[bool; 3]>(), number()).prop_map(
+        |(kind, smoothing, class_weights, [sum, over_voxels, nan], weight)| Pixel {
+            kind,
+            label_smoothing: smoothing.unwrap_or(0.0),
+            class_weights,
+            reduction: if sum { Reduction::Sum } else { Reduction::Mean },
+            mean_over_voxels: over_voxels && sum,
+            weight,
+            empty: if nan { Empty::Nan } else { Empty::Zero },
+        },
+    )
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    let floats = || select(vec![FloatType::F32, FloatType::F16, FloatType::Bf16]);
+    let target = prop_oneof![
+        3 => select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]).prop_map(Target::Labels),
+        1 => floats().prop_map(Target::Probabilities),
+    ];
+    let resample = prop_oneof![8 => Just(None), 1 => vec(axis(), 0..4).prop_map(Some)];
+    let ignored =
+        prop_oneof![9 => Just(None), 1 => any::<i8>().prop_map(|l| Some(l.into())), 1 => any::<i64>().prop_map(Some)];
+    let activations = vec![Activation::Softmax, Activation::Softmax, Activation::Sigmoid, Activation::None];
+    let counts = vec![HardCounts::None, HardCounts::Head, HardCounts::Item];
+    let loss = (select(activations), option::weighted(0.8, overlap()), option::weighted(0.8, pixel()))
+        .prop_map(|(activation, overlap, pixel)| Loss { activation, overlap, pixel });
+    let shape = prop_oneof![20 => vec(axis(), 2..5), 1 => vec(axis(), 0..7)];
+    let asked = (select(counts), any::<[bool; 5]>(), number());
+    (shape, loss, (target, floats(), resample), ignored, asked).prop_map(
+        |(shape, loss, (target, logits, resample), ignore_index, (hard_counts, flags, weight))| {
+            let [mask, weight_map, sample_mask, unreduced, check_finite] = flags;
+            Head {
+                target,
+                logits,
+                resample,
+                ignore_index,
+                hard_counts,
+                mask,
+                weight_map,
+                sample_mask,
+                unreduced,
+                check_finite,
+                ..Head::new(shape, loss).weight(weight)
+            }
+        },
+    )
+}
+
+fn specs() -> impl Strategy<Value = LossSpec> {
+    vec(head(), 0..3).prop_map(|heads| LossSpec { heads })
+}
+
+fn runner(cases: u32) -> TestRunner {
+    let rng_seed = RngSeed::Fixed(from_environment("SEGLOSS_SEED", 1));
+    TestRunner::new(Config { cases, failure_persistence: None, rng_seed, ..Config::default() })
+}
+
+#[test]
+fn a_random_specification_is_refused_or_planned() {
+    let Gpu { device, queue, .. } = gpu();
+    let (mut wrong, mut too_large, mut planned) = (0, 0, 0);
+    let mut runner = runner(trials(3000));
+    for _ in 0..trials(3000) {
+        let tree = specs().new_tree(&mut runner).expect("a specification");
+        let spec = proptest::strategy::ValueTree::current(&tree);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            spec.validate().map(|()| Plan::new(&device, &queue, &spec).map(|plan| plan.memory()))
+        }));
+        match outcome.unwrap_or_else(|_| panic!("it panics: {spec:?}")) {
+            Err(_) => wrong += 1,
+            Ok(Err(error)) => {
+                assert!(matches!(error, segloss::Error::Limit { .. }), "{error:?}: {spec:?}");
+                too_large += 1;
+            }
+            Ok(Ok(_)) => planned += 1,
+        }
+    }
+    println!("specifications: {wrong} wrong, {too_large} too large for the device, {planned} planned");
+    assert!(wrong > 100 && too_large > 5 && planned > 100, "{wrong} {too_large} {planned}");
+}
+
+/// A document with a few of its bytes changed, cut, doubled or moved.
+fn mutated_bytes(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..random.usize(1..5) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = random.usize(0..bytes.len());
+        let end = (at + random.usize(1..16)).min(bytes.len());
+        match random.u8(0..6) {
+            0 => bytes[at] = random.u8(..),
+            1 => bytes[at] ^= 1 << random.u8(0..8),
+            2 => drop(bytes.drain(at..end)),
+            3 => bytes.truncate(at),
+            4 => bytes.splice(at..at, bytes[at..end].to_vec()).for_each(drop),
+            _ => drop(bytes.splice(
+                at..end,
+                random.choice([&b"-1"[..], b"null", b"1e999", b"[]", b"\"\"", b"9e18", b"{"]).expect("some").to_vec(),
+            )),
+        }
+    }
+    bytes
+}
+
+/// Puts something else into one place of a document, or takes it out.
+fn mutate(value: &mut Value, random: &mut fastrand::Rng) {
+    let inside = match value {
+        Value::Array(values) => values.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    };
+    if value.is_number() && random.u8(0..4) > 0 {
+        *value = json!(random.choice([-1_i64, 0, 1, 2, 3, 5, 255, 65_537, 1 << 40, i64::MIN, i64::MAX]).expect("some"));
+        return;
+    }
+    if inside == 0 || random.u8(0..8) == 0 {
+        let others = [
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(0),
+            json!(1),
+            json!(3),
+            json!(65_537),
+            json!(1_u64 << 40),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(0.5),
+            json!(1e300),
+            json!(-1e-300),
+            json!(""),
+            json!("nan"),
+            json!("-inf"),
+            json!("labels"),
+            json!("focal"),
+            json!([]),
+            json!([0]),
+            json!([2, 2]),
+            json!({}),
+        ];
+        *value = random.choice(others).expect("some");
+        return;
+    }
+    let at = random.usize(0..inside);
+    let remove = random.u8(0..16) == 0;
+    match value {
+        Value::Array(values) if remove => drop(values.remove(at)),
+        Value::Array(values) => mutate(&mut values[at], random),
+        Value::Object(fields) => {
+            let key = fields.keys().nth(at).expect("it is inside").clone();
+            if remove {
+                fields.remove(&key);
+            } else {
+                mutate(&mut fields[&key], random);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Runs `trial` on documents made from a valid one, half of them changed in their bytes, half in their structure.
+fn on_mutations(base: u32, documents: &[Value], mut trial: impl FnMut(&[u8]) -> bool) {
+    let seed = from_environment("SEGLOSS_SEED", 1);
+    let (mut taken, mut refused) = (0, 0);
+    for number in 0..trials(base) {
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(1 << 32) + u64::from(number));
+        let mut document = random.choice(documents).expect("there is one").clone();
+        let bytes = if number % 2 == 0 {
+            mutated_bytes(&serde_json::to_vec(&document).expect("written"), &mut random)
+        } else {
+            (0..random.u8(1..4)).for_each(|_| mutate(&mut document, &mut random));
+            serde_json::to_vec(&document).expect("written")
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| trial(&bytes)));
+        match outcome.unwrap_or_else(|_| panic!("it panics: {}", String::from_utf8_lossy(&bytes))) {
+            true => taken += 1,
+            false => refused += 1,
+        }
+    }
+    println!("documents: {taken} taken, {refused} refused");
+    assert!(taken > 10 && refused > 10, "{taken} {refused}");
+}
+
+#[test]
+fn a_specification_as_text_is_refused_or_read_and_written_back() {
+    let mut runner = runner(1);
+    let mut documents = Vec::new();
+    while documents.len() < 50 {
+        let spec = proptest::strategy::ValueTree::current(&specs().new_tree(&mut runner).expect("a specification"));
+        if spec.validate().is_ok() {
+            documents.push(serde_json::to_value(&spec).expect("written"));
+        }
+    }
+    on_mutations(20_000, &documents, |bytes| {
+        let Ok(spec) = serde_json::from_slice::<LossSpec>(bytes) else { return false };
+        if spec.validate().is_err() {
+            return false;
+        }
+        let text = serde_json::to_string(&spec).expect("written");
+        assert_eq!(serde_json::from_str::<LossSpec>(&text).expect("read"), spec, "{text}");
+        true
+    });
+}
+
+/// A few small cases of each file, a file each.
+fn case_files() -> Vec<Value> {
+    let mut files = Vec::new();
+    for name in ["reference", "combinations", "monai_tests"] {
+        let path = format!("{}/tests/cases/{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
+        let file = GzDecoder::new(std::fs::File::open(path).expect("a file of cases"));
+        let file: Value = serde_json::from_reader(file).expect("JSON");
+        let mut cases: Vec<Value> = file["cases"].as_array().expect("cases").clone();
+        cases.sort_by_key(|case| case.to_string().len());
+        let schema = file["schema"].clone();
+        files.extend(cases.into_iter().take(40).map(|case| json!({"schema": schema, "about": "one", "cases": [case]})));
+    }
+    files
+}
+
+/// Reads bytes as the file of this name.
+fn read_bytes(name: &str, bytes: &[u8]) -> Option<CaseFile> {
+    let path = std::env::temp_dir().join(format!("segloss-fuzz-{}-{name}", std::process::id()));
+    std::fs::write(&path, bytes).expect("a temporary file");
+    let file = read(&path);
+    std::fs::remove_file(&path).expect("it is removed");
+    file.ok()
+}
+
+#[test]
+fn a_file_of_cases_is_refused_or_read() {
+    on_mutations(4000, &case_files(), |bytes| {
+        let Some(file) = read_bytes("read.json", bytes) else { return false };
+        for head in file.cases.iter().flat_map(|case| &case.heads) {
+            let _ = head.labels();
+            // what it lacks, or a head that may be wrong
+            let _ = head.to_head().map(|head| LossSpec::new().head(head).validate());
+        }
+        true
+    });
+}
+
+#[test]
+fn a_case_that_is_wrong_in_itself_is_an_outcome() {
+    let Gpu { device, queue, .. } = gpu();
+    on_mutations(300, &case_files(), |bytes| {
+        let Some(file) = read_bytes("run.json", bytes) else { return false };
+        file.cases.iter().for_each(|case| drop(run(&device, &queue, case)));
+        true
+    });
+}
+
+#[test]
+fn a_compressed_file_of_cases_is_refused_or_read() {
+    let mut random = fastrand::Rng::with_seed(from_environment("SEGLOSS_SEED", 1));
+    let files = case_files();
+    for _ in 0..trials(500) {
+        let file = random.choice(&files).expect("there is one");
+        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+        gz.write_all(file.to_string().as_bytes()).and_then(|()| gz.flush()).expect("compressed");
+        let bytes = mutated_bytes(&gz.finish().expect("compressed"), &mut random);
+        // refused, or where the checksum lies past what the reader needs, read
+        drop(read_bytes("read.json.gz", &bytes));
+    }
+}
