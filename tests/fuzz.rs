@@ -266,9 +266,10 @@ fn on_mutations(base: u32, documents: &[Value], mut trial: impl FnMut(&[u8]) -> 
             serde_json::to_vec(&document).expect("written")
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| trial(&bytes)));
-        match outcome.unwrap_or_else(|_| panic!("it panics: {}", String::from_utf8_lossy(&bytes))) {
-            true => taken += 1,
-            false => refused += 1,
+        if outcome.unwrap_or_else(|_| panic!("it panics: {}", String::from_utf8_lossy(&bytes))) {
+            taken += 1;
+        } else {
+            refused += 1;
         }
     }
     println!("documents: {taken} taken, {refused} refused");

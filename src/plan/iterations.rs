@@ -20,7 +20,7 @@ impl Variant {
             Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available: MOST })
         };
         let of_tile = |variant: Self| spec.heads.iter().map(|head| variant.of_tile(head)).max().unwrap_or(0);
-        while of_tile(self) > MOST && self.tile % (8 * self.invocations) == 0 {
+        while of_tile(self) > MOST && self.tile.is_multiple_of(8 * self.invocations) {
             self.tile /= 2;
         }
         if of_tile(self) > MOST {

@@ -161,7 +161,7 @@ impl Plan {
             logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
             pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
         };
-        Self::make(device, queue, spec, making)
+        Self::make(device, queue, spec, &making)
     }
 
     /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
@@ -171,18 +171,19 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
-        Self::make(&self.shared.device, &self.shared.queue, spec, self.shared.making.clone())
+        Self::make(&self.shared.device, &self.shared.queue, spec, &self.shared.making)
     }
 
-    fn make(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec, making: Making) -> Result<Self, Error> {
+    fn make(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec, making: &Making) -> Result<Self, Error> {
         spec.validate()?;
-        let Making { variant, distributed, ref pipelines, .. } = making;
+        let Making { variant, distributed, ref pipelines, .. } = *making;
         if distributed {
             global_sums::check_spec(spec)?;
         }
         variant.validate(device)?;
-        let variant = variant.within_iterations(spec, device)?;
         let limits = device.limits();
+        check_scratch(&Layout::new(spec, variant)?, &limits)?;
+        let variant = variant.within_iterations(spec, device)?;
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
