@@ -1,6 +1,5 @@
 //! A second implementation of WebGPU: Dawn runs the dispatches of plans that wgpu made, on the same tensors.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -123,9 +122,8 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
 fn data(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, step: &HostStep) -> Result<StepData> {
     let recipes = step.step().recipes();
     let mut buffers: Vec<wgpu::Buffer> = Vec::new();
-    let mut indices: HashMap<wgpu::Buffer, usize> = HashMap::new();
     let mut index = |buffer: &wgpu::Buffer| {
-        *indices.entry(buffer.clone()).or_insert_with(|| {
+        buffers.iter().position(|known| known == buffer).unwrap_or_else(|| {
             buffers.push(buffer.clone());
             buffers.len() - 1
         })

@@ -41,7 +41,7 @@ pub struct Validate {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Random specifications an adapter.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 48)]
     trials: u32,
     /// Microsoft's DXC, the library; else where the loader finds it.
     #[arg(long, value_name = "FILE")]
@@ -124,16 +124,12 @@ impl Validate {
         let all = permutations();
         let permutations = all.len();
         let (mut tools, few) = translate::translate(all, |name| covering.contains(name), tick);
-        eprintln!("T naga {:?}", bar.elapsed());
         bar.set_message("spirv-val");
         tools.push(tools::spirv_val(&few, tick));
-        eprintln!("T spv {:?}", bar.elapsed());
         bar.set_message("DXC");
         tools.push(tools::dxc(&few, self.dxc.as_deref(), tick));
-        eprintln!("T dxc {:?}", bar.elapsed());
         bar.set_message("Tint");
         tools.push(tools::tint(&few, &self.dawn));
-        eprintln!("T tint {:?}", bar.elapsed());
         Shaders { permutations, covering: covering.len(), tools }
     }
 

@@ -57,13 +57,9 @@ pub fn on_adapter(
         determinism: Counts::default(),
         failures: Vec::new(),
     };
-    let t = std::time::Instant::now();
     published(adapter, cases, &mut all, tick)?;
-    eprintln!("T published {:?}", t.elapsed());
     random(adapter, seed, trials, &mut all, tick)?;
-    eprintln!("T random {:?}", t.elapsed());
     sizes(&device, &queue, &mut all, tick);
-    eprintln!("T sizes {:?}", t.elapsed());
     let results = determinism(&device, &queue, &mut all, tick)?;
     Ok((all, results))
 }

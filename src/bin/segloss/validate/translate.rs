@@ -68,8 +68,9 @@ impl Tool {
     }
 }
 
+/// Whether the text, comments aside, has a subgroup operation or builtin.
 pub fn uses_subgroups(source: &str) -> bool {
-    source.contains("subgroup")
+    source.lines().filter_map(|line| line.split("//").next()).any(|code| code.contains("subgroup"))
 }
 
 fn parse(source: &str) -> Result<(naga::Module, ModuleInfo), String> {
