@@ -11,7 +11,7 @@
 //# stand-in
 const INVOCATIONS = 8u;
 const TILE = 4096u;
-const LOWEST = vec4<f32>(-3.0e38);
+const LOWEST = vec4<f32>(-3.4028234e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const c0 = 0u;

@@ -5,7 +5,7 @@
 
 //# stand-in
 const CHUNK = 4u;
-const LOWEST = vec4<f32>(-3.0e38);
+const LOWEST = vec4<f32>(-3.4028234e38);
 const NONE = vec4<f32>();
 const CLASSES_g0 = 1u;
 const k0 = 0u;

@@ -15,7 +15,7 @@ const INVOCATIONS = 8u;
 const CHUNK = 4u;
 const TILE = 4096u;
 const NOWHERE = 16777216.0;
-const LOWEST = vec4<f32>(-3.0e38);
+const LOWEST = vec4<f32>(-3.4028234e38);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const c0 = 0u;
@@ -39,6 +39,7 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on
 fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
+fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
@@ -181,7 +182,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# end
             //# if not unweighted_labels
             let q = soft_label_g0(head, target_c0, on_c0);
-            loss -= q * (z_c0 - peak);
+            loss -= weighed(q, z_c0 - peak);
             q_sum += q;
             //# end
             //# end

@@ -36,6 +36,7 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on
 fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
+fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
 fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
@@ -94,7 +95,7 @@ fn statistics_g0(place: Place, me: Invocation) {
                 //# end
                 if class_first + k0 < CLASSES_g0 && class_k0 >= head.pixel_first_class {
                     //# if cross_entropy
-                    loss += soft_label_g0(head, t, on) * (ln_sum - (z_k0 - soft.peak));
+                    loss += weighed(soft_label_g0(head, t, on), ln_sum - (z_k0 - soft.peak));
                     //# end
                     //# if binary
                     loss += binary_g0(head, z_k0, t, on, off);

@@ -7,7 +7,7 @@
 //
 // Pixel terms, with t' = on_target t + off_target the smoothed target:
 //   cross-entropy         q = on t',  ℓ = Σ_c q (ln S − d)                      dz = s Σ_j q_j − q
-//   binary cross-entropy  ℓ = (1 − t') z + (1 + (on − 1) t') ln(1 + e^−z)       dz = (1 − t') − (1 + (on − 1) t') σ(−z)
+//   binary cross-entropy  ℓ = on t' ln(1 + e^−z) + (1 − t') ln(1 + e^z)         dz = (1 − t') − (1 + (on − 1) t') σ(−z)
 //   focal, softmax        ℓ = −on (1 − s)^γ ln s · t                            dz = u − s Σ_j u_j
 //                         u = on t (γ s (1 − s)^(γ−1) ln s − (1 − s)^γ)
 //   focal, sigmoid        ℓ = A M B,  v = −z (2t − 1),  M = σ(v)^γ,  B = BCE(z, t)
@@ -21,6 +21,7 @@ const ONES = vec4<f32>(1.0);
 struct Logistic { softplus: vec4<f32>, sigmoid: vec4<f32> }
 fn logistic(x: vec4<f32>) -> Logistic { return Logistic(x, x); }
 fn power(x: vec4<f32>, y: f32) -> vec4<f32> { return x * y; }
+fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> { return s - ln_s; }
 //# end
 
@@ -108,7 +109,8 @@ fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<
     var loss = NONE;
     //# if binary_cross_entropy
     let smoothed = head.on_target * t + head.off_target;
-    loss = (1.0 - smoothed) * z + (1.0 + (on - 1.0) * smoothed) * (l.softplus + max(-z, NONE));
+    // no term is negative: nothing cancels, in whatever order a compiler adds
+    loss = on * smoothed * (l.softplus + max(-z, NONE)) + (1.0 - smoothed) * (l.softplus + max(z, NONE));
     //# end
     //# if focal_sigmoid
     let v = -z * (2.0 * t - 1.0);
@@ -140,11 +142,11 @@ fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) ->
 
 // ℓ of the softmax's focal term: s its own softmax, and ln s
 fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
-    return -on * power(complement(s, ln_s), head.gamma) * ln_s * t;
+    return -on * power(complement(s, ln_s), head.gamma) * weighed(t, ln_s);
 }
 
 // u of its slope
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
     let rest = complement(s, ln_s);
-    return on * t * (head.gamma * s * power(rest, head.gamma - 1.0) * ln_s - power(rest, head.gamma));
+    return on * t * (head.gamma * power(rest, head.gamma - 1.0) * weighed(s, ln_s) - power(rest, head.gamma));
 }

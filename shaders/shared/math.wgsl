@@ -2,8 +2,8 @@
 
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-// below every logit that a sum of exponentials can tell from −∞
-const LOWEST = vec4<f32>(-3.0e38);
+// the least finite f32: below every logit but −∞
+const LOWEST = vec4<f32>(-3.4028234e38);
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 
 fn total(x: vec4<f32>) -> f32 {
@@ -18,6 +18,11 @@ fn count(lanes: vec4<bool>) -> f32 {
 fn first_of(lanes: vec4<bool>, position: f32) -> f32 {
     let at = select(vec4<f32>(16777216.0), vec4<f32>(position) + vec4<f32>(LANES), lanes);
     return min(min(at.x, at.y), min(at.z, at.w));
+}
+
+// q x, and 0 where q is 0 although x is infinite: the difference of two logits may be.
+fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
+    return select(q * x, NONE, q == NONE);
 }
 
 // ln(1 + e^−|x|), and σ(x), without overflow.
