@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check soak fuzz lint doc bench peers mpi validate adapter drivers drivers-check help
+.PHONY: demo train test test-burn check soak fuzz lint doc bench peers mpi adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
