@@ -8,8 +8,10 @@ pub(crate) mod layout;
 mod permutations;
 mod pipelines;
 pub(crate) mod recipe;
+mod scratch;
 mod shader;
 mod slots;
+mod stages;
 mod table;
 mod tensors;
 mod variant;
@@ -17,7 +19,6 @@ mod variant;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use device::{Access, Entry};
 pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
@@ -25,10 +26,12 @@ pub use variant::Variant;
 use crate::global_sums;
 use crate::staging::Ring;
 use crate::step::{Dispatch, Step};
-use crate::{Error, Head, LossSpec, Tuning};
+use crate::{Error, LossSpec, Tuning};
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
 pub use recipe::{BoundRange, Recipe};
+use scratch::{Scratch, check_scratch};
+use stages::{SmallStages, Tables, finish_entries, small_stages};
 
 /// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
 ///
@@ -96,24 +99,6 @@ pub(crate) struct Shared {
     pub reports: Ring,
     /// Where the batch is distributed.
     pub global_sums: Option<Ring>,
-}
-
-/// The few kB that stand between forward and backward, and the partial sums before them.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    /// Whether the batch is distributed: then the host reads and writes the statistics.
-    distributed: bool,
-    partials: wgpu::Buffer,
-    statistics: wgpu::Buffer,
-    coefficients: wgpu::Buffer,
-    /// The pixel losses and the selections, where a head has a top-k.
-    losses: Option<wgpu::Buffer>,
-    selection: wgpu::Buffer,
-    pub report: wgpu::Buffer,
-    /// 1.0: the upstream gradient of a caller who has none.
-    one: wgpu::Buffer,
-    /// The weights of the specification.
-    weights: wgpu::Buffer,
 }
 
 impl Plan {
@@ -277,192 +262,5 @@ impl Shared {
         }
         let entries = || finish_entries(&self.scratch, &binding);
         Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
-    }
-}
-
-impl Scratch {
-    fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout, distributed: bool) -> Self {
-        use wgpu::BufferUsages as Usage;
-        // all can be copied from: a recipe is only whole with what they hold
-        let usage = Usage::STORAGE | Usage::COPY_SRC;
-        let words = |label, words| device::buffer(device, label, words, usage);
-        // the host writes the sums of all ranks
-        let statistics_usage = if distributed { usage | Usage::COPY_DST } else { usage };
-        // the parameters come first, and stay
-        let mut coefficients = layout.parameters.clone();
-        coefficients.resize(layout.coefficients as usize, 0.0);
-        Self {
-            distributed,
-            partials: words("segloss: partials", layout.partials),
-            statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
-            coefficients: device::buffer_with(
-                device,
-                "segloss: coefficients",
-                bytemuck::cast_slice(&coefficients),
-                usage,
-            ),
-            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
-            selection: words("segloss: selection", layout.selection),
-            report: words("segloss: report", layout.report),
-            weights: device::buffer_with(
-                device,
-                "segloss: weights",
-                bytemuck::cast_slice(&table::weights(spec)),
-                usage,
-            ),
-            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), usage),
-        }
-    }
-}
-
-impl Scratch {
-    fn bytes(&self) -> u64 {
-        let Self { distributed: _, partials, statistics, coefficients, losses, selection, report, one, weights } = self;
-        let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
-        all.map(wgpu::Buffer::size).sum()
-    }
-}
-
-/// Every scratch buffer fits in one binding, and every dispatch in a grid.
-fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
-    let limit = |what: &str, limit, needed: u64, available: u64| {
-        if needed <= available {
-            return Ok(());
-        }
-        Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available })
-    };
-    let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-    for (what, words) in [
-        ("the partial sums", layout.partials),
-        ("the statistics", layout.statistics),
-        ("the coefficients", layout.coefficients),
-        ("the losses of the top-k", layout.losses),
-        ("the selection of the top-k", layout.selection),
-        ("the report", layout.report),
-    ] {
-        limit(what, "max_storage_buffer_binding_size", u64::from(words) * 4, largest)?;
-    }
-    let table = (layout.heads.len() * size_of::<table::HeadRow>()) as u64;
-    limit("the table of heads", "max_uniform_buffer_binding_size", table, limits.max_uniform_buffer_binding_size)?;
-    let side = u64::from(limits.max_compute_workgroups_per_dimension);
-    let tiles = layout.heads.iter().map(|h| u64::from(h.items) * u64::from(h.tiles)).sum::<u64>();
-    let workgroups = tiles.max(layout.columns.into());
-    limit("the grid of a dispatch", "max_compute_workgroups_per_dimension, squared", workgroups, side * side)
-}
-
-/// The stages that see no tensor of the caller's: the plan has them whole.
-struct SmallStages {
-    combine: Dispatch,
-    overlap_sums: Option<Dispatch>,
-    top_k: Vec<Dispatch>,
-    finish: Dispatch,
-    finish_compiled: Compiled,
-}
-
-fn small_stages(
-    device: &wgpu::Device,
-    spec: &LossSpec,
-    layout: &Layout,
-    variant: Variant,
-    limits: &wgpu::Limits,
-    scratch: &Scratch,
-    pipelines: &Pipelines,
-) -> SmallStages {
-    let rows = table::rows(spec, &layout.heads);
-    let tables = Tables::new(device, &rows);
-    let side = limits.max_compute_workgroups_per_dimension;
-    let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
-        let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = pipelines.pipeline(text, entry, accesses.collect(), variant.unchecked);
-        let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
-        tables.dispatch(device, entry, &compiled, grid, entries)
-    };
-    let combine = stage(
-        "combine",
-        compose::combine(rows.len(), variant),
-        device::grid(layout.columns, side),
-        &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
-    );
-    let mut top_k = Vec::new();
-    if let Some(losses) = &scratch.losses {
-        let buffers = [(Access::Read, losses), (Access::ReadWrite, &scratch.selection)];
-        let text = compose::top_k(rows.len(), variant);
-        let heads = [u32::try_from(rows.len()).expect("the table fits in a uniform binding"), 1];
-        let runs = device::grid(layout.loss_runs, side);
-        let [begin, histogram, pick, sum_top] =
-            [("begin", heads), ("histogram", runs), ("pick", heads), ("sum_top", runs)]
-                .map(|(entry, grid)| stage(entry, text.clone(), grid, &buffers));
-        top_k.push(begin);
-        // a digit of 8 bits a round
-        for _ in 0..4 {
-            top_k.extend([histogram.clone(), pick.clone()]);
-        }
-        top_k.push(sum_top);
-    }
-    let weights = scratch.weights.as_entire_buffer_binding();
-    let entries = || finish_entries(scratch, &weights);
-    let accesses = device::accesses(&entries());
-    let text = compose::finish(&layout.heads, variant, scratch.distributed);
-    let compile = |entry| pipelines.pipeline(text.clone(), entry, accesses.clone(), variant.unchecked);
-    let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
-    let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
-        .then(|| tables.dispatch(device, "overlap_sums", &compile("overlap_sums"), [1, 1], entries));
-    let finish_compiled = compile("finish");
-    let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
-    SmallStages { combine, overlap_sums, top_k, finish, finish_compiled }
-}
-
-/// The bindings of finish besides the table.
-fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
-    let statistics = if scratch.distributed { Access::ReadWrite } else { Access::Read };
-    let mut entries = vec![
-        Entry::whole(statistics, &scratch.statistics),
-        Entry::whole(Access::ReadWrite, &scratch.coefficients),
-        Entry::whole(Access::ReadWrite, &scratch.report),
-        Entry { access: Access::Read, binding: weights.clone() },
-    ];
-    if scratch.losses.is_some() {
-        entries.push(Entry::whole(Access::Read, &scratch.selection));
-    }
-    entries
-}
-
-/// A table of heads on the device, and an empty one of the same size, with which a dispatch does nothing: it warms up.
-struct Tables {
-    rows: wgpu::Buffer,
-    empty: wgpu::Buffer,
-}
-
-impl Tables {
-    fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
-        let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
-        let upload = |label, rows: &[table::HeadRow]| {
-            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
-            device::buffer_with(device, label, bytemuck::cast_slice(rows), usage)
-        };
-        Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
-    }
-
-    /// A dispatch whose binding 0 is the table, and whose others are `entries`.
-    fn dispatch<'a>(
-        &'a self,
-        device: &wgpu::Device,
-        stage: &'static str,
-        compiled: &Compiled,
-        grid: [u32; 2],
-        entries: impl Fn() -> Vec<Entry<'a>>,
-    ) -> Dispatch {
-        let bind = |label: &str, table: &'a wgpu::Buffer| {
-            let mut all = vec![Entry::whole(Access::Uniform, table)];
-            all.extend(entries());
-            device::bind_group(device, label, &compiled.layout, &all)
-        };
-        Dispatch {
-            recipe: Recipe::new(compiled, Entry::whole(Access::Uniform, &self.rows), entries(), grid),
-            pipeline: compiled.pipeline.clone(),
-            bindings: bind(&format!("segloss: {stage}"), &self.rows),
-            no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),
-            grid,
-        }
     }
 }

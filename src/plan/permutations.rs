@@ -35,7 +35,7 @@ impl ComposedShader {
 }
 
 /// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
-const VARIANT: Variant = Variant {
+pub(super) const VARIANT: Variant = Variant {
     invocations: 64,
     tile: 4096,
     register_classes: 6,
@@ -362,7 +362,6 @@ fn small_stages(spec: &LossSpec, choices: &Choices, variant: Variant) -> Vec<Com
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::table::HeadRow;
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     fn validate(name: &str, source: &str) -> naga::Module {
@@ -423,101 +422,5 @@ mod tests {
         let text = compose::statistics(&part(&spec, SlotChoice::SIMPLE, false), &layout.heads, VARIANT);
         assert_eq!(text.matches("fn statistics_g").count(), 1);
         assert_eq!(text.matches("fn load_s").count(), 5);
-    }
-
-    /// naga's layout of the struct against the host's, field by field.
-    #[test]
-    fn the_table_row_mirrors_its_shader_struct() {
-        let module = validate("combine", &compose::combine(1, VARIANT));
-        let (_, head) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Head")).expect("Head");
-        let naga::TypeInner::Struct { members, span } = &head.inner else { panic!("Head is a struct") };
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).expect("layout");
-
-        macro_rules! offsets {
-            ($($field:ident),* $(,)?) => {
-                [$((stringify!($field), std::mem::offset_of!(HeadRow, $field))),*]
-            };
-        }
-        let host = offsets![
-            items,
-            classes,
-            voxels,
-            group,
-            logits_slot,
-            logits_first,
-            target_slot,
-            target_first,
-            gradient_slot,
-            gradient_first,
-            mask_slot,
-            mask_first,
-            weight_map_slot,
-            weight_map_first,
-            sample_mask_slot,
-            sample_mask_first,
-            voxel_losses_slot,
-            voxel_losses_first,
-            upstream,
-            first_workgroup,
-            tiles,
-            first_column,
-            partials,
-            statistics,
-            coefficients,
-            coefficient_row,
-            report,
-            class_columns,
-            hard_counts,
-            item_counts,
-            overlap_losses,
-            check_finite,
-            weights,
-            has_ignore_index,
-            ignore_index,
-            target_voxels,
-            axes,
-            axis_parameters,
-            has_labels,
-            counts,
-            pixel_kind,
-            pixel_reduction,
-            on_target,
-            off_target,
-            gamma,
-            has_class_parameters,
-            class_parameters,
-            pixel_first_class,
-            pixel_denominator,
-            empty,
-            top_k,
-            losses,
-            selection,
-            first_loss_run,
-            loss_runs,
-            top_coefficients,
-            overlap_kind,
-            overlap_reduction,
-            first_class,
-            batch,
-            smooth_nr,
-            smooth_dr,
-            denominator_floor,
-            form,
-            alpha,
-            beta,
-            class_weighting,
-            present_classes_only,
-            weighted_overlap,
-            overlap_class_weights,
-            masked_samples,
-            rows,
-            all_items,
-            first_item,
-        ];
-        let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
-        assert_eq!(shader, host);
-        // in a uniform array, the stride is the size rounded up to 16 bytes
-        assert_eq!(span.next_multiple_of(16) as usize, size_of::<HeadRow>());
     }
 }

@@ -230,3 +230,107 @@ fn reduction(reduction: Reduction) -> u32 {
         Reduction::Sum => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HeadRow;
+    use crate::plan::compose;
+    use crate::plan::permutations::VARIANT;
+
+    /// naga's layout of the struct against the host's, field by field.
+    #[test]
+    fn the_table_row_mirrors_its_shader_struct() {
+        let source = compose::combine(1, VARIANT);
+        let module = naga::front::wgsl::parse_str(&source).expect("valid");
+        let (_, head) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Head")).expect("Head");
+        let naga::TypeInner::Struct { members, span } = &head.inner else { panic!("Head is a struct") };
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("layout");
+
+        macro_rules! offsets {
+            ($($field:ident),* $(,)?) => {
+                [$((stringify!($field), std::mem::offset_of!(HeadRow, $field))),*]
+            };
+        }
+        let host = offsets![
+            items,
+            classes,
+            voxels,
+            group,
+            logits_slot,
+            logits_first,
+            target_slot,
+            target_first,
+            gradient_slot,
+            gradient_first,
+            mask_slot,
+            mask_first,
+            weight_map_slot,
+            weight_map_first,
+            sample_mask_slot,
+            sample_mask_first,
+            voxel_losses_slot,
+            voxel_losses_first,
+            upstream,
+            first_workgroup,
+            tiles,
+            first_column,
+            partials,
+            statistics,
+            coefficients,
+            coefficient_row,
+            report,
+            class_columns,
+            hard_counts,
+            item_counts,
+            overlap_losses,
+            check_finite,
+            weights,
+            has_ignore_index,
+            ignore_index,
+            target_voxels,
+            axes,
+            axis_parameters,
+            has_labels,
+            counts,
+            pixel_kind,
+            pixel_reduction,
+            on_target,
+            off_target,
+            gamma,
+            has_class_parameters,
+            class_parameters,
+            pixel_first_class,
+            pixel_denominator,
+            empty,
+            top_k,
+            losses,
+            selection,
+            first_loss_run,
+            loss_runs,
+            top_coefficients,
+            overlap_kind,
+            overlap_reduction,
+            first_class,
+            batch,
+            smooth_nr,
+            smooth_dr,
+            denominator_floor,
+            form,
+            alpha,
+            beta,
+            class_weighting,
+            present_classes_only,
+            weighted_overlap,
+            overlap_class_weights,
+            masked_samples,
+            rows,
+            all_items,
+            first_item,
+        ];
+        let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
+        assert_eq!(shader, host);
+        // in a uniform array, the stride is the size rounded up to 16 bytes
+        assert_eq!(span.next_multiple_of(16) as usize, size_of::<HeadRow>());
+    }
+}
