@@ -61,12 +61,13 @@ ON_RANKS := $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_
 # a job that hangs is ended by `timeout`, with status 124
 ENDS := ; status=$$?; echo "status $$status"; [ $$status != 0 ] && [ $$status != 124 ]
 
-mpi: adapter ## a batch over 2 and 4 MPI ranks, against one plan; then a rank that dies, which must end the job
+mpi: adapter ## clippy of the example with MPI; a batch over 2 and 4 MPI ranks, against one plan; then a rank that dies, which must end the job
 	@if [ "$$(uname -s)" != Linux ] || ! command -v apt-get > /dev/null; then exit 0; fi; \
 	if command -v mpirun > /dev/null && echo '#include <mpi.h>' | mpicc -x c -E - > /dev/null 2>&1 \
 	    && ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h > /dev/null 2>&1; then exit 0; fi; \
 	$(SUDO) $(APT) update -qq \
 	    && $(SUDO) $(APT) install -y -qq --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev
+	$(CARGO) clippy -p distributed_mpi --all-targets -- -D warnings
 	$(CARGO) build -p distributed_mpi
 	$(ON_RANKS) 2 $(MPI_EXAMPLE)
 	$(ON_RANKS) 4 $(MPI_EXAMPLE)

@@ -140,6 +140,10 @@ impl Plan {
     ) -> Result<Self, Error> {
         let PlanOptions { tuning, pipeline_cache, distributed, logits_per_dispatch } = options;
         spec.validate()?;
+        // before anything is measured
+        if distributed {
+            global_sums::check_spec(spec)?;
+        }
         let making = Making {
             variant: tuning.variant(device, queue, spec)?,
             distributed,

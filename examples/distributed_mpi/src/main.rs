@@ -135,7 +135,7 @@ impl Rank<'_> {
         let pending = self.step.report(&mut backward)?;
         self.queue.submit([backward.finish()]);
         let report = pending.read_blocking()?;
-        Ok((sums, report, Times { step: begin.elapsed() - waited, reduction }))
+        Ok((sums, report, Times { step: begin.elapsed().saturating_sub(waited), reduction }))
     }
 }
 
