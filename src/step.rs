@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::global_sums::{self, GlobalSums, PendingGlobalSums};
-use crate::plan::device::checked;
-use crate::plan::{Plan, Recipe};
+use crate::plan::device::{Access, Entry, bind_group, buffer_with, checked};
+use crate::plan::{BoundRange, Plan, Recipe};
 use crate::report::{PendingReport, encode_report};
 
 /// One dispatch, ready to encode.
@@ -11,10 +11,8 @@ use crate::report::{PendingReport, encode_report};
 pub(crate) struct Dispatch {
     pub pipeline: wgpu::ComputePipeline,
     pub bindings: wgpu::BindGroup,
-    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
-    pub no_work: wgpu::BindGroup,
-    pub grid: [u32; 2],
-    /// The same, as data.
+    pub layout: wgpu::BindGroupLayout,
+    /// The same as data, and the grid.
     pub recipe: Recipe,
 }
 
@@ -22,12 +20,18 @@ impl Dispatch {
     fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bindings, &[]);
-        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+        let [x, y] = self.recipe.grid;
+        pass.dispatch_workgroups(x, y, 1);
     }
 
-    fn encode_no_work(&self, pass: &mut wgpu::ComputePass<'_>) {
+    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
+    fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
+        let mut entries: Vec<_> = self.recipe.bindings.iter().map(BoundRange::entry).collect();
+        let zeros = vec![0; entries[0].binding.buffer.size() as usize];
+        let empty = buffer_with(device, "segloss: no heads", &zeros, wgpu::BufferUsages::UNIFORM);
+        entries[0] = Entry::whole(Access::Uniform, &empty);
         pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.no_work, &[]);
+        pass.set_bind_group(0, &bind_group(device, "segloss: warm-up", &self.layout, &entries), &[]);
         pass.dispatch_workgroups(1, 1, 1);
     }
 }
@@ -176,7 +180,7 @@ impl Step {
                 .device
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("segloss: warm-up") });
             encoder.in_pass("segloss: warm-up", &mut |pass| {
-                self.dispatches_in_order().for_each(|dispatch| dispatch.encode_no_work(pass));
+                self.dispatches_in_order().for_each(|dispatch| dispatch.encode_no_work(&shared.device, pass));
             });
             shared.queue.submit([encoder.finish()]);
             shared.device.poll(wgpu::PollType::wait_indefinitely())

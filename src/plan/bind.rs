@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use super::compose::{self, Groups};
 use super::device::{Access, Entry, accesses, checked, grid};
 use super::layout::HeadLayout;
-use super::slots::{Part, Role, Room, split, too_many_bindings, windows};
-use super::stages::Tables;
+use super::slots::{Part, PartText, Role, Room, split, too_many_bindings, windows};
+use super::stages::{self, table_buffer};
 use super::table::{self, HeadRow};
 use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use super::{Plan, Shared, Variant};
@@ -59,7 +59,7 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
         finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
         gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
     })
-    .inspect_err(|_| shared.making.pipelines.forget())
+    .inspect_err(|_| shared.forget())
 }
 
 /// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
@@ -114,8 +114,8 @@ fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
     let own = [(Access::Read, &shared.scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
     let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
     own.extend(shared.scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
-    let text = compose::statistics(&part.text(), &shared.layout.heads, shared.variant);
-    dispatch(shared, part, "statistics", text, &own, 0)
+    let compose = |text: &PartText| compose::statistics(text, &shared.layout.heads, shared.variant);
+    dispatch(shared, part, "statistics", compose, &own, 0)
 }
 
 fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
@@ -129,8 +129,8 @@ fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment:
     if compose::checks_finite(&shared.layout.heads) {
         own.push((Access::ReadWrite, shared.scratch.report.as_entire_buffer_binding()));
     }
-    let text = compose::gradient(&part.text(), &shared.layout.heads, shared.variant, written);
-    dispatch(shared, part, "gradient", text, &own, element)
+    let compose = |text: &PartText| compose::gradient(text, &shared.layout.heads, shared.variant, written);
+    dispatch(shared, part, "gradient", compose, &own, element)
 }
 
 /// A dispatch over the tiles of a part's heads: the table, the stage's own buffers, then the slots' windows.
@@ -138,18 +138,17 @@ fn dispatch(
     shared: &Shared,
     part: &Part,
     stage: &'static str,
-    text: String,
+    compose: impl FnOnce(&PartText) -> String,
     own: &[(Access, wgpu::BufferBinding<'_>)],
     upstream: u32,
 ) -> Dispatch {
     let (rows, workgroups) = part_rows(shared, part, upstream);
-    let entries = || {
-        let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
-        own.chain(slot_entries(part)).collect::<Vec<_>>()
-    };
-    let compiled = shared.making.pipelines.pipeline(text, stage, accesses(&entries()), shared.variant.unchecked);
+    let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
+    let entries: Vec<_> = own.chain(slot_entries(part)).collect();
+    let compiled = shared.compiled(stage, part.text(), accesses(&entries), compose);
+    let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
-    Tables::new(&shared.device, &rows).dispatch(&shared.device, stage, &compiled, grid(workgroups, side), entries)
+    stages::dispatch(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }
 
 fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {

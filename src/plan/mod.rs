@@ -16,8 +16,9 @@ mod table;
 mod tensors;
 mod variant;
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
@@ -27,11 +28,13 @@ use crate::global_sums;
 use crate::staging::Ring;
 use crate::step::{Dispatch, Step};
 use crate::{Error, LossSpec, Tuning};
+use device::Access;
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
 pub use recipe::{BoundRange, Recipe};
 use scratch::{Scratch, check_scratch};
-use stages::{SmallStages, Tables, finish_entries, small_stages};
+use slots::PartText;
+use stages::{SmallStages, finish_entries, small_stages, table_buffer};
 
 /// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
 ///
@@ -78,6 +81,9 @@ struct Making {
     pipelines: Arc<Pipelines>,
 }
 
+/// All that the pipeline of a part depends on within a plan.
+type PartKey = (&'static str, PartText, Vec<Access>);
+
 /// What all steps of a plan share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -96,6 +102,8 @@ pub(crate) struct Shared {
     pub finish: Dispatch,
     finish_compiled: Compiled,
     making: Making,
+    /// The pipelines of parts that were bound before: binding the like again composes no text.
+    parts: Mutex<HashMap<PartKey, Compiled>>,
     pub reports: Ring,
     /// Where the batch is distributed.
     pub global_sums: Option<Ring>,
@@ -139,7 +147,6 @@ impl Plan {
         options: PlanOptions,
     ) -> Result<Self, Error> {
         let PlanOptions { tuning, pipeline_cache, distributed, logits_per_dispatch } = options;
-        spec.validate()?;
         // before anything is measured
         if distributed {
             global_sums::check_spec(spec)?;
@@ -171,6 +178,7 @@ impl Plan {
         }
         variant.validate(device)?;
         let limits = device.limits();
+        // what the device cannot hold comes before what fits its loops
         check_scratch(&Layout::new(spec, variant)?, &limits)?;
         let variant = variant.within_iterations(spec, device)?;
         let layout = Layout::new(spec, variant)?;
@@ -198,6 +206,7 @@ impl Plan {
                 finish,
                 finish_compiled,
                 making: making.clone(),
+                parts: Mutex::default(),
                 reports,
                 global_sums,
             }
@@ -257,6 +266,27 @@ impl Shared {
         &self.scratch.statistics
     }
 
+    /// The pipeline of a part; its text is composed once.
+    fn compiled(
+        &self,
+        stage: &'static str,
+        text: PartText,
+        accesses: Vec<Access>,
+        compose: impl FnOnce(&PartText) -> String,
+    ) -> Compiled {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let compile = |(stage, text, accesses): &PartKey| {
+            self.making.pipelines.pipeline(compose(text).into(), stage, accesses.clone(), self.variant.unchecked)
+        };
+        parts.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
+    }
+
+    /// Forgets the pipelines, after a call that wgpu refused.
+    fn forget(&self) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.making.pipelines.forget();
+    }
+
     /// Finish with the caller's weights.
     fn finish_with(&self, weights: &tensors::Extent, alignment: u64) -> Dispatch {
         let (binding, first) = tensors::aligned(weights, alignment);
@@ -264,7 +294,8 @@ impl Shared {
         for row in &mut rows {
             row.weights += first;
         }
-        let entries = || finish_entries(&self.scratch, &binding);
-        Tables::new(&self.device, &rows).dispatch(&self.device, "finish", &self.finish_compiled, [1, 1], entries)
+        let table = table_buffer(&self.device, &rows);
+        let entries = finish_entries(&self.scratch, &binding);
+        stages::dispatch(&self.device, &self.finish_compiled, &table, [1, 1], entries)
     }
 }

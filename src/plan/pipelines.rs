@@ -40,13 +40,13 @@ impl Pipelines {
     /// The pipeline of a shader; compiled once.
     pub(super) fn pipeline(
         &self,
-        text: String,
+        text: Arc<str>,
         entry: &'static str,
         accesses: Vec<Access>,
         unchecked: bool,
     ) -> Compiled {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key { text: text.into(), entry, accesses, unchecked };
+        let key = Key { text, entry, accesses, unchecked };
         compiled.entry(key).or_insert_with_key(|key| compile(&self.device, key, self.cache.as_ref())).clone()
     }
 

@@ -1,5 +1,6 @@
 //! A step as data: the text, bindings and grid of every dispatch, to run elsewhere or to hand to a driver's developer.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::device::{Access, Entry};
@@ -32,8 +33,16 @@ pub struct BoundRange {
     pub size: u64,
 }
 
+impl BoundRange {
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        let size = NonZeroU64::new(self.size);
+        let binding = wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size };
+        Entry { access: self.access, binding }
+    }
+}
+
 impl Recipe {
-    pub(super) fn new(compiled: &Compiled, table: Entry<'_>, entries: Vec<Entry<'_>>, grid: [u32; 2]) -> Self {
+    pub(super) fn new(compiled: &Compiled, entries: Vec<Entry<'_>>, grid: [u32; 2]) -> Self {
         let bound = |Entry { access, binding }: Entry<'_>| BoundRange {
             access,
             buffer: binding.buffer.clone(),
@@ -43,7 +52,7 @@ impl Recipe {
         Self {
             source: compiled.text.clone(),
             entry_point: compiled.entry,
-            bindings: std::iter::once(table).chain(entries).map(bound).collect(),
+            bindings: entries.into_iter().map(bound).collect(),
             grid,
         }
     }

@@ -108,7 +108,7 @@ impl Slot {
 }
 
 /// What a head uses of its dispatch: of each list the slot, and its first element there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeadSlots {
     pub head: usize,
     /// The items that the dispatch handles; the first elements of its tensors are those of the first of them.
@@ -133,7 +133,7 @@ pub(crate) struct Part {
 }
 
 /// A part without its buffers: what the text of the dispatch depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PartText {
     pub heads: Vec<HeadSlots>,
     pub kinds: Vec<SlotKind>,
@@ -242,7 +242,10 @@ pub(crate) fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error
 impl Part {
     /// What the text of the dispatch depends on.
     pub(crate) fn text(&self) -> PartText {
-        PartText { heads: self.heads.clone(), kinds: self.slots.iter().map(|slot| slot.kind).collect() }
+        let mut heads = self.heads.clone();
+        // where a tensor begins in its slot is in the table
+        heads.iter_mut().flat_map(|head| head.slots.values_mut()).for_each(|(_, first)| *first = 0);
+        PartText { heads, kinds: self.slots.iter().map(|slot| slot.kind).collect() }
     }
 
     /// Storage bindings that the slots take.

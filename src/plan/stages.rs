@@ -1,5 +1,7 @@
 //! The dispatches that see no tensor of the caller's: the plan has them whole.
 
+use std::sync::Arc;
+
 use super::device::{self, Access, Entry};
 use super::layout::Layout;
 use super::pipelines::{Compiled, Pipelines};
@@ -29,13 +31,13 @@ pub(super) fn small_stages(
     pipelines: &Pipelines,
 ) -> SmallStages {
     let rows = table::rows(spec, &layout.heads);
-    let tables = Tables::new(device, &rows);
+    let table = table_buffer(device, &rows);
     let side = limits.max_compute_workgroups_per_dimension;
     let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
         let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = pipelines.pipeline(text, entry, accesses.collect(), variant.unchecked);
-        let entries = || buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
-        tables.dispatch(device, entry, &compiled, grid, entries)
+        let compiled = pipelines.pipeline(text.into(), entry, accesses.collect(), variant.unchecked);
+        let entries = buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
+        dispatch(device, &compiled, &table, grid, entries)
     };
     let combine = stage(
         "combine",
@@ -62,13 +64,13 @@ pub(super) fn small_stages(
     let weights = scratch.weights.as_entire_buffer_binding();
     let entries = || finish_entries(scratch, &weights);
     let accesses = device::accesses(&entries());
-    let text = compose::finish(&layout.heads, variant, scratch.distributed);
-    let compile = |entry| pipelines.pipeline(text.clone(), entry, accesses.clone(), variant.unchecked);
+    let text: Arc<str> = compose::finish(&layout.heads, variant, scratch.distributed).into();
+    let compile = |entry| pipelines.pipeline(Arc::clone(&text), entry, accesses.clone(), variant.unchecked);
     let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
     let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
-        .then(|| tables.dispatch(device, "overlap_sums", &compile("overlap_sums"), [1, 1], entries));
+        .then(|| dispatch(device, &compile("overlap_sums"), &table, [1, 1], entries()));
     let finish_compiled = compile("finish");
-    let finish = tables.dispatch(device, "finish", &finish_compiled, [1, 1], entries);
+    let finish = dispatch(device, &finish_compiled, &table, [1, 1], entries());
     SmallStages { combine, overlap_sums, top_k, finish, finish_compiled }
 }
 
@@ -87,42 +89,25 @@ pub(super) fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBin
     entries
 }
 
-/// A table of heads on the device, and an empty one of the same size, with which a dispatch does nothing: it warms up.
-pub(super) struct Tables {
-    rows: wgpu::Buffer,
-    empty: wgpu::Buffer,
+/// A dispatch whose binding 0 is the table of heads, and whose others are `entries`.
+pub(super) fn dispatch<'a>(
+    device: &wgpu::Device,
+    compiled: &Compiled,
+    table: &'a wgpu::Buffer,
+    grid: [u32; 2],
+    entries: Vec<Entry<'a>>,
+) -> Dispatch {
+    let all: Vec<_> = std::iter::once(Entry::whole(Access::Uniform, table)).chain(entries).collect();
+    Dispatch {
+        pipeline: compiled.pipeline.clone(),
+        bindings: device::bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
+        layout: compiled.layout.clone(),
+        recipe: Recipe::new(compiled, all, grid),
+    }
 }
 
-impl Tables {
-    pub fn new(device: &wgpu::Device, rows: &[table::HeadRow]) -> Self {
-        let empty = vec![bytemuck::Zeroable::zeroed(); rows.len()];
-        let upload = |label, rows: &[table::HeadRow]| {
-            let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
-            device::buffer_with(device, label, bytemuck::cast_slice(rows), usage)
-        };
-        Self { rows: upload("segloss: heads", rows), empty: upload("segloss: no heads", &empty) }
-    }
-
-    /// A dispatch whose binding 0 is the table, and whose others are `entries`.
-    pub fn dispatch<'a>(
-        &'a self,
-        device: &wgpu::Device,
-        stage: &'static str,
-        compiled: &Compiled,
-        grid: [u32; 2],
-        entries: impl Fn() -> Vec<Entry<'a>>,
-    ) -> Dispatch {
-        let bind = |label: &str, table: &'a wgpu::Buffer| {
-            let mut all = vec![Entry::whole(Access::Uniform, table)];
-            all.extend(entries());
-            device::bind_group(device, label, &compiled.layout, &all)
-        };
-        Dispatch {
-            recipe: Recipe::new(compiled, Entry::whole(Access::Uniform, &self.rows), entries(), grid),
-            pipeline: compiled.pipeline.clone(),
-            bindings: bind(&format!("segloss: {stage}"), &self.rows),
-            no_work: bind(&format!("segloss: {stage}, warm-up"), &self.empty),
-            grid,
-        }
-    }
+/// A table of heads on the device.
+pub(super) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+    device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
