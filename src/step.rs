@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::global_sums::{self, GlobalSums, PendingGlobalSums};
-use crate::plan::device::{Access, Entry, bind_group, buffer_with, checked};
+use crate::plan::device::{Access, Entry, bind_group, checked};
 use crate::plan::{BoundRange, Plan, Recipe};
 use crate::report::{PendingReport, encode_report};
 
@@ -27,8 +27,13 @@ impl Dispatch {
     /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
     fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
         let mut entries: Vec<_> = self.recipe.bindings.iter().map(BoundRange::entry).collect();
-        let zeros = vec![0; entries[0].binding.buffer.size() as usize];
-        let empty = buffer_with(device, "segloss: no heads", &zeros, wgpu::BufferUsages::UNIFORM);
+        // a buffer that nobody wrote to is zero
+        let empty = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("segloss: no heads"),
+            size: entries[0].binding.buffer.size(),
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: false,
+        });
         entries[0] = Entry::whole(Access::Uniform, &empty);
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &bind_group(device, "segloss: warm-up", &self.layout, &entries), &[]);

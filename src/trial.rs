@@ -2,6 +2,10 @@
 //!
 //! For tools, tuners and tests; a trainer has tensors of its own.
 
+mod small;
+
+pub use small::small_copy;
+
 use crate::host::{self, HostResult, HostTarget, HostTensors};
 use crate::reference::{self, Evaluation, HeadData, HeadEvaluation, TargetData};
 use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Target};
@@ -118,8 +122,14 @@ pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Result<E
     reference::evaluate(spec, &data, f64::from(upstream))
 }
 
+/// What a loss may be off.
+pub const LOSS_BOUND: f64 = 2e-6;
+/// What a gradient may be off, beside the one rounding to its type.
+pub const GRADIENT_BOUND: f64 = 4e-6;
+/// What a soft Dice may be off, which no constant smooths.
+pub(crate) const SOFT_DICE_BOUND: f64 = 4e-6;
 /// The part of κ below which a gradient counts as cancelled.
-const CANCELLING: f64 = 0.05;
+pub(crate) const CANCELLING: f64 = 0.05;
 
 /// How far apart two results are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -131,11 +141,34 @@ pub struct Differences {
     pub gradient: f64,
 }
 
+impl Differences {
+    /// Refuses what is off by more than [`LOSS_BOUND`] and [`GRADIENT_BOUND`].
+    ///
+    /// # Errors
+    /// A phrase.
+    pub fn within_bounds(self) -> Result<Self, String> {
+        let Self { loss, gradient } = self;
+        if loss <= LOSS_BOUND && gradient <= GRADIENT_BOUND {
+            return Ok(self);
+        }
+        Err(format!("the loss is off by {loss:.1e}, the gradient by {gradient:.1e}"))
+    }
+}
+
+/// How far a device's result is from the reference's, beside the one rounding of gradients to their type; not more than the
+/// bounds.
+///
+/// # Errors
+/// A phrase: those of [`differences`] and [`Differences::within_bounds`].
+pub fn compare(spec: &LossSpec, given: HostResult, expected: &Evaluation) -> Result<Differences, String> {
+    differences(&without_rounding(spec, given, expected), expected)?.within_bounds()
+}
+
 /// How far a device's result is from the reference's.
 ///
 /// # Errors
 /// A phrase, where something differs that has to be equal (a count, a position), is not finite in one of the two alone, or a
-/// soft Dice is off by 4e-6.
+/// soft Dice is off by as much as a gradient may be.
 pub fn differences(given: &HostResult, expected: &Evaluation) -> Result<Differences, String> {
     let mut all = Differences { loss: relative("total", given.report.total, expected.total)?, gradient: 0.0 };
     let heads = given.report.heads.iter().zip(&given.gradients).zip(&expected.heads);
@@ -168,7 +201,7 @@ fn of_report(report: &HeadReport, expected: &HeadEvaluation) -> Result<f64, Stri
     let first = report.first_out_of_range.map(|first| (first.item as usize, first.voxel as usize));
     equal("first_out_of_range", &first, &expected.first_out_of_range)?;
     for (class, (given, expected)) in report.soft_dice.iter().zip(&expected.soft_dice).enumerate() {
-        let same = given.is_nan() && expected.is_nan() || (f64::from(*given) - expected).abs() < 4e-6;
+        let same = given.is_nan() && expected.is_nan() || (f64::from(*given) - expected).abs() < SOFT_DICE_BOUND;
         if !same {
             return Err(format!("soft Dice of class {class}: expected {expected}, got {given}"));
         }

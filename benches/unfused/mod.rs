@@ -7,6 +7,7 @@
 //! floor's grid of loads, workgroups and widths, and the result is compared with the fused kernels'.
 
 use anyhow::{Result, ensure};
+use segloss::trial::Tensors;
 use segloss::tuning::Clock;
 use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;
@@ -191,7 +192,8 @@ impl Buffers {
         let (rows, classes, voxels) = (rows?, classes?, voxels?);
         let shape = [elements, classes, voxels, smoothing.to_bits()];
         #[expect(clippy::cast_precision_loss, reason = "labels are small")]
-        let labels: Vec<f32> = super::workload::draw(head, 1).1.iter().map(|&label| label as f32).collect();
+        let labels: Vec<f32> =
+            Tensors::random(head, super::workload::SPREAD, 1).labels.iter().map(|&label| label as f32).collect();
         let (full, of_voxels) = (u64::from(elements) * 4, u64::from(elements / classes) * 4);
         Ok(Self {
             elements,

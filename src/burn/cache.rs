@@ -3,18 +3,24 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::plan::Making;
 use crate::{Error, LossSpec, Plan};
 
 /// Plans that are kept while nobody has them: enough for a few shapes, each in two losses of one graph.
 const KEPT: usize = 16;
 
-/// The plans that are free, the one that was used last in front.
-#[derive(Clone, Debug, Default)]
+/// The plans that are free, the one that was used last in front. All are siblings: they share pipelines.
+#[derive(Clone, Debug)]
 pub(super) struct Plans {
+    making: Making,
     free: Arc<Mutex<VecDeque<Plan>>>,
 }
 
 impl Plans {
+    pub fn new(device: &wgpu::Device) -> Self {
+        Self { making: Making::for_device(device), free: Arc::default() }
+    }
+
     /// A plan of this specification that no other loss has: its scratch stands between forward and backward.
     pub fn take(&self, device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Lease, Error> {
         let free = {
@@ -22,7 +28,7 @@ impl Plans {
             let at = free.iter().position(|plan| plan.spec() == spec);
             at.and_then(|at| free.remove(at))
         };
-        let plan = free.map_or_else(|| Plan::new(device, queue, spec), Ok)?;
+        let plan = free.map_or_else(|| Plan::make(device, queue, spec, &self.making), Ok)?;
         Ok(Lease { plan, home: self.clone() })
     }
 

@@ -83,7 +83,8 @@ impl Bridge {
     pub fn new(device: &Device, setup: &WgpuSetup) -> Result<Self, Error> {
         let cube = tensors::cube_device(device)?;
         let on = On { cube, device: setup.device.clone(), queue: setup.queue.clone() };
-        Ok(Self { on, plans: Plans::default() })
+        let plans = Plans::new(&on.device);
+        Ok(Self { on, plans })
     }
 
     /// The loss of these heads: as many as the specification has, in its order.

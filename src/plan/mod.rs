@@ -74,11 +74,29 @@ const LOGITS_PER_DISPATCH: u64 = 1 << 30;
 
 /// How a plan and its siblings are made.
 #[derive(Clone, Debug)]
-struct Making {
+pub(crate) struct Making {
     variant: Variant,
     distributed: bool,
     logits_per_dispatch: u64,
     pipelines: Arc<Pipelines>,
+}
+
+impl Making {
+    fn new(device: &wgpu::Device, variant: Variant, options: PlanOptions) -> Self {
+        let PlanOptions { tuning: _, pipeline_cache, distributed, logits_per_dispatch } = options;
+        Self {
+            variant,
+            distributed,
+            logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
+            pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
+        }
+    }
+
+    /// As [`Plan::new`] makes plans: all of this are siblings.
+    #[cfg(feature = "burn")]
+    pub(crate) fn for_device(device: &wgpu::Device) -> Self {
+        Self::new(device, Variant::for_device(device), PlanOptions::default())
+    }
 }
 
 /// All that the pipeline of a part depends on within a plan.
@@ -146,17 +164,12 @@ impl Plan {
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        let PlanOptions { tuning, pipeline_cache, distributed, logits_per_dispatch } = options;
         // before anything is measured
-        if distributed {
+        if options.distributed {
             global_sums::check_spec(spec)?;
         }
-        let making = Making {
-            variant: tuning.variant(device, queue, spec)?,
-            distributed,
-            logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
-            pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
-        };
+        let variant = options.tuning.variant(device, queue, spec)?;
+        let making = Making::new(device, variant, options);
         Self::make(device, queue, spec, &making)
     }
 
@@ -170,7 +183,12 @@ impl Plan {
         Self::make(&self.shared.device, &self.shared.queue, spec, &self.shared.making)
     }
 
-    fn make(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec, making: &Making) -> Result<Self, Error> {
+    pub(crate) fn make(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        spec: &LossSpec,
+        making: &Making,
+    ) -> Result<Self, Error> {
         spec.validate()?;
         let Making { variant, distributed, ref pipelines, .. } = *making;
         if distributed {

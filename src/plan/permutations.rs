@@ -8,6 +8,7 @@ use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::tensors::Format;
 use super::variant::Variant;
 use crate::spec::{FloatType, LabelType};
+use crate::tuning::defaults::INTEGRATED;
 use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
 
 /// The text of one shader.
@@ -35,19 +36,7 @@ impl ComposedShader {
 }
 
 /// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
-pub(super) const VARIANT: Variant = Variant {
-    invocations: 64,
-    tile: 4096,
-    register_classes: 6,
-    split_classes: 6,
-    chunk: 8,
-    fold_invocations: 64,
-    wide: true,
-    subgroups: false,
-    unchecked: false,
-    heads_per_dispatch: u32::MAX,
-    subgroup_size: 0,
-};
+pub(super) const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
 
 /// A workgroup that is one subgroup: it shares and folds by subgroup operations.
 const ONE_SUBGROUP: Variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT };

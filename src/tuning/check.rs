@@ -2,27 +2,8 @@
 
 use crate::host::HostResult;
 use crate::reference::Evaluation;
-use crate::trial::{differences, without_rounding};
+use crate::trial::{CANCELLING, GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
 use crate::{FloatType, LossSpec};
-
-/// Of a loss term, relative to the larger of it and 1.
-const LOSS: f64 = 2e-6;
-/// Of a soft Dice, which no constant smooths.
-const SOFT_DICE: f64 = 4e-6;
-/// Of a gradient, relative to its largest element.
-const GRADIENT: f64 = 4e-6;
-/// The part of κ below which a gradient counts as cancelled: one class, or a softmax that meets its target.
-const CANCELLING: f64 = 0.05;
-
-/// How a result differs from the reference's on the same tensors, if by too much.
-pub(super) fn reference_difference(spec: &LossSpec, given: HostResult, expected: &Evaluation) -> Option<String> {
-    match differences(&without_rounding(spec, given, expected), expected) {
-        Err(difference) => Some(difference),
-        Ok(worst) if worst.loss > LOSS => Some(format!("the loss: off by {:.1e}", worst.loss)),
-        Ok(worst) if worst.gradient > GRADIENT => Some(format!("the gradient: off by {:.1e}", worst.gradient)),
-        Ok(_) => None,
-    }
-}
 
 /// What a step on the whole tensors should give: what another variant gave.
 #[derive(Clone, Debug)]
@@ -63,7 +44,7 @@ impl Expected {
                 counted: report.counted.into(),
                 gradient,
                 // both are rounded
-                tolerance: if compared { GRADIENT * scale / largest + 2.04 * relative } else { f64::INFINITY },
+                tolerance: if compared { GRADIENT_BOUND * scale / largest + 2.04 * relative } else { f64::INFINITY },
                 least: 2.0 * least,
             }
         });
@@ -79,20 +60,20 @@ impl Expected {
             let near = (given - expected).abs() <= tolerance * expected.abs().max(1.0);
             (!same && !near).then(|| format!("expected {expected}, got {given}"))
         };
-        if let Some(difference) = off(given.report.total, self.total, LOSS) {
+        if let Some(difference) = off(given.report.total, self.total, LOSS_BOUND) {
             return Some(format!("the total: {difference}"));
         }
         for (index, (expected, report)) in self.heads.iter().zip(&given.report.heads).enumerate() {
             let terms = [("overlap", report.overlap), ("pixel", report.pixel)].into_iter().zip(expected.terms);
             for ((name, given), expected) in terms {
                 let Some(expected) = expected else { continue };
-                if let Some(difference) = off(given.map_or(f32::NAN, |term| term.value), expected, LOSS) {
+                if let Some(difference) = off(given.map_or(f32::NAN, |term| term.value), expected, LOSS_BOUND) {
                     return Some(format!("head {index}: {name}: {difference}"));
                 }
             }
             let mut classes = report.soft_dice.iter().zip(&expected.soft_dice).enumerate();
             let dice =
-                classes.find_map(|(class, (&given, &expected))| Some(class).zip(off(given, expected, SOFT_DICE)));
+                classes.find_map(|(class, (&given, &expected))| Some(class).zip(off(given, expected, SOFT_DICE_BOUND)));
             if let Some((class, difference)) = dice {
                 return Some(format!("head {index}: soft Dice of class {class}: {difference}"));
             }

@@ -112,6 +112,9 @@ impl Clock {
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         timestamps.host.unmap();
+        if ticks == [0, 0] {
+            return Err(device_error("the device's timestamps read zero"));
+        }
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
         let elapsed = ticks[1].saturating_sub(ticks[0]) as f64 * timestamps.period;
         Ok(elapsed)

@@ -20,7 +20,7 @@ const SOFTWARE: Variant = Variant {
 
 /// A wave or two a workgroup, and few enough registers that eight and more waves share a SIMD: `docs/isa.md` has the
 /// compiler's figures. A few dozen SIMDs are full with a few hundred tiles.
-const INTEGRATED: Variant = Variant {
+pub(crate) const INTEGRATED: Variant = Variant {
     invocations: 64,
     register_classes: 6,
     split_classes: 6,

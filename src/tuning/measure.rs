@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Clock;
 use super::candidates::Candidates;
-use super::check::{Expected, reference_difference};
+use super::check::Expected;
 use super::file::{self, Choice, Key};
 use super::search::{Candidate, Progress, Trials, search};
-use super::small::small_copy;
 use crate::host::HostStep;
 use crate::reference::Evaluation;
-use crate::trial::{Tensors, evaluate};
+use crate::trial::{self, Tensors, evaluate, small_copy};
 use crate::{Error, Head, LossSpec, Plan, Variant};
 
 /// Logits that are compared with the f64 reference.
@@ -178,9 +177,8 @@ impl Trials for Gpu {
 
     fn check(&mut self, ready: &HostStep) -> Result<Option<String>, Error> {
         let small = self.small.bind(&ready.step().plan.sibling(&self.small_spec)?)?.run()?;
-        let difference = reference_difference(&self.small_spec, small, &self.small_expected);
-        if difference.is_some() {
-            return Ok(difference);
+        if let Err(difference) = trial::compare(&self.small_spec, small, &self.small_expected) {
+            return Ok(Some(difference));
         }
         let given = ready.run()?;
         if let Some(expected) = &self.expected {

@@ -20,15 +20,13 @@ mod candidates;
 mod check;
 #[cfg(feature = "tuning")]
 mod clock;
-mod defaults;
+pub(crate) mod defaults;
 #[cfg(feature = "tuning")]
 mod file;
 #[cfg(feature = "tuning")]
 mod measure;
 #[cfg(feature = "tuning")]
 mod search;
-#[cfg(feature = "tuning")]
-mod small;
 
 #[cfg(feature = "tuning")]
 pub use clock::{Clock, Encode};

@@ -224,20 +224,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::tuning::candidates::Setting;
+    use crate::tuning::defaults::INTEGRATED;
 
-    const DEFAULT: Variant = Variant {
-        invocations: 64,
-        tile: 4096,
-        register_classes: 6,
-        split_classes: 6,
-        chunk: 8,
-        fold_invocations: 64,
-        wide: true,
-        subgroups: true,
-        unchecked: false,
-        heads_per_dispatch: u32::MAX,
-        subgroup_size: 0,
-    };
+    const DEFAULT: Variant = INTEGRATED;
 
     /// A device with a clock of its own: a step takes what a function says, and making a variant a second.
     struct Table<F: Fn(Variant) -> f64> {

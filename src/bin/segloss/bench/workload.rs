@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 
-use anyhow::{Result, ensure};
-use segloss::host::{self, HostTensors};
-use segloss::reference::{self, HeadData, TargetData};
+use anyhow::{Result, anyhow};
 use segloss::tuning::Clock;
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, wgpu};
+use segloss::{
+    FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, host, trial, wgpu,
+};
 
 /// The largest workload that is compared with the f64 reference in full; of a larger one a smaller sibling is.
 const MOST_CHECKED: usize = 1 << 22;
-const TOLERANCE: f64 = 2e-6;
+/// Random logits lie in ± this.
+pub const SPREAD: f32 = 4.0;
 
 /// ε of the label smoothing.
 pub const SMOOTHING: f32 = 0.1;
@@ -111,18 +112,9 @@ pub fn head(shape: &[usize], loss: Loss, float: FloatType) -> Head {
     Head::new(shape, loss).logits(float)
 }
 
-/// Random logits of a head, and random labels.
-pub fn draw(head: &Head, seed: u64) -> (Vec<f32>, Vec<i64>) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let voxels = head.items() * head.voxels();
-    let logits = (0..voxels * head.classes()).map(|_| random.f32() * 8.0 - 4.0).collect();
-    let classes = i64::try_from(head.classes()).expect("few classes");
-    (logits, (0..voxels).map(|_| random.i64(0..classes)).collect())
-}
-
 impl Tensors {
     pub fn new(clock: &Clock, head: &Head, seed: u64) -> Self {
-        let (logits, labels) = draw(head, seed);
+        let trial::Tensors { logits, labels, .. } = trial::Tensors::random(head, SPREAD, seed);
         let buffer = |contents: &[u8]| {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
             clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
@@ -174,55 +166,14 @@ impl Workload {
     }
 }
 
-/// The step against the f64 reference.
+/// The step against the f64 reference, on a smaller copy where it is large.
 fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
-    let mut spec = spec.clone();
-    let size = |head: &Head| head.items() * head.classes() * head.voxels();
-    while spec.heads.iter().map(size).sum::<usize>() > MOST_CHECKED {
-        let largest = spec.heads.iter_mut().max_by_key(|head| size(head)).expect("a head");
-        let axis =
-            largest.shape.iter().enumerate().skip(2).max_by_key(|(_, length)| **length).map_or(0, |(axis, _)| axis);
-        largest.shape[axis] = largest.shape[axis].div_ceil(2);
-    }
+    let spec = trial::small_copy(spec, MOST_CHECKED);
+    let heads = spec.heads.iter().zip(1..);
+    let tensors: Vec<_> = heads.map(|(head, seed)| trial::Tensors::random(head, SPREAD, seed)).collect();
     let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
-    let drawn: Vec<_> = spec.heads.iter().zip(1..).map(|(head, seed)| draw(head, seed)).collect();
-    // numbers that the logits' type holds
-    let held: Vec<Vec<f32>> = spec
-        .heads
-        .iter()
-        .zip(&drawn)
-        .map(|(head, (logits, _))| {
-            host::floats_of_bytes(&host::float_bytes(logits, head.logits), head.logits)[..logits.len()].to_vec()
-        })
-        .collect();
-    let tensors: Vec<_> =
-        held.iter().zip(&drawn).map(|(logits, (_, labels))| HostTensors::labels(logits, labels)).collect();
-    let given = host::run(&plan, &tensors, 1.0)?;
-    let wide: Vec<Vec<f64>> = held.iter().map(|logits| logits.iter().map(|&z| f64::from(z)).collect()).collect();
-    let data: Vec<_> = wide
-        .iter()
-        .zip(&drawn)
-        .map(|(logits, (_, labels))| HeadData {
-            logits,
-            target: TargetData::Labels(labels),
-            mask: None,
-            weight_map: None,
-            sample_mask: None,
-        })
-        .collect();
-    let expected = reference::evaluate(&spec, &data, 1.0)?;
-    let loss = (f64::from(given.report.total) - expected.total).abs() / expected.total.abs().max(1.0);
-    ensure!(loss <= TOLERANCE, "the loss is wrong by {loss:.1e}: nothing is timed");
-    for ((head, dz), expected) in spec.heads.iter().zip(&given.gradients).zip(&expected.heads) {
-        let rounding = match head.logits {
-            FloatType::F32 => 0.0,
-            FloatType::F16 => 2.0_f64.powi(-11),
-            FloatType::Bf16 => 2.0_f64.powi(-8),
-        };
-        let largest = expected.gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
-        let worst = dz.iter().zip(&expected.gradient).fold(0.0_f64, |a, (&x, e)| a.max((f64::from(x) - e).abs()));
-        let bound = 2.0 * TOLERANCE + 1.02 * rounding;
-        ensure!(worst <= bound * largest, "the gradient is wrong by {:.1e}: nothing is timed", worst / largest);
-    }
+    let given = host::run(&plan, &tensors.iter().map(trial::Tensors::host).collect::<Vec<_>>(), 1.0)?;
+    let expected = trial::evaluate(&spec, &tensors, 1.0)?;
+    trial::compare(&spec, given, &expected).map_err(|phrase| anyhow!("{phrase}: nothing is timed"))?;
     Ok(())
 }

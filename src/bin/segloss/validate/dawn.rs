@@ -8,11 +8,10 @@ use base64::prelude::BASE64_STANDARD;
 use segloss::cases::{self, Case};
 use segloss::host::{self, HostStep};
 use segloss::shaders::{Access, Recipe};
-use segloss::trial::{Differences, Tensors};
+use segloss::trial::{Differences, GRADIENT_BOUND, LOSS_BOUND, Tensors};
 use segloss::{LossSpec, Plan, wgpu};
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{GRADIENT_BOUND, LOSS_BOUND};
 use super::record::Tool;
 use super::tools::{for_tint, node};
 

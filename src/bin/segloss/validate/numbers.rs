@@ -16,9 +16,6 @@ use segloss::{
 use super::draw;
 use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 
-/// Bounds of the errors against f64; f16 and bf16 gradients have their one rounding beside them.
-pub const LOSS_BOUND: f64 = 2e-6;
-pub const GRADIENT_BOUND: f64 = 4e-6;
 /// Runs of one step that must be equal bit for bit.
 const RUNS: usize = 10;
 /// SwiftShader keeps the code of every pipeline until its device is gone.
@@ -114,7 +111,7 @@ fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, ti
             errors.loss = errors.loss.max(worst.loss);
             errors.gradient = errors.gradient.max(worst.gradient);
         }
-        within(worst).map_err(|error| fail(&error))
+        worst.within_bounds().map(drop).map_err(|error| fail(&error))
     });
     if let Err(error) = outcome {
         all.failures.push(match error {
@@ -168,13 +165,6 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
     overlap.into_iter().chain(pixel).map(|kind| (kind.to_owned(), dtype.clone())).collect()
 }
 
-fn within(worst: Differences) -> Result<(), String> {
-    if worst.loss <= LOSS_BOUND && worst.gradient <= GRADIENT_BOUND {
-        return Ok(());
-    }
-    Err(format!("the loss is off by {:.1e}, the gradient by {:.1e}", worst.loss, worst.gradient))
-}
-
 /// The step against the reference.
 fn compare(
     device: &wgpu::Device,
@@ -220,7 +210,7 @@ fn sizes(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &d
         let tensors = [Tensors::random(&spec.heads[0], 4.0, 1)];
         let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
         let outcome = compare(device, queue, &spec, &tensors)
-            .and_then(|worst| within(worst).map(|()| worst))
+            .and_then(Differences::within_bounds)
             .map(|Differences { loss, gradient }| Size { what: what.clone(), shape, loss, gradient });
         match outcome {
             Ok(size) => all.sizes.push(size),

@@ -3,8 +3,8 @@
 use anyhow::{Result, anyhow};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::*;
+use segloss::trial::{GRADIENT_BOUND, LOSS_BOUND};
 
-use super::numbers::{GRADIENT_BOUND, LOSS_BOUND};
 use super::record::{Adapter, Bin, Counts, Shaders, Spread, Tool, Validation};
 
 const STYLE: &str = "

@@ -4,7 +4,8 @@ use crate::{Head, LossSpec};
 
 /// The specification with shorter axes, until its logits are no more than `most` or nothing can be shortened. Rows that four
 /// elements divide stay so, and others do not become so: the kernels load both alike.
-pub(super) fn small_copy(spec: &LossSpec, most: usize) -> LossSpec {
+#[must_use]
+pub fn small_copy(spec: &LossSpec, most: usize) -> LossSpec {
     let logits = |head: &Head| head.items() * head.classes() * head.voxels();
     let mut small = spec.clone();
     while small.heads.iter().map(logits).sum::<usize>() > most {
