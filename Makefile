@@ -8,7 +8,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check soak fuzz lint doc bench peers mpi adapter drivers drivers-check help
+.PHONY: demo train test test-burn check soak fuzz mutants deny lint doc bench peers mpi adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ soak: adapter ## 20,000 steps, memory flat
 
 fuzz: adapter ## random specifications, documents and bytes: twenty times the trials of `make test`
 	SEGLOSS_FUZZ=20 $(CARGO) test --features cli --test fuzz -- --nocapture
+
+mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
+	$(CARGO) test --features cli --test mutants
+
+deny: ## licences, bans and sources of the dependencies; `cargo deny check advisories` needs the network
+	$(CARGO) deny check licenses bans sources
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check

@@ -68,7 +68,8 @@ pub struct Pixel {
     /// Which pixel term.
     pub kind: PixelKind,
     /// ε in [0, 1]: ε/C of the target goes to every class, the right one included. For the convention that gives ε/(C−1) to
-    /// each wrong class, see [`label_smoothing_wrong_only`](Self::label_smoothing_wrong_only).
+    /// each wrong class, see [`label_smoothing_wrong_only`](Self::label_smoothing_wrong_only). Where a voxel's logits lie so far
+    /// below the largest that f32 does not hold the sum of their distances, a smoothed loss is infinite; its gradient is not.
     pub label_smoothing: f32,
     /// One weight per class that takes part. Not for binary cross-entropy, which has `pos_weight`.
     pub class_weights: Option<Vec<f32>>,
