@@ -8,7 +8,8 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check soak fuzz mutants deny lint doc bench peers mpi adapter drivers drivers-check help
+.PHONY: demo train test test-burn check soak fuzz mutants deny lint doc bench peers mpi validate validate-tools reports \
+    adapter drivers drivers-check help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +37,7 @@ fuzz: adapter ## random specifications, documents and bytes: twenty times the tr
 	SEGLOSS_FUZZ=20 $(CARGO) test --features cli --test fuzz -- --nocapture
 
 mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
-	$(CARGO) test --features cli --test mutants
+	$(CARGO) test --features cli --test mutants -- --ignored --nocapture
 
 deny: ## licences, bans and sources of the dependencies; `cargo deny check advisories` needs the network
 	$(CARGO) deny check licenses bans sources
@@ -79,6 +80,28 @@ mpi: adapter ## clippy of the example with MPI; a batch over 2 and 4 MPI ranks, 
 	$(ON_RANKS) 4 $(MPI_EXAMPLE)
 	@$(ON_RANKS:mpirun=timeout 120 mpirun) 2 $(MPI_EXAMPLE) --die 1 $(ENDS)
 	@$(ON_RANKS:mpirun=timeout 120 mpirun) 4 $(MPI_EXAMPLE) --panic 2 $(ENDS)
+
+VALIDATION ?= target/validation
+WHEEL := target/dxc
+DXC := $(WHEEL)/compushady/backends/libdxcompiler_x86_64.so
+DRIVER_FILES := /usr/share/vulkan/icd.d/lvp_icd.$(shell uname -m).json:/usr/lib/chromium/vk_swiftshader_icd.json
+
+validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa GL and SwiftShader, with every tool; writes target/validation/
+	VK_ICD_FILENAMES=$(DRIVER_FILES) $(CARGO) run --features cli -- validate --all --every-tool \
+	    --require "llvmpipe vulkan" --require "llvmpipe gl" --require "swiftshader vulkan" \
+	    --dxc $(DXC) --cases $(CASES) --out $(VALIDATION)
+
+reports: ## the committed reports of `make validate`, made again; writes docs/validation/
+	$(MAKE) validate VALIDATION=docs/validation
+
+# spirv-val from Debian; Tint and Dawn from npm; Microsoft's DXC for Linux, which a package of PyPI carries.
+validate-tools:
+	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
+	@if ! command -v npm > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq nodejs npm; fi
+	npm ci --prefix validate/dawn --no-audit --no-fund --silent
+	test -f $(DXC) || { $(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
+	    --platform manylinux_2_28_x86_64 -d $(WHEEL) compushady-lrtu==0.18.0 \
+	    && $(PYTHON) -m zipfile -e $(WHEEL)/*.whl $(WHEEL); }
 
 # A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows bring their own.
 adapter:

@@ -7,8 +7,9 @@ mod small;
 pub use small::small_copy;
 
 use crate::host::{self, HostResult, HostTarget, HostTensors};
+use crate::plan::Making;
 use crate::reference::{self, Evaluation, HeadData, HeadEvaluation, TargetData};
-use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Target};
+use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Plan, Target, wgpu};
 
 /// The tensors of a head on the host; those that it has not are empty.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,30 @@ impl Tensors {
             weight_map: some(&self.weight_map),
             sample_mask: some(&self.sample_mask),
         }
+    }
+}
+
+/// Plans on a device that are all siblings ([`Plan::sibling`]), for who makes many: a kernel's text is compiled once.
+#[derive(Debug)]
+pub struct Plans {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    making: Making,
+}
+
+impl Plans {
+    /// Of no plan yet.
+    #[must_use]
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        Self { device: device.clone(), queue: queue.clone(), making: Making::for_device(device) }
+    }
+
+    /// One more.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(&self, spec: &LossSpec) -> Result<Plan, Error> {
+        Plan::make(&self.device, &self.queue, spec, &self.making)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::schema::{Case, Number};
 use crate::host::{self, HostResult};
-use crate::trial::{Differences, Tensors};
-use crate::{ClassCounts, HardCounts, Head, LossSpec, Plan, Target};
+use crate::trial::{Differences, Plans, Tensors};
+use crate::{ClassCounts, HardCounts, Head, LossSpec, Target};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,14 +38,15 @@ pub fn trial(case: &Case) -> Result<(LossSpec, Vec<Tensors>), Vec<String>> {
     Ok((spec, tensors))
 }
 
-/// Runs a case.
+/// Runs a case on the device of these plans.
 #[must_use]
-pub fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Outcome {
+pub fn run(plans: &Plans, case: &Case) -> Outcome {
     let (spec, tensors) = match trial(case) {
         Ok(trial) => trial,
         Err(lacks) => return Outcome::Unsupported(lacks),
     };
-    let result = Plan::new(device, queue, &spec)
+    let result = plans
+        .plan(&spec)
         .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0));
     let (worst, phrases) = match result {
         Ok(result) => differences(case, &result),

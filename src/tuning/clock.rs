@@ -112,18 +112,38 @@ impl Clock {
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         timestamps.host.unmap();
-        if ticks == [0, 0] {
-            return Err(device_error("the device's timestamps read zero"));
-        }
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
-        let elapsed = ticks[1].saturating_sub(ticks[0]) as f64 * timestamps.period;
-        Ok(elapsed)
+        elapsed([ticks[0], ticks[1]], timestamps.period)
     }
+
     fn wait(&self) -> Result<(), Error> {
         self.device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()).map_err(device_error)
     }
 }
 
+/// Nanoseconds between two timestamps. Some drivers write none, or write them out of order: no time at all is never an answer.
+fn elapsed([begin, end]: [u64; 2], period: f64) -> Result<f64, Error> {
+    if end == 0 {
+        return Err(device_error("the device's timestamps read zero"));
+    }
+    let ticks = end.checked_sub(begin).ok_or_else(|| device_error("the device's timestamps run backwards"))?;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
+    let nanoseconds = ticks as f64 * period;
+    Ok(nanoseconds)
+}
+
 fn device_error(error: impl std::fmt::Display) -> Error {
     Error::Device { during: DURING, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::elapsed;
+
+    #[test]
+    fn timestamps_that_read_zero_or_run_backwards_are_an_error() {
+        assert!(elapsed([0, 0], 1.0).unwrap_err().to_string().contains("read zero"));
+        assert!(elapsed([7, 0], 1.0).unwrap_err().to_string().contains("read zero"));
+        assert!(elapsed([7, 6], 1.0).unwrap_err().to_string().contains("run backwards"));
+        assert!(elapsed([7, 9], 40.0).is_ok_and(|nanoseconds| (nanoseconds - 80.0).abs() < 1e-9));
+    }
 }

@@ -1,12 +1,13 @@
 //! The mutation check (`make mutants`): small deliberate faults in the shaders, each of which a test has to catch.
 //!
 //! Copies the crate, puts one fault after the other into the copy, and runs the test that is named with it: it must pass
-//! without the fault and fail with it. `cargo test --test mutants -- barrier` tries those whose name contains the word.
+//! without the fault and fail with it.
+#![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod list;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::{env, fs, io};
 
 use list::{MUTANTS, Mutant};
@@ -24,25 +25,35 @@ enum Outcome {
     Broken,
 }
 
-fn main() -> ExitCode {
-    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |mutant: &&Mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(&**word));
-    let chosen: Vec<&Mutant> = MUTANTS.iter().filter(is_wanted).collect();
+#[test]
+fn every_fault_can_be_made_and_is_documented() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path);
+    let documented = read("docs/mutants.md");
+    for Mutant { name, file, find, replace, test } in MUTANTS {
+        assert_eq!(read(file).matches(find).count(), 1, "{name}: {file}");
+        assert_ne!(find, replace, "{name}");
+        let (test_file, test_name) = test.split_once("::").expect("file::name");
+        let shader = file.strip_prefix("shaders/").expect("a shader");
+        let row = format!("| {name} | `{shader}` | `{test_file}`: `{test_name}` |");
+        assert!(documented.contains(&row), "docs/mutants.md has no line {row}");
+        assert!(read(&format!("tests/{test_file}.rs")).contains(&format!("fn {test_name}()")), "{name}: {test}");
+    }
+    assert_eq!(documented.matches("\n| ").count(), MUTANTS.len() + 1);
+}
+
+#[test]
+#[ignore = "minutes: `make mutants`"]
+fn every_fault_is_caught() {
     let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     copy_crate(&copy).expect("the crate is copied");
-    let missed = missed(&copy, &chosen);
+    let missed = missed(&copy);
     fs::remove_dir_all(&copy).expect("the copy is removed");
-    if missed.is_empty() {
-        println!("{} faults, all caught", chosen.len());
-        return ExitCode::SUCCESS;
-    }
-    println!("{} of {} are wrong: {}", missed.len(), chosen.len(), missed.join(", "));
-    ExitCode::FAILURE
+    assert!(missed.is_empty(), "{} of {} are wrong: {}", missed.len(), MUTANTS.len(), missed.join(", "));
 }
 
 /// The tests that fail without any fault; or else the faults that are not caught.
-fn missed<'a>(copy: &Path, chosen: &[&'a Mutant]) -> Vec<&'a str> {
-    let mut tests: Vec<_> = chosen.iter().map(|mutant| mutant.test).collect();
+fn missed(copy: &Path) -> Vec<&'static str> {
+    let mut tests: Vec<_> = MUTANTS.iter().map(|mutant| mutant.test).collect();
     tests.sort_unstable();
     tests.dedup();
     let failing: Vec<_> = tests.into_iter().filter(|test| run(copy, test) != Outcome::Passes).collect();
@@ -50,7 +61,7 @@ fn missed<'a>(copy: &Path, chosen: &[&'a Mutant]) -> Vec<&'a str> {
         return failing;
     }
     let mut missed = Vec::new();
-    for mutant in chosen {
+    for mutant in &MUTANTS {
         let said = check(copy, mutant);
         println!("{said:7} {:34} {}", mutant.name, mutant.test);
         if said != CAUGHT {
@@ -88,13 +99,13 @@ fn run(copy: &Path, test: &str) -> Outcome {
         .env("CARGO_TARGET_DIR", target())
         .output()
         .expect("cargo runs");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    if output.status.success() && text.contains("1 passed") {
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() && said.contains("1 passed") {
         return Outcome::Passes;
     }
     // wgpu's refusal of a shader arrives as an error of this crate
-    let refused = text.contains("Device {");
-    if text.contains("test result: FAILED") && !refused { Outcome::Fails } else { Outcome::Broken }
+    let refused = said.contains("Device {");
+    if said.contains("test result: FAILED") && !refused { Outcome::Fails } else { Outcome::Broken }
 }
 
 /// The target folder: that in which the temporary one of this test lies.

@@ -32,24 +32,36 @@ async function download(buffer, offset, size) {
   return Buffer.from(host.getMappedRange()).toString('base64');
 }
 
-function encode(pass, { source, entry_point, bindings, grid }, buffers) {
-  const entries = bindings.map(({ access }, binding) => ({
-    binding,
-    visibility: GPUShaderStage.COMPUTE,
-    buffer: { type: bindingType[access] },
-  }));
-  const layout = device.createBindGroupLayout({ entries });
-  const pipeline = device.createComputePipeline({
-    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module: device.createShaderModule({ code: source }), entryPoint: entry_point },
-  });
-  const bound = bindings.map(({ buffer, offset, size }, binding) => ({
+// a pipeline for each text and layout
+const pipelines = new Map();
+
+function pipelineOf({ source, entry_point, bindings }) {
+  const key = JSON.stringify([entry_point, bindings.map(({ access }) => access), source]);
+  if (!pipelines.has(key)) {
+    const entries = bindings.map(({ access }, binding) => ({
+      binding,
+      visibility: GPUShaderStage.COMPUTE,
+      buffer: { type: bindingType[access] },
+    }));
+    const layout = device.createBindGroupLayout({ entries });
+    const pipeline = device.createComputePipeline({
+      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module: device.createShaderModule({ code: source }), entryPoint: entry_point },
+    });
+    pipelines.set(key, { layout, pipeline });
+  }
+  return pipelines.get(key);
+}
+
+function encode(pass, dispatch, buffers) {
+  const { layout, pipeline } = pipelineOf(dispatch);
+  const entries = dispatch.bindings.map(({ buffer, offset, size }, binding) => ({
     binding,
     resource: { buffer: buffers[buffer], offset, size },
   }));
   pass.setPipeline(pipeline);
-  pass.setBindGroup(0, device.createBindGroup({ layout, entries: bound }));
-  pass.dispatchWorkgroups(grid[0], grid[1]);
+  pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
+  pass.dispatchWorkgroups(dispatch.grid[0], dispatch.grid[1]);
 }
 
 const results = [];

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use segloss::cases::{self, Case, Outcome};
+use segloss::trial::Plans;
 use segloss::{open_adapter, wgpu};
 
 use crate::Wish;
@@ -63,10 +64,11 @@ fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
     let info = adapter.get_info();
     let name = format!("{} ({:?})", info.name, info.backend);
     let (device, queue) = open_adapter(adapter).with_context(|| name.clone())?;
+    let plans = Plans::new(&device, &queue);
     let mut counts = Counts::default();
     let mut lacking: BTreeMap<String, usize> = BTreeMap::new();
     for case in cases {
-        match cases::run(&device, &queue, case) {
+        match cases::run(&plans, case) {
             Outcome::Passed(_) => counts.passed += 1,
             Outcome::Failed(differences) => {
                 counts.failed += 1;

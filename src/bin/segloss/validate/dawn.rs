@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use segloss::cases::{self, Case};
 use segloss::host::{self, HostStep};
 use segloss::shaders::{Access, Recipe};
-use segloss::trial::{Differences, GRADIENT_BOUND, LOSS_BOUND, Tensors};
-use segloss::{LossSpec, Plan, wgpu};
+use segloss::trial::{Differences, GRADIENT_BOUND, LOSS_BOUND, Plans, Tensors};
+use segloss::{LossSpec, wgpu};
 use serde::{Deserialize, Serialize};
 
 use super::record::Tool;
@@ -99,9 +99,10 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
             trials.push((case.id.clone(), spec, tensors));
         }
     }
+    let plans = Plans::new(&device, &queue);
     let (mut steps, mut all_expected) = (Vec::new(), Vec::new());
     for (name, spec, tensors) in trials {
-        let plan = Plan::new(&device, &queue, &spec)?;
+        let plan = plans.plan(&spec)?;
         let step = HostStep::new(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)?;
         // before the first run: scratch is as it was made
         steps.push(data(&device, &queue, &name, &step)?);

@@ -5,21 +5,28 @@ mod dawn;
 mod draw;
 mod numbers;
 mod page;
+mod progress;
 mod record;
 mod tools;
 mod translate;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::ScopedJoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::MultiProgress;
 use segloss::cases::{self, Case};
 use segloss::shaders::{covering, permutations};
+use segloss::wgpu;
 
 use crate::Wish;
 use crate::bench::commit;
-use record::{SCHEMA, Shaders, Validation};
+use numbers::Results;
+use progress::Progress;
+use record::{Adapter, SCHEMA, Shaders, Validation};
 
 #[derive(clap::Args)]
 pub struct Validate {
@@ -28,8 +35,8 @@ pub struct Validate {
     /// Every adapter that fits, not the first alone.
     #[arg(long)]
     all: bool,
-    /// An adapter that must be there, by part of its name as it is printed: "SwiftShader", "llvmpipe (LLVM 15.0.6, 256 bits) (Gl)".
-    #[arg(long, value_name = "TEXT")]
+    /// An adapter that must be there, by words of its name and its back end: "llvmpipe gl".
+    #[arg(long, value_name = "WORDS")]
     require: Vec<String>,
     /// Where the page and the JSON go.
     #[arg(long, value_name = "DIR", default_value = "validation")]
@@ -74,7 +81,9 @@ impl Validate {
         }
         let names: Vec<String> = adapters.iter().map(|adapter| numbers::name(&adapter.get_info())).collect();
         for wanted in &self.require {
-            if !names.iter().any(|name| name.to_lowercase().contains(&wanted.to_lowercase())) {
+            let has_all =
+                |name: &String| wanted.split(' ').all(|word| name.to_lowercase().contains(&word.to_lowercase()));
+            if !names.iter().any(has_all) {
                 bail!("no adapter \"{wanted}\": this machine has {}", names.join(", "));
             }
         }
@@ -82,62 +91,70 @@ impl Validate {
         for file in &self.cases {
             cases.extend(cases::read(file)?.cases);
         }
-        let bar = ProgressBar::new_spinner()
-            .with_style(ProgressStyle::with_template("{prefix}: {msg} {pos} {spinner} {elapsed}")?);
+        self.write(&self.validate(&adapters, &names, &cases))
+    }
+
+    fn validate(&self, adapters: &[wgpu::Adapter], names: &[String], cases: &[Case]) -> Validation {
+        let (all, begun) = (MultiProgress::new(), Instant::now());
+        // side by side: most of the time is compilers', and a compiler takes one core
+        let (shaders, found) = std::thread::scope(|scope| {
+            let shaders = scope.spawn(|| self.shaders(&Progress::new(&all, begun)));
+            let on = |(adapter, name): (&wgpu::Adapter, &String)| {
+                let progress = Progress::new(&all, begun);
+                let tick = |phase: &str| progress.tick(&format!("{name}: {phase}"));
+                numbers::on_adapter(adapter, cases, self.seed, self.trials, &tick)
+            };
+            let found: Vec<_> = adapters.iter().zip(names).map(|one| scope.spawn(move || on(one))).collect();
+            (joined(shaders), found.into_iter().map(joined).collect::<Vec<_>>())
+        });
+        let (adapters_found, results): (Vec<Adapter>, Vec<Results>) = found.into_iter().unzip();
+        let computed: Vec<_> = names.iter().zip(&results).collect();
+        let pairs =
+            computed.iter().enumerate().flat_map(|(i, one)| computed[i + 1..].iter().map(move |other| (*one, *other)));
+        let progress = Progress::new(&all, begun);
+        progress.tick("Dawn");
+        let dawn = dawn::replay(&adapters[0], cases, &self.dawn, &self.dawn_backend);
         let mut validation = Validation {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
             seed: self.seed,
-            shaders: self.shaders(&bar),
-            adapters: Vec::new(),
-            spread: Vec::new(),
+            shaders,
+            adapters: adapters_found,
+            spread: pairs.map(|(one, other)| numbers::spread(one, other)).collect(),
         };
-        let mut results = Vec::new();
-        for adapter in &adapters {
-            bar.set_prefix(numbers::name(&adapter.get_info()));
-            let tick = |what: &str| {
-                bar.set_message(what.to_owned());
-                bar.inc(1);
-            };
-            let (found, computed) = numbers::on_adapter(adapter, &cases, self.seed, self.trials, &tick)
-                .with_context(|| numbers::name(&adapter.get_info()))?;
-            validation.adapters.push(found);
-            results.push(computed);
-        }
-        for (i, one) in results.iter().enumerate() {
-            for (j, other) in results.iter().enumerate().skip(i + 1) {
-                validation.spread.push(numbers::spread((&names[i], one), (&names[j], other)));
-            }
-        }
-        bar.set_prefix("Dawn");
-        validation.shaders.tools.push(dawn::replay(&adapters[0], &cases, &self.dawn, &self.dawn_backend));
-        bar.finish_and_clear();
-        self.write(&validation)
+        validation.shaders.tools.push(dawn);
+        validation
     }
 
-    fn shaders(&self, bar: &ProgressBar) -> Shaders {
-        let tick = || bar.inc(1);
-        bar.set_prefix("shaders");
-        bar.set_message("naga");
-        let covering: std::collections::HashSet<String> = covering().into_iter().map(|shader| shader.name).collect();
+    /// The shaders in all tools but Dawn.
+    fn shaders(&self, progress: &Progress) -> Shaders {
+        let covering: HashSet<String> = covering().into_iter().map(|shader| shader.name).collect();
         let all = permutations();
         let permutations = all.len();
-        let (mut tools, few) = translate::translate(all, |name| covering.contains(name), tick);
-        bar.set_message("spirv-val");
-        tools.push(tools::spirv_val(&few, tick));
-        bar.set_message("DXC");
-        tools.push(tools::dxc(&few, self.dxc.as_deref(), tick));
-        bar.set_message("Tint");
+        let (mut tools, few) =
+            translate::translate(all, |name| covering.contains(name), || progress.tick("shaders: naga"));
+        tools.push(tools::spirv_val(&few, || progress.tick("shaders: spirv-val")));
+        tools.push(tools::dxc(&few, self.dxc.as_deref(), || progress.tick("shaders: DXC")));
+        progress.tick("shaders: Tint");
         tools.push(tools::tint(&few, &self.dawn));
         Shaders { permutations, covering: covering.len(), tools }
     }
 
     fn write(&self, validation: &Validation) -> Result<ExitCode> {
         std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
-        let [html, json] = ["validation.html", "validation.json"].map(|name| self.out.join(name));
-        std::fs::write(&html, page::page(validation)?).with_context(|| html.display().to_string())?;
-        std::fs::write(&json, serde_json::to_string_pretty(validation)?).with_context(|| json.display().to_string())?;
+        let page = self.write_as("validation", validation)?;
+        if let [_, _, ..] = validation.adapters[..] {
+            let mut names: Vec<String> = Vec::new();
+            for adapter in &validation.adapters {
+                let name = file_name(&adapter.name);
+                let same = names.iter().filter(|other| **other == name).count();
+                names.push(name.clone());
+                let name = if same == 0 { name } else { format!("{name}-{}", same + 1) };
+                let one = Validation { adapters: vec![adapter.clone()], spread: Vec::new(), ..validation.clone() };
+                self.write_as(&name, &one)?;
+            }
+        }
         let absent: Vec<_> = validation.shaders.tools.iter().filter(|tool| tool.absent.is_some()).collect();
         for tool in &absent {
             println!("absent: {}: {}", tool.name, tool.absent.as_deref().unwrap_or_default());
@@ -153,8 +170,29 @@ impl Validate {
             println!("{}: cases: {passed} passed, {failed} failed, {unsupported} unsupported", adapter.name);
         }
         let failures = validation.failures().count();
-        println!("{failures} failures: {}, {}", html.display(), json.display());
+        println!("{failures} failures: {}", page.display());
         let whole = absent.is_empty() || !self.every_tool;
         Ok(if failures == 0 && whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+    /// Writes the page and the JSON; where the page is.
+    fn write_as(&self, name: &str, validation: &Validation) -> Result<PathBuf> {
+        let [html, json] = ["html", "json"].map(|extension| self.out.join(format!("{name}.{extension}")));
+        std::fs::write(&html, page::page(validation)?).with_context(|| html.display().to_string())?;
+        let text = serde_json::to_string_pretty(validation)? + "\n";
+        std::fs::write(&json, text).with_context(|| json.display().to_string())?;
+        Ok(html)
+    }
+}
+
+/// What a thread found.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// An adapter's name without what a version changes: "llvmpipe-vulkan" of "llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)".
+fn file_name(adapter: &str) -> String {
+    let (name, rest) = adapter.split_once(" (").unwrap_or((adapter, ""));
+    let backend = rest.rsplit('(').next().unwrap_or_default();
+    let words = [name, backend].into_iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }

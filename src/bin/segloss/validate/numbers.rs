@@ -7,10 +7,10 @@ use anyhow::Result;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use segloss::cases::{self, Case, Outcome};
 use segloss::host::{HostResult, HostStep};
-use segloss::trial::{self, Differences, Tensors};
+use segloss::trial::{self, Differences, Plans, Tensors};
 use segloss::{
-    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
-    open_adapter, wgpu,
+    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Variant, open_adapter,
+    wgpu,
 };
 
 use super::draw;
@@ -19,7 +19,7 @@ use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 /// Runs of one step that must be equal bit for bit.
 const RUNS: usize = 10;
 /// SwiftShader keeps the code of every pipeline until its device is gone.
-const TRIALS_A_DEVICE: usize = 64;
+const TRIALS_A_DEVICE: usize = 512;
 /// The largest tensor that is made to reach a limit.
 const MOST_LOGITS: u64 = 48 << 20;
 
@@ -31,21 +31,20 @@ pub fn name(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({:?})", info.name, info.backend)
 }
 
-/// Validates an adapter: `trials` random specifications beside the cases.
+/// Validates an adapter: `trials` random specifications beside the cases. An error that ends it early is a failure in the report.
 pub fn on_adapter(
     adapter: &wgpu::Adapter,
     cases: &[Case],
     seed: u64,
     trials: u32,
     tick: &dyn Fn(&str),
-) -> Result<(Adapter, Results)> {
+) -> (Adapter, Results) {
     let info = adapter.get_info();
-    let (device, queue) = open_adapter(adapter)?;
     let mut all = Adapter {
         name: name(&info),
         driver: format!("{} {}", info.driver, info.driver_info),
         states: crate::adapters::states(adapter),
-        variant: variant(Variant::for_device(&device)),
+        variant: Vec::new(),
         cases: Counts::default(),
         errors: Vec::new(),
         histogram: Vec::new(),
@@ -54,11 +53,21 @@ pub fn on_adapter(
         determinism: Counts::default(),
         failures: Vec::new(),
     };
-    published(adapter, cases, &mut all, tick)?;
-    random(adapter, seed, trials, &mut all, tick)?;
-    sizes(&device, &queue, &mut all, tick);
-    let results = determinism(&device, &queue, &mut all, tick)?;
-    Ok((all, results))
+    let mut validate = || {
+        published(adapter, cases, &mut all, tick)?;
+        random(adapter, seed, trials, &mut all, tick)?;
+        let (device, queue) = open_adapter(adapter)?;
+        all.variant = variant(Variant::for_device(&device));
+        let plans = Plans::new(&device, &queue);
+        sizes(&device.limits(), &plans, &mut all, tick);
+        determinism(&plans, &mut all, tick)
+    };
+    let results: Result<Results> = validate();
+    let results = results.unwrap_or_else(|error| {
+        all.failures.push(Failure { what: "what ended the validation".to_owned(), message: format!("{error:#}") });
+        Vec::new()
+    });
+    (all, results)
 }
 
 fn variant(variant: Variant) -> Vec<(String, String)> {
@@ -68,12 +77,18 @@ fn variant(variant: Variant) -> Vec<(String, String)> {
     fields.filter_map(|field| field.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
+/// Plans on a device of its own.
+fn open(adapter: &wgpu::Adapter) -> Result<Plans> {
+    let (device, queue) = open_adapter(adapter)?;
+    Ok(Plans::new(&device, &queue))
+}
+
 fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
     for cases in cases.chunks(TRIALS_A_DEVICE) {
-        let (device, queue) = open_adapter(adapter)?;
+        let plans = open(adapter)?;
         for case in cases {
             tick("published cases");
-            match cases::run(&device, &queue, case) {
+            match cases::run(&plans, case) {
                 Outcome::Passed(_) => all.cases.passed += 1,
                 Outcome::Unsupported(_) => all.cases.unsupported += 1,
                 Outcome::Failed(phrases) => {
@@ -90,7 +105,7 @@ fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &
 fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
     let table: RefCell<BTreeMap<(String, String), (usize, Differences)>> = RefCell::default();
     let bins: RefCell<BTreeMap<i32, usize>> = RefCell::default();
-    let opened = RefCell::new((0, open_adapter(adapter)?));
+    let opened = RefCell::new((0, open(adapter)?));
     let config =
         Config { cases: trials, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
     let outcome = TestRunner::new(config).run(&draw::spec(1..4), |(spec, seed)| {
@@ -99,10 +114,9 @@ fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, ti
         let mut opened = opened.borrow_mut();
         opened.0 += 1;
         if opened.0 % TRIALS_A_DEVICE == 0 {
-            opened.1 = open_adapter(adapter).map_err(|error| fail(&error))?;
+            opened.1 = open(adapter).map_err(|error| fail(&error))?;
         }
-        let (device, queue) = &opened.1;
-        let worst = compare(device, queue, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
+        let worst = compare(&opened.1, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
         *bins.borrow_mut().entry(bin(worst.gradient)).or_default() += 1;
         for kind in spec.heads.iter().flat_map(kinds) {
             let mut table = table.borrow_mut();
@@ -166,31 +180,19 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
 }
 
 /// The step against the reference.
-fn compare(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    spec: &LossSpec,
-    tensors: &[Tensors],
-) -> Result<Differences, String> {
+fn compare(plans: &Plans, spec: &LossSpec, tensors: &[Tensors]) -> Result<Differences, String> {
     let words = |error: segloss::Error| error.to_string();
     let expected = trial::evaluate(spec, tensors, 1.0).map_err(words)?;
-    let given = run(device, queue, spec, tensors).and_then(|step| step.run()).map_err(words)?;
+    let given = run(plans, spec, tensors).and_then(|step| step.run()).map_err(words)?;
     trial::differences(&trial::without_rounding(spec, given, &expected), &expected)
 }
 
-fn run(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    spec: &LossSpec,
-    tensors: &[Tensors],
-) -> Result<HostStep, segloss::Error> {
-    let plan = Plan::new(device, queue, spec)?;
-    HostStep::new(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
+fn run(plans: &Plans, spec: &LossSpec, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
+    HostStep::new(&plans.plan(spec)?, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
 }
 
 /// Shapes that reach what the device states.
-fn sizes(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &dyn Fn(&str)) {
-    let limits = device.limits();
+fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) {
     let workgroups = limits.max_compute_workgroups_per_dimension as usize;
     let binding = limits.max_storage_buffer_binding_size;
     let mut shapes = vec![
@@ -209,7 +211,7 @@ fn sizes(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &d
         let spec = LossSpec::new().head(head);
         let tensors = [Tensors::random(&spec.heads[0], 4.0, 1)];
         let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
-        let outcome = compare(device, queue, &spec, &tensors)
+        let outcome = compare(plans, &spec, &tensors)
             .and_then(Differences::within_bounds)
             .map(|Differences { loss, gradient }| Size { what: what.clone(), shape, loss, gradient });
         match outcome {
@@ -238,10 +240,10 @@ pub fn tensors(spec: &LossSpec) -> Vec<Tensors> {
     spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::random(head, 4.0, seed)).collect()
 }
 
-fn determinism(device: &wgpu::Device, queue: &wgpu::Queue, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<Results> {
+fn determinism(plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<Results> {
     let mut results = Vec::new();
     for (what, spec) in steps() {
-        let step = run(device, queue, &spec, &tensors(&spec))?;
+        let step = run(plans, &spec, &tensors(&spec))?;
         let first = step.run()?;
         let mut equal = true;
         for _ in 1..RUNS {
@@ -270,10 +272,10 @@ fn same_bits(one: &HostResult, other: &HostResult) -> bool {
 }
 
 /// How far two adapters are apart.
-pub fn spread(one: (&str, &Results), other: (&str, &Results)) -> Spread {
+pub fn spread(one: (&String, &Results), other: (&String, &Results)) -> Spread {
     let mut spread = Spread {
-        one: one.0.to_owned(),
-        other: other.0.to_owned(),
+        one: one.0.clone(),
+        other: other.0.clone(),
         steps: one.1.len(),
         equal_bits: 0,
         loss: 0.0,
