@@ -62,7 +62,7 @@ pub use wgpu;
 pub mod shaders {
     pub use crate::plan::device::Access;
     pub use crate::plan::{BoundRange, Recipe};
-    pub use crate::plan::{ComposedShader, covering, of_classes, permutations, representative};
+    pub use crate::plan::{ComposedShader, covering, covering_steps, of_classes, permutations, representative};
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use permutations::{ComposedShader, covering, of_classes, permutations, representative};
+pub use permutations::{ComposedShader, covering, covering_steps, of_classes, permutations, representative};
 pub use tensors::{Gradient, HeadTensors, Scalars};
 pub use variant::Variant;
 

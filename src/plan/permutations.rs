@@ -29,10 +29,15 @@ type Choices = Vec<(&'static str, String)>;
 
 impl ComposedShader {
     fn new(entry_point: &'static str, choices: &Choices, source: String) -> Self {
-        let chosen = choices.iter().map(|(_, chosen)| chosen.as_str()).filter(|chosen| !chosen.is_empty());
-        let name = std::iter::once(entry_point).chain(chosen).collect::<Vec<_>>().join("-");
+        let chosen = choices.iter().map(|(_, chosen)| chosen.as_str());
+        let name = joined(std::iter::once(entry_point).chain(chosen));
         Self { name, choices: choices.clone(), entry_point, source }
     }
+}
+
+/// A name of choices.
+fn joined<'a>(chosen: impl Iterator<Item = &'a str>) -> String {
+    chosen.filter(|chosen| !chosen.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 /// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
@@ -62,6 +67,18 @@ pub fn permutations() -> Vec<ComposedShader> {
             all.extend(small_stages(&spec, &choices, variant));
         }
     }
+    for (choices, spec, variant, slots) in steps() {
+        all.extend(voxel_stages(&choices, &spec, variant, slots));
+    }
+    all
+}
+
+/// A step: its choices, and what a plan takes of them.
+type StepChoice = (Choices, LossSpec, Variant, SlotChoice);
+
+/// The steps whose statistics and gradients are [`permutations`].
+fn steps() -> Vec<StepChoice> {
+    let mut all = Vec::new();
     let targets = targets();
     for (terms, loss) in losses() {
         for (target, head_of) in &targets {
@@ -78,35 +95,60 @@ pub fn permutations() -> Vec<ComposedShader> {
                     let spec = LossSpec::new().head(head_of(head));
                     let mut choices = [&terms[..], &target[..]].concat();
                     choices.extend([("classes", held.to_owned()), ("outputs", outputs.to_owned())]);
-                    all.extend(voxel_stages(&choices, &spec, variant, SlotChoice::SIMPLE));
+                    all.push((choices, spec, variant, SlotChoice::SIMPLE));
                 }
             }
         }
     }
     for (target, head_of) in &targets {
-        for choice in SlotChoice::all() {
+        for slots in SlotChoice::all() {
             for (reduction, subgroups) in [("workgroup", false), ("subgroup", true)] {
-                let spec = LossSpec::new().head(head_of(Head::new([2, 4, 8, 8, 8], Loss::monai_dice_ce())));
-                let mut choices = [&target[..], &choice.names()].concat();
+                let head = head_of(Head::new([2, 4, 8, 8, 8], Loss::monai_dice_ce()));
+                let spec = LossSpec::new().head(slots.types(head));
+                let mut choices = [&target[..], &slots.names()].concat();
                 choices.push(("reduction", reduction.to_owned()));
-                all.extend(voxel_stages(&choices, &spec, Variant { subgroups, ..VARIANT }, choice));
+                all.push((choices, spec, Variant { subgroups, ..VARIANT }, slots));
             }
         }
     }
     all
 }
 
+/// Steps to run, of tensors bound one by one and overwritten gradients, that have every pair of choices that any of those
+/// has: a name, the specification, and the variant of hardware adapters whose ways to hold classes, load and reduce it wants.
+#[must_use]
+pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
+    let mut pairs = Pairs::default();
+    let simple = |slots: &SlotChoice| slots.windows == 1 && !slots.pooled && slots.gradient == Role::Gradient;
+    let steps = steps().into_iter().filter(|(.., slots)| simple(slots));
+    let covering = steps.filter(|(choices, ..)| pairs.grow(choices));
+    let named = covering.map(|(choices, spec, variant, slots)| {
+        (joined(choices.iter().map(|(_, chosen)| chosen.as_str())), spec, Variant { wide: slots.wide, ..variant })
+    });
+    named.collect()
+}
+
+/// The pairs of choices that were seen.
+#[derive(Default)]
+struct Pairs(HashSet<[(&'static str, String); 2]>);
+
+impl Pairs {
+    /// Adds the pairs of these; whether there are more now.
+    fn grow(&mut self, choices: &[(&'static str, String)]) -> bool {
+        let pairs = choices.iter().enumerate().flat_map(|(i, one)| choices[i..].iter().map(move |two| [one, two]));
+        let before = self.0.len();
+        self.0.extend(pairs.map(|pair| pair.map(Clone::clone)));
+        self.0.len() > before
+    }
+}
+
 /// Of [`permutations`], a few hundred that have every pair of choices that any of them has: what slower tools read.
 #[must_use]
 pub fn covering() -> Vec<ComposedShader> {
-    let mut seen = HashSet::new();
+    let mut pairs = Pairs::default();
     let mut adds_a_pair = |shader: &ComposedShader| {
         let stage = [("stage", shader.entry_point.to_owned())];
-        let choices: Vec<_> = stage.iter().chain(&shader.choices).cloned().collect();
-        let pairs = choices.iter().enumerate().flat_map(|(i, one)| choices[i..].iter().map(move |two| (one, two)));
-        let before = seen.len();
-        seen.extend(pairs.map(|(one, two)| (one.clone(), two.clone())));
-        seen.len() > before
+        pairs.grow(&stage.iter().chain(&shader.choices).cloned().collect::<Vec<_>>())
     };
     permutations().into_iter().filter(|shader| adds_a_pair(shader)).collect()
 }
@@ -257,6 +299,15 @@ impl SlotChoice {
             }
         }
         all
+    }
+
+    /// The head with tensors of these types.
+    fn types(self, head: Head) -> Head {
+        let target = match head.target {
+            Target::Labels(_) => Target::Labels(self.labels),
+            Target::Probabilities(_) => Target::Probabilities(self.floats),
+        };
+        Head { logits: self.floats, target, ..head }
     }
 
     fn names(self) -> Choices {

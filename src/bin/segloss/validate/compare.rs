@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use comfy_table::{Table, presets};
 
 use super::page::scientific;
-use super::record::{Adapter, SCHEMA, Validation};
+use super::record::{Adapter, Counts, SCHEMA, Validation};
 
 /// A line of a comparison: where it is from, what it is, and its two values.
 type Line = (String, String, [String; 2]);
@@ -73,6 +73,10 @@ fn adapter_lines(place: &str, adapters: [Option<&Adapter>; 2]) -> Vec<Line> {
     line("name", &|a| a.name.clone());
     line("driver", &|a| a.driver.clone());
     line("cases", &|a| format!("{} passed, {} failed", a.cases.passed, a.cases.failed));
+    line("every pair of choices", &|a| {
+        let Counts { passed, failed, unsupported } = a.covering;
+        format!("{passed} passed, {failed} failed, {unsupported} unsupported")
+    });
     line("same bits", &|a| format!("{} steps, {} not", a.determinism.passed, a.determinism.failed));
     let named = |list: fn(&Adapter) -> &[(String, String)]| {
         unique(adapters.iter().flatten().flat_map(|a| list(a)).map(|(name, _)| name.as_str()).collect())

@@ -49,7 +49,7 @@ pub struct Validate {
     seed: u64,
     /// Random specifications an adapter.
     #[arg(long, default_value_t = 48)]
-    trials: u32,
+    trials: u64,
     /// Microsoft's DXC, the library; else where the loader finds it.
     #[arg(long, value_name = "FILE")]
     dxc: Option<PathBuf>,
@@ -102,7 +102,7 @@ impl Validate {
             let on = |(adapter, name): (&wgpu::Adapter, &String)| {
                 let progress = Progress::new(&all, begun);
                 let tick = |phase: &str| progress.tick(&format!("{name}: {phase}"));
-                numbers::on_adapter(adapter, cases, self.seed, self.trials, &tick)
+                numbers::on_adapter(adapter, cases, [self.seed, self.trials], &tick)
             };
             let found: Vec<_> = adapters.iter().zip(names).map(|one| scope.spawn(move || on(one))).collect();
             (joined(shaders), found.into_iter().map(joined).collect::<Vec<_>>())
@@ -166,8 +166,10 @@ impl Validate {
             println!("{}: {} checked, {} failed", tool.name, tool.checked, tool.failures.len());
         }
         for adapter in &validation.adapters {
-            let record::Counts { passed, failed, unsupported } = adapter.cases;
-            println!("{}: cases: {passed} passed, {failed} failed, {unsupported} unsupported", adapter.name);
+            for (what, counts) in [("cases", adapter.cases), ("every pair of choices", adapter.covering)] {
+                let record::Counts { passed, failed, unsupported } = counts;
+                println!("{}: {what}: {passed} passed, {failed} failed, {unsupported} unsupported", adapter.name);
+            }
         }
         let failures = validation.failures().count();
         println!("{failures} failures: {}", page.display());

@@ -7,10 +7,11 @@ use anyhow::Result;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use segloss::cases::{self, Case, Outcome};
 use segloss::host::{HostResult, HostStep};
+use segloss::shaders::covering_steps;
 use segloss::trial::{self, Differences, Plans, Tensors};
 use segloss::{
-    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Variant, open_adapter,
-    wgpu,
+    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
+    open_adapter, wgpu,
 };
 
 use super::draw;
@@ -35,8 +36,7 @@ pub fn name(info: &wgpu::AdapterInfo) -> String {
 pub fn on_adapter(
     adapter: &wgpu::Adapter,
     cases: &[Case],
-    seed: u64,
-    trials: u32,
+    [seed, trials]: [u64; 2],
     tick: &dyn Fn(&str),
 ) -> (Adapter, Results) {
     let info = adapter.get_info();
@@ -46,6 +46,7 @@ pub fn on_adapter(
         states: crate::adapters::states(adapter),
         variant: Vec::new(),
         cases: Counts::default(),
+        covering: Counts::default(),
         errors: Vec::new(),
         histogram: Vec::new(),
         sizes: Vec::new(),
@@ -55,9 +56,13 @@ pub fn on_adapter(
     };
     let mut validate = || {
         published(adapter, cases, &mut all, tick)?;
-        random(adapter, seed, trials, &mut all, tick)?;
         let (device, queue) = open_adapter(adapter)?;
         all.variant = variant(Variant::for_device(&device));
+        let mut worst = Worst::default();
+        every_pair(&device, &queue, &mut worst, &mut all, tick);
+        let drawn = random(adapter, [seed, trials], &mut worst, &mut all, tick);
+        worst.write(&mut all);
+        drawn?;
         let plans = Plans::new(&device, &queue);
         sizes(&device.limits(), &plans, &mut all, tick);
         determinism(&plans, &mut all, tick)
@@ -101,13 +106,102 @@ fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &
     Ok(())
 }
 
+/// The worst errors so far, and how many trials had errors how large.
+#[derive(Default)]
+struct Worst {
+    table: BTreeMap<(String, String), (usize, Differences)>,
+    bins: BTreeMap<i32, usize>,
+}
+
+impl Worst {
+    fn add(&mut self, spec: &LossSpec, worst: Differences) {
+        *self.bins.entry(bin(worst.gradient)).or_default() += 1;
+        for kind in spec.heads.iter().flat_map(kinds) {
+            let (trials, errors) = self.table.entry(kind).or_default();
+            *trials += 1;
+            errors.loss = errors.loss.max(worst.loss);
+            errors.gradient = errors.gradient.max(worst.gradient);
+        }
+    }
+
+    fn write(self, all: &mut Adapter) {
+        let rows = self.table.into_iter();
+        all.errors = rows
+            .map(|((kind, dtype), (trials, Differences { loss, gradient }))| Errors {
+                kind,
+                dtype,
+                trials,
+                loss,
+                gradient,
+            })
+            .collect();
+        all.histogram = self.bins.into_iter().map(|(below, trials)| Bin { below, trials }).collect();
+    }
+}
+
+/// Steps that have every pair of choices against the f64 reference: ways to hold classes, load and reduce as hardware has
+/// them, in workgroups that this device takes.
+fn every_pair(device: &wgpu::Device, queue: &wgpu::Queue, worst: &mut Worst, all: &mut Adapter, tick: &dyn Fn(&str)) {
+    let here = Variant::for_device(device);
+    // plans of one variant share kernels
+    let mut firsts: Vec<(Variant, Plan)> = Vec::new();
+    for (name, spec, wanted) in covering_steps() {
+        tick("every pair of choices");
+        let one_subgroup = wanted.subgroup_size > 0;
+        if wanted.subgroups && !here.subgroups || one_subgroup && here.subgroup_size == 0 {
+            all.covering.unsupported += 1;
+            continue;
+        }
+        let subgroup_size = if wanted.subgroups { here.subgroup_size } else { 0 };
+        let invocations = if one_subgroup { subgroup_size } else { wanted.invocations };
+        let variant = Variant {
+            invocations,
+            subgroup_size,
+            heads_per_dispatch: here.heads_per_dispatch,
+            // what SwiftShader's compiler can take
+            chunk: here.chunk,
+            ..wanted
+        };
+        let tensors = draw::tensors(&spec, 1);
+        let sibling = firsts.iter().find(|(of, _)| *of == variant).map(|(_, plan)| plan.sibling(&spec));
+        let outcome = sibling
+            .unwrap_or_else(|| {
+                let plan = Plan::with_variant(device, queue, &spec, variant)?;
+                firsts.push((variant, plan.clone()));
+                Ok(plan)
+            })
+            .map_err(|error| error.to_string())
+            .and_then(|plan| compare(&plan, &spec, &tensors))
+            .and_then(|differences| {
+                worst.add(&spec, differences);
+                differences.within_bounds()
+            });
+        match outcome {
+            Ok(_) => all.covering.passed += 1,
+            Err(message) => {
+                all.covering.failed += 1;
+                all.failures.push(Failure { what: name, message });
+            }
+        }
+    }
+}
+
 /// Random specifications against the f64 reference. One that fails is made smaller until nothing can be left out of it.
-fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
-    let table: RefCell<BTreeMap<(String, String), (usize, Differences)>> = RefCell::default();
-    let bins: RefCell<BTreeMap<i32, usize>> = RefCell::default();
+fn random(
+    adapter: &wgpu::Adapter,
+    [seed, trials]: [u64; 2],
+    worst: &mut Worst,
+    all: &mut Adapter,
+    tick: &dyn Fn(&str),
+) -> Result<()> {
+    let worst = RefCell::new(worst);
     let opened = RefCell::new((0, open(adapter)?));
-    let config =
-        Config { cases: trials, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
+    let config = Config {
+        cases: u32::try_from(trials)?,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..Config::default()
+    };
     let outcome = TestRunner::new(config).run(&draw::spec(1..4), |(spec, seed)| {
         tick("random specifications");
         let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
@@ -116,39 +210,21 @@ fn random(adapter: &wgpu::Adapter, seed: u64, trials: u32, all: &mut Adapter, ti
         if opened.0 % TRIALS_A_DEVICE == 0 {
             opened.1 = open(adapter).map_err(|error| fail(&error))?;
         }
-        let worst = compare(&opened.1, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
-        *bins.borrow_mut().entry(bin(worst.gradient)).or_default() += 1;
-        for kind in spec.heads.iter().flat_map(kinds) {
-            let mut table = table.borrow_mut();
-            let (trials, errors) = table.entry(kind).or_default();
-            *trials += 1;
-            errors.loss = errors.loss.max(worst.loss);
-            errors.gradient = errors.gradient.max(worst.gradient);
-        }
-        worst.within_bounds().map(drop).map_err(|error| fail(&error))
+        let plan = opened.1.plan(&spec).map_err(|error| fail(&error))?;
+        let differences = compare(&plan, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
+        worst.borrow_mut().add(&spec, differences);
+        differences.within_bounds().map(drop).map_err(|error| fail(&error))
     });
-    if let Err(error) = outcome {
-        all.failures.push(match error {
-            TestError::Fail(reason, (spec, seed)) => Failure {
-                what: format!("a random specification, tensors of seed {seed}"),
-                message: format!("{reason}: {}", serde_json::to_string(&spec)?),
-            },
-            TestError::Abort(reason) => {
-                Failure { what: "random specifications".to_owned(), message: reason.to_string() }
-            }
-        });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, (spec, seed))) => all.failures.push(Failure {
+            what: format!("a random specification, tensors of seed {seed}"),
+            message: format!("{reason}: {}", serde_json::to_string(&spec)?),
+        }),
+        Err(TestError::Abort(reason)) => {
+            all.failures.push(Failure { what: "random specifications".to_owned(), message: reason.to_string() });
+        }
     }
-    let rows = table.into_inner().into_iter();
-    all.errors = rows
-        .map(|((kind, dtype), (trials, worst))| Errors {
-            kind,
-            dtype,
-            trials,
-            loss: worst.loss,
-            gradient: worst.gradient,
-        })
-        .collect();
-    all.histogram = bins.into_inner().into_iter().map(|(below, trials)| Bin { below, trials }).collect();
     Ok(())
 }
 
@@ -180,15 +256,15 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
 }
 
 /// The step against the reference.
-fn compare(plans: &Plans, spec: &LossSpec, tensors: &[Tensors]) -> Result<Differences, String> {
+fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Differences, String> {
     let words = |error: segloss::Error| error.to_string();
     let expected = trial::evaluate(spec, tensors, 1.0).map_err(words)?;
-    let given = run(plans, spec, tensors).and_then(|step| step.run()).map_err(words)?;
+    let given = step(plan, tensors).and_then(|step| step.run()).map_err(words)?;
     trial::differences(&trial::without_rounding(spec, given, &expected), &expected)
 }
 
-fn run(plans: &Plans, spec: &LossSpec, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
-    HostStep::new(&plans.plan(spec)?, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
+fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
+    HostStep::new(plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
 }
 
 /// Shapes that reach what the device states.
@@ -211,7 +287,10 @@ fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(
         let spec = LossSpec::new().head(head);
         let tensors = [Tensors::random(&spec.heads[0], 4.0, 1)];
         let shape = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
-        let outcome = compare(plans, &spec, &tensors)
+        let outcome = plans
+            .plan(&spec)
+            .map_err(|error| error.to_string())
+            .and_then(|plan| compare(&plan, &spec, &tensors))
             .and_then(Differences::within_bounds)
             .map(|Differences { loss, gradient }| Size { what: what.clone(), shape, loss, gradient });
         match outcome {
@@ -243,7 +322,7 @@ pub fn tensors(spec: &LossSpec) -> Vec<Tensors> {
 fn determinism(plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<Results> {
     let mut results = Vec::new();
     for (what, spec) in steps() {
-        let step = run(plans, &spec, &tensors(&spec))?;
+        let step = step(&plans.plan(&spec)?, &tensors(&spec))?;
         let first = step.run()?;
         let mut equal = true;
         for _ in 1..RUNS {

@@ -81,9 +81,10 @@ fn adapter(adapter: &Adapter) -> Result<Markup> {
         table {
             tr { th { "" } th { "passed" } th { "failed" } th { "unsupported" } }
             (counts("cases of published implementations", adapter.cases))
+            (counts("steps that have every pair of choices, against f64", adapter.covering))
             (counts(&runs, adapter.determinism))
         }
-        h3 { "Worst errors of random specifications against f64" }
+        h3 { "Worst errors of these and of random specifications against f64" }
         p { "The loss relative to max(1, |loss|), at most " (scientific(LOSS_BOUND)) "; the gradient relative to the largest \
              of its head, at most " (scientific(GRADIENT_BOUND)) " beside the one rounding to its type. A specification of \
              several heads counts for each." }

@@ -59,7 +59,9 @@ pub struct Adapter {
     pub variant: Vec<(String, String)>,
     /// Cases of the published implementations.
     pub cases: Counts,
-    /// Errors against f64, by the heads' terms and types.
+    /// Steps that have every pair of choices, against f64.
+    pub covering: Counts,
+    /// Errors of these and of random specifications against f64, by the heads' terms and types.
     pub errors: Vec<Errors>,
     /// Gradient errors of all trials: how many lie below each power of two.
     pub histogram: Vec<Bin>,
