@@ -39,8 +39,9 @@ fuzz: adapter ## random specifications, documents and bytes: twenty times the tr
 mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
 	$(CARGO) test --features cli --test mutants -- --ignored --nocapture
 
-deny: ## licences, bans and sources of the dependencies; `cargo deny check advisories` needs the network
-	$(CARGO) deny check licenses bans sources
+deny: ## licences, bans and sources of all dependencies; `cargo deny check advisories` needs the network
+	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny --workspace check licenses bans sources
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
