@@ -8,8 +8,8 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check soak fuzz mutants deny lint doc bench peers mpi validate validate-tools reports \
-    adapter drivers drivers-check help
+.PHONY: demo train test test-burn check soak fuzz mutants deny package lint doc bench peers mpi validate validate-tools reports \
+    adapter drivers help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ mutants: adapter ## deliberate faults in the shaders, each caught by a test: doc
 deny: ## licences, bans and sources of all dependencies; `cargo deny check advisories` needs the network
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --workspace check licenses bans sources
+
+package: ## what would be published, built from what it packs
+	$(CARGO) package --no-metadata
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
@@ -116,9 +119,3 @@ adapter:
 drivers: adapter
 	@if ! ls /usr/lib/chromium/libvk_swiftshader.so /usr/lib/*/dri/swrast_dri.so /usr/lib/*/libEGL.so.1 > /dev/null 2>&1; then \
 	$(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq --no-install-recommends chromium libegl1 libgl1-mesa-dri; fi
-
-drivers-check: drivers ## the cases on Mesa Vulkan, Mesa GL and SwiftShader, each by name
-	$(CARGO) run --features cli -- check --backend vulkan --adapter llvmpipe $(CASES)
-	$(CARGO) run --features cli -- check --backend gl --adapter llvmpipe $(CASES)
-	VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json \
-	    $(CARGO) run --features cli -- check --backend vulkan --adapter swiftshader $(CASES)
