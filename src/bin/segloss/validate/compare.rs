@@ -71,7 +71,6 @@ fn adapter_lines(place: &str, adapters: [Option<&Adapter>; 2]) -> Vec<Line> {
         lines.push((place.to_owned(), what.to_owned(), values));
     };
     line("name", &|a| a.name.clone());
-    line("driver", &|a| a.driver.clone());
     line("cases", &|a| format!("{} passed, {} failed", a.cases.passed, a.cases.failed));
     line("every pair of choices", &|a| {
         let Counts { passed, failed, unsupported } = a.covering;

@@ -89,17 +89,15 @@ fn open(adapter: &wgpu::Adapter) -> Result<Plans> {
 }
 
 fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<()> {
-    for cases in cases.chunks(TRIALS_A_DEVICE) {
-        let plans = open(adapter)?;
-        for case in cases {
-            tick("published cases");
-            match cases::run(&plans, case) {
-                Outcome::Passed(_) => all.cases.passed += 1,
-                Outcome::Unsupported(_) => all.cases.unsupported += 1,
-                Outcome::Failed(phrases) => {
-                    all.cases.failed += 1;
-                    all.failures.push(Failure { what: case.id.clone(), message: phrases.join("; ") });
-                }
+    let plans = open(adapter)?;
+    for case in cases {
+        tick("published cases");
+        match cases::run(&plans, case) {
+            Outcome::Passed(_) => all.cases.passed += 1,
+            Outcome::Unsupported(_) => all.cases.unsupported += 1,
+            Outcome::Failed(phrases) => {
+                all.cases.failed += 1;
+                all.failures.push(Failure { what: case.id.clone(), message: phrases.join("; ") });
             }
         }
     }
