@@ -23,14 +23,15 @@
 //            1  statistics     see combine.wgsl        read; read_write over several machines, for the word of overlap_sums
 //            2  coefficients   parameters; then per head 2 C + rows · (2 C + ROW_WORDS)   read_write   f32: κ on, κ off per
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
-//            3  report         1 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total, then per
-//                              head what `report::head_report` reads
+//            3  report         2 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total; 1, which the
+//                              copy of the report takes back; then per head what `report::head_report` reads
 //            4  weights        (words)                 read        three a head, at head.weights: the plan's or the caller's
 //            5  selection      see top_k.wgsl          read        only where a head has a top-k
 // dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
 // determinism   bit for bit: heads in order, sums as trees (shared/fold_*.wgsl)
 
 const REPORT_WORDS = 14u;
+const REPORT_WRITTEN = 1u;
 const NON_FINITE_GRADIENT = 13u;
 // words of the global sums that belong to no class: see combine.wgsl
 const GLOBAL_WORDS = 10u;
@@ -502,5 +503,6 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
     }
     if invocation == 0u {
         report[0] = bitcast<u32>(total_loss);
+        report[REPORT_WRITTEN] = 1u;
     }
 }

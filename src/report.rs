@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::plan::Shared;
-use crate::plan::layout::{HeadLayout, REPORT_WORDS};
+use crate::plan::layout::{HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
 use crate::spec::{HardCounts, Head, OverlapKind};
 use crate::staging::Pending;
 
@@ -152,10 +152,13 @@ pub struct Report {
 
 impl Report {
     /// Reads what finish.wgsl wrote, and the word that gradient.wgsl sets.
-    fn from_words(words: &[u32], shared: &Shared) -> Self {
+    fn from_words(words: &[u32], shared: &Shared) -> Result<Self, Error> {
+        if words[REPORT_WRITTEN as usize] == 0 {
+            return Err(lost("no forward ran since the last report: its submission failed, or never was".to_owned()));
+        }
         let heads = shared.spec.heads.iter().zip(&shared.layout.heads);
         let heads = heads.map(|(head, layout)| head_report(words, head, layout)).collect();
-        Self { total: f32::from_bits(words[0]), heads }
+        Ok(Self { total: f32::from_bits(words[0]), heads })
     }
 }
 
@@ -217,6 +220,8 @@ pub(crate) fn encode_report(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEnc
     let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
         let report = shared.report_buffer();
         encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
+        // without this a forward whose submission fails would leave the earlier report to be read again
+        encoder.clear_buffer(report, 4 * u64::from(REPORT_WRITTEN), Some(4));
     };
     let pending = shared.reports.encode(encoder, copy).ok_or(Error::ReportsUnread { ring: shared.reports.len() })?;
     Ok(PendingReport { shared: Arc::clone(shared), pending })
@@ -234,19 +239,21 @@ impl PendingReport {
     /// of the caller's.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was never submitted, its submission failed, or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was never submitted, its submission or that of the forward failed, or the
+    /// device is lost.
     pub async fn read(self) -> Result<Report, Error> {
         let Self { shared, pending } = self;
-        pending.read(|words| Report::from_words(words, &shared)).await.map_err(lost)
+        pending.read(|words| Report::from_words(words, &shared)).await.map_err(lost)?
     }
 
     /// Polls the device until its work so far is done, and reads the report.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was not submitted before, its submission failed, or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was not submitted before, its submission or that of the forward failed, or
+    /// the device is lost.
     pub fn read_blocking(self) -> Result<Report, Error> {
         let Self { shared, pending } = self;
-        pending.read_blocking(&shared.device, |words| Report::from_words(words, &shared)).map_err(lost)
+        pending.read_blocking(&shared.device, |words| Report::from_words(words, &shared)).map_err(lost)?
     }
 
     /// The report if it has arrived, else `None`: polls the device, and waits for nothing. It can be read again.
@@ -255,7 +262,7 @@ impl PendingReport {
     /// [`Error::ReportLost`] where the encoder was dropped without being submitted, or the device is lost.
     pub fn try_read(&self) -> Result<Option<Report>, Error> {
         let shared = &self.shared;
-        self.pending.try_read(&shared.device, |words| Report::from_words(words, shared)).map_err(lost)
+        self.pending.try_read(&shared.device, |words| Report::from_words(words, shared)).map_err(lost)?.transpose()
     }
 }
 

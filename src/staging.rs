@@ -116,8 +116,10 @@ impl Staging {
 
     /// Unmaps the buffer, with a last look at its ticket.
     fn unmap(&self) {
-        if let Ok(view) = self.buffer.get_mapped_range(self.buffer.size() - 4..) {
-            self.ticket.store(u32::from_le_bytes([view[0], view[1], view[2], view[3]]), Ordering::Relaxed);
+        // all of it: a part may only begin at a multiple of 8 bytes
+        if let Ok(view) = self.buffer.get_mapped_range(..) {
+            let words: &[u32] = bytemuck::cast_slice(&view);
+            self.ticket.store(words.last().copied().unwrap_or_default(), Ordering::Relaxed);
         }
         self.buffer.unmap();
     }

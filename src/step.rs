@@ -195,7 +195,8 @@ impl Step {
     }
 
     /// Encodes the copy of the report to a staging buffer. After [`forward`](Self::forward), in the same encoder or a later
-    /// one; the report can be read once that encoder is submitted, or any time later.
+    /// one; the report can be read once that encoder is submitted, or any time later. A report is taken once: it is lost
+    /// where no forward of the plan ran since the last one, so that none is read twice for one that failed.
     ///
     /// # Errors
     /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.

@@ -46,8 +46,12 @@ struct Bound {
 }
 
 fn bound(gpu: Gpu) -> Bound {
+    bound_with_classes(gpu, 3)
+}
+
+fn bound_with_classes(gpu: Gpu, classes: usize) -> Bound {
     let spec = LossSpec::new()
-        .head(Head::new([2, 3, 9, 5], Loss::monai_dice_ce()).ignore_index(255))
+        .head(Head::new([2, classes, 9, 5], Loss::monai_dice_ce()).ignore_index(255))
         .head(Head::new([1, 2, 17], Loss::nnunet_dc_ce()));
     let mut random = fastrand::Rng::with_seed(61);
     let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
@@ -180,9 +184,10 @@ fn work_in_flight_outlives_its_plan_and_its_report() {
 
 #[test]
 fn a_destroyed_tensor_fails_in_the_callers_submit_and_the_report_is_lost() {
-    for gpu in all_gpus() {
+    // an even number of words a report, and an odd one
+    for (gpu, classes) in [3, 4].into_iter().flat_map(|classes| all_gpus().into_iter().map(move |gpu| (gpu, classes))) {
         in_time(move || {
-            let bound = bound(gpu);
+            let bound = bound_with_classes(gpu, classes);
             let good = bound.submit().0.and_then(PendingReport::read_blocking).expect("nothing is wrong yet");
             assert!((f64::from(good.total) - bound.expected.total).abs() < 2e-6);
             bound.buffers.bindings()[0].logits.buffer.destroy();
@@ -200,6 +205,37 @@ fn a_destroyed_tensor_fails_in_the_callers_submit_and_the_report_is_lost() {
                 let report = if awaited { awaited_report(&bound.gpu, pending) } else { pending.read_blocking() };
                 assert!(matches!(report, Err(Error::ReportLost { .. })), "{}: {report:?}", bound.gpu.name);
             }
+            bound.everything_else_goes_on();
+        });
+    }
+}
+
+#[test]
+fn a_report_in_a_later_encoder_than_a_forward_that_failed_is_lost() {
+    for gpu in all_gpus() {
+        in_time(move || {
+            let bound = bound(gpu);
+            let encoder = || bound.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let forward = || {
+                let scope = bound.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+                let mut encoder = encoder();
+                bound.step.forward(&mut encoder);
+                bound.gpu.queue.submit([encoder.finish()]);
+                pollster::block_on(scope.pop())
+            };
+            let report = || {
+                let mut encoder = encoder();
+                let pending = bound.step.report(&mut encoder).expect("a staging buffer is free");
+                bound.gpu.queue.submit([encoder.finish()]);
+                pending.read_blocking()
+            };
+            assert!(matches!(report(), Err(Error::ReportLost { .. })), "no forward yet");
+            assert!(forward().is_none());
+            assert!((f64::from(report().expect("it arrives").total) - bound.expected.total).abs() < 2e-6);
+            assert!(matches!(report(), Err(Error::ReportLost { .. })), "it was taken");
+            bound.buffers.bindings()[0].logits.buffer.destroy();
+            assert!(forward().is_some());
+            assert!(matches!(report(), Err(Error::ReportLost { .. })), "{}", bound.gpu.name);
             bound.everything_else_goes_on();
         });
     }

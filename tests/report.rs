@@ -79,6 +79,9 @@ fn a_warm_up_changes_nothing() {
     let bits = |heads: &[Vec<f32>]| heads.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&fixture.buffers.gradients(&fixture.gpu)), bits(&before));
     let first = fixture.buffers.step(&fixture.gpu, &fixture.step).report;
+    let mut encoder = fixture.encoder();
+    fixture.step.forward(&mut encoder);
+    fixture.gpu.queue.submit([encoder.finish()]);
     fixture.step.warm_up().expect("it warms up again");
     // the report on the device is still that of the step
     let mut encoder = fixture.encoder();

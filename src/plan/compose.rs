@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS};
+use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
 use super::shader::{Values, numbered, numbers, renamed, render};
 use super::slots::{HeadSlots, PartText, Role, SlotKind};
 use super::tensors::Format;
@@ -132,6 +132,7 @@ pub(crate) fn combine(heads: usize, variant: Variant) -> String {
 pub(crate) fn finish(heads: &[HeadLayout], variant: Variant, distributed: bool) -> String {
     let values = fold_values(heads.len(), variant)
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
+        .constant("REPORT_WRITTEN", unsigned(REPORT_WRITTEN))
         .flag("losses", has_top_k(heads))
         .flag("row_notes", heads.iter().any(|head| head.row_notes))
         .flag("distributed", distributed);

@@ -6,6 +6,8 @@ use crate::{Error, Head, LossSpec, Pixel};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
 pub(crate) const REPORT_WORDS: u32 = 14;
+/// The word of the report that is 1 from its writing to its copy: `REPORT_WRITTEN` of finish.wgsl.
+pub(crate) const REPORT_WRITTEN: u32 = 1;
 
 /// Elements that a tensor may lie behind the start of its binding, and a quad.
 const SLACK: u64 = 1024;
@@ -197,7 +199,7 @@ impl Layout {
     /// Fails where an index would not fit in 32 bits.
     pub(crate) fn new(spec: &LossSpec, variant: Variant) -> Result<Self, Error> {
         // word 0 of the report is the total
-        let mut layout = Self { report: 1, ..Self::default() };
+        let mut layout = Self { report: REPORT_WRITTEN + 1, ..Self::default() };
         for (index, head) in spec.heads.iter().enumerate() {
             layout.push(index, head, variant)?;
         }

@@ -45,7 +45,8 @@ impl Scratch {
             ),
             losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
             selection: words("segloss: selection", layout.selection),
-            report: words("segloss: report", layout.report),
+            // the copy of a report takes a word back
+            report: device::buffer(device, "segloss: report", layout.report, usage | Usage::COPY_DST),
             weights: device::buffer_with(
                 device,
                 "segloss: weights",
