@@ -176,6 +176,7 @@ impl Validate {
         let whole = absent.is_empty() || !self.every_tool;
         Ok(if failures == 0 && whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+
     /// Writes the page and the JSON; where the page is.
     fn write_as(&self, name: &str, validation: &Validation) -> Result<PathBuf> {
         let [html, json] = ["html", "json"].map(|extension| self.out.join(format!("{name}.{extension}")));
