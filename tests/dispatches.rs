@@ -50,7 +50,7 @@ fn trace(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) -> String {
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
-    work(&Gpu { name: "traced".to_owned(), device, queue });
+    work(&Gpu::new("traced".to_owned(), device, queue));
     let trace = std::fs::read_to_string(folder.join("trace.ron")).expect("a trace");
     std::fs::remove_dir_all(&folder).expect("the trace is removed");
     trace

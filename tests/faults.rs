@@ -263,7 +263,7 @@ fn a_tensor_of_another_device_is_a_typed_error() {
         in_time(move || {
             let open = || open_adapter(&adapter).expect("the adapter opens");
             let ((device, queue), (other, _queue)) = (open(), open());
-            let bound = bound(Gpu { name: format!("{:?}", adapter.get_info()), device, queue });
+            let bound = bound(Gpu::new(format!("{:?}", adapter.get_info()), device, queue));
             let foreign = other.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size: 4096,

@@ -9,8 +9,8 @@ use std::ops::Range;
 use common::{Gpu, all_gpus, download, random_tensors, storage};
 use segloss::host::{float_bytes, label_bytes};
 use segloss::{
-    Activation, FloatType, Gradient, HardCounts, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan,
-    Step, Target, Variant, wgpu,
+    Activation, FloatType, Gradient, HardCounts, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Step,
+    Target, Variant, wgpu,
 };
 
 const GUARD: u8 = 0xa5;
@@ -182,7 +182,7 @@ fn guards_hold(unchecked: bool) {
     for gpu in all_gpus() {
         for (variant, number) in variants(&gpu).into_iter().zip(0..) {
             let variant = Variant { unchecked, ..variant };
-            let plan = Plan::with_variant(&gpu.device, &gpu.queue, &spec, variant).expect("the plan is made");
+            let plan = gpu.plan(&spec, variant);
             // at the start of a buffer, at odd elements, past the offset alignment; to the end of it
             let places = [(0, 256), (1, 0), (3, 64), (131, 0)];
             let both = [Contents::Ordinary, Contents::Garbage];

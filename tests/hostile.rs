@@ -7,8 +7,8 @@ mod common;
 use common::{Gpu, Tensors, all_gpus, differences, evaluate, random_tensors, run, run_variant};
 use segloss::host::{self, HostResult};
 use segloss::{
-    Activation, Alpha, ClassWeighting, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Plan,
-    Target, Variant,
+    Activation, Alpha, ClassWeighting, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Target,
+    Variant,
 };
 
 /// A NaN of either sign and of several payloads, an infinity, an end of f32, a denormal, a zero, or any bits at all.
@@ -81,7 +81,7 @@ fn what_a_voxel_holds_that_does_not_count_changes_no_bit() {
                 let mut tensors: Vec<_> = spec.heads.iter().map(|h| random_tensors(h, 3.0, &mut random)).collect();
                 // labels that are no class count as little as ignored ones
                 tensors[0].labels.iter_mut().step_by(7).for_each(|label| *label = 254);
-                let plan = Plan::with_variant(&gpu.device, &gpu.queue, &spec, variant).expect("the plan is made");
+                let plan = gpu.plan(&spec, variant);
                 let run = |tensors: &[Tensors]| {
                     let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
                     bits(&host::run(&plan, &host, 1.0).expect("the step runs"))

@@ -17,7 +17,7 @@ fn a_plan_takes_the_callers_pipeline_cache_and_the_data_of_an_earlier_one() {
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
-    let gpu = common::Gpu { name: adapter.get_info().name, device, queue };
+    let gpu = common::Gpu::new(adapter.get_info().name, device, queue);
     let spec = LossSpec::new().head(Head::new([2, 3, 7, 5], Loss::monai_dice_ce()));
     let tensors = [random_tensors(&spec.heads[0], 3.0, &mut fastrand::Rng::with_seed(67))];
     let expected = evaluate(&spec, &tensors, 1.0);

@@ -1,6 +1,8 @@
 //! What the tests share: the adapters of this machine, random tensors, and the comparison with the reference.
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
+use std::sync::Mutex;
+
 use segloss::host::{self, HostResult};
 use segloss::reference::Evaluation;
 pub use segloss::trial::{Differences, Tensors};
@@ -12,6 +14,25 @@ pub struct Gpu {
     pub name: String,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
+    /// The first plan of each variant.
+    firsts: Mutex<Vec<(Variant, Plan)>>,
+}
+
+impl Gpu {
+    pub fn new(name: String, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self { name, device, queue, firsts: Mutex::default() }
+    }
+
+    /// A plan that shares the kernels of those before it: most of a test's time is a compiler's.
+    pub fn plan(&self, spec: &LossSpec, variant: Variant) -> Plan {
+        let mut firsts = self.firsts.lock().expect("no test failed with it");
+        let plan = match firsts.iter().find(|(of, _)| *of == variant) {
+            Some((_, first)) => first.sibling(spec),
+            None => Plan::with_variant(&self.device, &self.queue, spec, variant)
+                .inspect(|plan| firsts.push((variant, plan.clone()))),
+        };
+        plan.expect("the plan is made")
+    }
 }
 
 /// Every adapter of this machine. No adapter fails the test: it never passes by skipping.
@@ -32,13 +53,13 @@ pub fn gpu_with_limits(required_limits: wgpu::Limits) -> Gpu {
     let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
-    Gpu { name: adapter.get_info().name, device, queue }
+    Gpu::new(adapter.get_info().name, device, queue)
 }
 
 fn open(adapter: &wgpu::Adapter) -> Gpu {
     let info = adapter.get_info();
     let (device, queue) = open_adapter(adapter).expect("the adapter opens");
-    Gpu { name: format!("{} ({:?})", info.name, info.backend), device, queue }
+    Gpu::new(format!("{} ({:?})", info.name, info.backend), device, queue)
 }
 
 /// [`Tensors::random`] with a seed drawn from `random`.
@@ -65,9 +86,8 @@ pub fn one_dispatch(gpu: &Gpu) -> Variant {
 }
 
 pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
-    let plan = Plan::with_variant(&gpu.device, &gpu.queue, spec, variant).expect("the plan is made");
     let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
-    host::run(&plan, &host, upstream).expect("the step runs")
+    host::run(&gpu.plan(spec, variant), &host, upstream).expect("the step runs")
 }
 
 /// A head's tensors on the device, a buffer each.
