@@ -37,7 +37,7 @@ fuzz: adapter ## random specifications, documents and bytes: twenty times the tr
 	SEGLOSS_FUZZ=20 $(CARGO) test --features cli --test fuzz -- --nocapture
 
 mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
-	$(CARGO) test --features cli --test mutants -- --ignored --nocapture
+	$(CARGO) test --features cli --test mutants
 
 deny: ## licences, bans and sources of all dependencies; `cargo deny check advisories` needs the network
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install cargo-deny --locked

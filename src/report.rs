@@ -259,7 +259,8 @@ impl PendingReport {
     /// The report if it has arrived, else `None`: polls the device, and waits for nothing. It can be read again.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] where the encoder was dropped without being submitted, or the device is lost.
+    /// [`Error::ReportLost`] where the encoder was dropped without being submitted, its submission or that of the forward
+    /// failed, or the device is lost.
     pub fn try_read(&self) -> Result<Option<Report>, Error> {
         let shared = &self.shared;
         self.pending.try_read(&shared.device, |words| Report::from_words(words, shared)).map_err(lost)?.transpose()

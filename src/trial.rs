@@ -6,10 +6,11 @@ mod small;
 
 pub use small::small_copy;
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::host::{self, HostResult, HostTarget, HostTensors};
-use crate::plan::Making;
 use crate::reference::{self, Evaluation, HeadData, HeadEvaluation, TargetData};
-use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Plan, Target, wgpu};
+use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Plan, Target, Variant, wgpu};
 
 /// The tensors of a head on the host; those that it has not are empty.
 #[derive(Clone, Debug, Default)]
@@ -76,27 +77,42 @@ impl Tensors {
     }
 }
 
-/// Plans on a device that are all siblings ([`Plan::sibling`]), for who makes many: a kernel's text is compiled once.
+/// The plans of who makes many on a device: those of one variant are siblings ([`Plan::sibling`]), so that a kernel's text is
+/// compiled once.
 #[derive(Debug)]
 pub struct Plans {
     device: wgpu::Device,
     queue: wgpu::Queue,
-    making: Making,
+    firsts: Mutex<Vec<(Variant, Plan)>>,
 }
 
 impl Plans {
     /// Of no plan yet.
     #[must_use]
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
-        Self { device: device.clone(), queue: queue.clone(), making: Making::for_device(device) }
+        Self { device: device.clone(), queue: queue.clone(), firsts: Mutex::default() }
     }
 
-    /// One more.
+    /// One more, as [`Plan::new`] makes it.
     ///
     /// # Errors
     /// As [`Plan::new`].
     pub fn plan(&self, spec: &LossSpec) -> Result<Plan, Error> {
-        Plan::make(&self.device, &self.queue, spec, &self.making)
+        self.with_variant(spec, Variant::for_device(&self.device))
+    }
+
+    /// One more, of this variant.
+    ///
+    /// # Errors
+    /// As [`Plan::with_variant`].
+    pub fn with_variant(&self, spec: &LossSpec, variant: Variant) -> Result<Plan, Error> {
+        let mut firsts = self.firsts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, first)) = firsts.iter().find(|(of, _)| *of == variant) {
+            return first.sibling(spec);
+        }
+        let plan = Plan::with_variant(&self.device, &self.queue, spec, variant)?;
+        firsts.push((variant, plan.clone()));
+        Ok(plan)
     }
 }
 

@@ -8,7 +8,6 @@ use std::path::Path;
 use common::all_gpus;
 use segloss::Loss;
 use segloss::cases::{self, ExpectedHead, Outcome};
-use segloss::trial::Plans;
 
 /// Cases of a file, and how many of them need what the crate has not yet.
 fn all_pass(file: &str, cases: usize, unsupported: usize) {
@@ -16,10 +15,9 @@ fn all_pass(file: &str, cases: usize, unsupported: usize) {
     let read = cases::read(&path).expect("the file is there").cases;
     assert_eq!(read.len(), cases);
     for gpu in all_gpus() {
-        let plans = Plans::new(&gpu.device, &gpu.queue);
         let mut lacking = 0;
         for case in &read {
-            match cases::run(&plans, case) {
+            match cases::run(&gpu.plans, case) {
                 Outcome::Passed(_) => {}
                 Outcome::Unsupported(_) => lacking += 1,
                 Outcome::Failed(differences) => panic!("{}: {}: {differences:?}", gpu.name, case.id),
@@ -50,12 +48,11 @@ fn a_wrong_output_fails() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/combinations.json.gz");
     let all = cases::read(&path).expect("the file is there").cases;
     let gpu = common::gpu();
-    let plans = Plans::new(&gpu.device, &gpu.queue);
     let fails = |id: &str, word: &str, change: fn(&mut ExpectedHead)| {
         let mut case = all.iter().find(|case| case.id == id).unwrap_or_else(|| panic!("{id}")).clone();
-        assert!(matches!(cases::run(&plans, &case), Outcome::Passed(_)));
+        assert!(matches!(cases::run(&gpu.plans, &case), Outcome::Passed(_)));
         change(&mut case.expected.heads.as_mut().expect("it has terms")[0]);
-        let outcome = cases::run(&plans, &case);
+        let outcome = cases::run(&gpu.plans, &case);
         assert!(matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains(word)), "{outcome:?}");
     };
     fails("hard counts/2x4x5x3/argmax", "hard_counts", |head| head.hard_counts.as_mut().expect("counts")[2][1] += 1);
@@ -75,17 +72,16 @@ fn a_wrong_case_fails() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/reference.json.gz");
     let mut case = cases::read(&path).expect("the file is there").cases.swap_remove(0);
     let gpu = common::gpu();
-    let plans = Plans::new(&gpu.device, &gpu.queue);
-    assert!(matches!(cases::run(&plans, &case), Outcome::Passed(_)));
+    assert!(matches!(cases::run(&gpu.plans, &case), Outcome::Passed(_)));
     case.expected.loss.0 += 1e-5;
-    let outcome = cases::run(&plans, &case);
+    let outcome = cases::run(&gpu.plans, &case);
     assert!(
         matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].starts_with("total")),
         "{outcome:?}"
     );
     case.expected.loss.0 -= 1e-5;
     case.expected.grads.as_mut().expect("it has gradients")[0][3].0 += 1e-5;
-    let outcome = cases::run(&plans, &case);
+    let outcome = cases::run(&gpu.plans, &case);
     assert!(
         matches!(&outcome, Outcome::Failed(what) if what.len() == 1 && what[0].contains("gradient")),
         "{outcome:?}"

@@ -18,7 +18,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::cases::{CaseFile, read, run};
-use segloss::trial::Plans;
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
     OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, Target,
@@ -337,11 +336,10 @@ fn a_file_of_cases_is_refused_or_read() {
 
 #[test]
 fn a_case_that_is_wrong_in_itself_is_an_outcome() {
-    let Gpu { device, queue, .. } = gpu();
-    let plans = Plans::new(&device, &queue);
+    let gpu = gpu();
     on_mutations(300, &case_files(), |bytes| {
         let Some(file) = read_bytes("run.json", bytes) else { return false };
-        file.cases.iter().for_each(|case| drop(run(&plans, case)));
+        file.cases.iter().for_each(|case| drop(run(&gpu.plans, case)));
         true
     });
 }

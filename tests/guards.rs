@@ -182,7 +182,7 @@ fn guards_hold(unchecked: bool) {
     for gpu in all_gpus() {
         for (variant, number) in variants(&gpu).into_iter().zip(0..) {
             let variant = Variant { unchecked, ..variant };
-            let plan = gpu.plan(&spec, variant);
+            let plan = gpu.plans.with_variant(&spec, variant).expect("the plan is made");
             // at the start of a buffer, at odd elements, past the offset alignment; to the end of it
             let places = [(0, 256), (1, 0), (3, 64), (131, 0)];
             let both = [Contents::Ordinary, Contents::Garbage];

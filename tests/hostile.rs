@@ -81,7 +81,7 @@ fn what_a_voxel_holds_that_does_not_count_changes_no_bit() {
                 let mut tensors: Vec<_> = spec.heads.iter().map(|h| random_tensors(h, 3.0, &mut random)).collect();
                 // labels that are no class count as little as ignored ones
                 tensors[0].labels.iter_mut().step_by(7).for_each(|label| *label = 254);
-                let plan = gpu.plan(&spec, variant);
+                let plan = gpu.plans.with_variant(&spec, variant).expect("the plan is made");
                 let run = |tensors: &[Tensors]| {
                     let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
                     bits(&host::run(&plan, &host, 1.0).expect("the step runs"))

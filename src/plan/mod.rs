@@ -93,6 +93,7 @@ impl Making {
     }
 
     /// As [`Plan::new`] makes plans: all of this are siblings.
+    #[cfg(feature = "burn")]
     pub(crate) fn for_device(device: &wgpu::Device) -> Self {
         Self::new(device, Variant::for_device(device), PlanOptions::default())
     }

@@ -1,37 +1,24 @@
 //! What the tests share: the adapters of this machine, random tensors, and the comparison with the reference.
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
-use std::sync::Mutex;
-
 use segloss::host::{self, HostResult};
 use segloss::reference::Evaluation;
-pub use segloss::trial::{Differences, Tensors};
+pub use segloss::trial::{Differences, Plans, Tensors};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Plan, Step, Target, Variant, open_adapter, trial, wgpu};
+use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Step, Target, Variant, open_adapter, trial, wgpu};
 
 /// A device of this machine.
 pub struct Gpu {
     pub name: String,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// The first plan of each variant.
-    firsts: Mutex<Vec<(Variant, Plan)>>,
+    /// Most of a test's time is a compiler's: its plans share kernels.
+    pub plans: Plans,
 }
 
 impl Gpu {
     pub fn new(name: String, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self { name, device, queue, firsts: Mutex::default() }
-    }
-
-    /// A plan that shares the kernels of those before it: most of a test's time is a compiler's.
-    pub fn plan(&self, spec: &LossSpec, variant: Variant) -> Plan {
-        let mut firsts = self.firsts.lock().expect("no test failed with it");
-        let plan = match firsts.iter().find(|(of, _)| *of == variant) {
-            Some((_, first)) => first.sibling(spec),
-            None => Plan::with_variant(&self.device, &self.queue, spec, variant)
-                .inspect(|plan| firsts.push((variant, plan.clone()))),
-        };
-        plan.expect("the plan is made")
+        Self { name, plans: Plans::new(&device, &queue), device, queue }
     }
 }
 
@@ -87,7 +74,8 @@ pub fn one_dispatch(gpu: &Gpu) -> Variant {
 
 pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
     let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
-    host::run(&gpu.plan(spec, variant), &host, upstream).expect("the step runs")
+    let plan = gpu.plans.with_variant(spec, variant).expect("the plan is made");
+    host::run(&plan, &host, upstream).expect("the step runs")
 }
 
 /// A head's tensors on the device, a buffer each.

@@ -28,6 +28,11 @@ fn table(adapter: &wgpu::Adapter) -> Table {
     table
 }
 
+/// An adapter's name and back end.
+pub fn name(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({:?})", info.name, info.backend)
+}
+
 /// What an adapter states of itself that matters here.
 pub fn states(adapter: &wgpu::Adapter) -> Vec<(String, String)> {
     let info = adapter.get_info();

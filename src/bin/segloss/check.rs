@@ -11,6 +11,7 @@ use segloss::trial::Plans;
 use segloss::{open_adapter, wgpu};
 
 use crate::Wish;
+use crate::adapters::name;
 
 #[derive(clap::Args)]
 pub struct Check {
@@ -61,8 +62,7 @@ impl Check {
 }
 
 fn on_adapter(adapter: &wgpu::Adapter, cases: &[Case]) -> Result<Counts> {
-    let info = adapter.get_info();
-    let name = format!("{} ({:?})", info.name, info.backend);
+    let name = name(&adapter.get_info());
     let (device, queue) = open_adapter(adapter).with_context(|| name.clone())?;
     let plans = Plans::new(&device, &queue);
     let mut counts = Counts::default();

@@ -23,6 +23,7 @@ use segloss::shaders::{covering, permutations};
 use segloss::wgpu;
 
 use crate::Wish;
+use crate::adapters::name;
 use crate::bench::commit;
 use numbers::Results;
 use progress::Progress;
@@ -79,7 +80,7 @@ impl Validate {
         if adapters.is_empty() {
             choice.open()?;
         }
-        let names: Vec<String> = adapters.iter().map(|adapter| numbers::name(&adapter.get_info())).collect();
+        let names: Vec<String> = adapters.iter().map(|adapter| name(&adapter.get_info())).collect();
         for wanted in &self.require {
             let has_all =
                 |name: &String| wanted.split(' ').all(|word| name.to_lowercase().contains(&word.to_lowercase()));

@@ -27,11 +27,6 @@ const MOST_LOGITS: u64 = 48 << 20;
 /// What an adapter computed for the specifications that all adapters compute.
 pub type Results = Vec<HostResult>;
 
-/// The adapters that a validation takes, and their names.
-pub fn name(info: &wgpu::AdapterInfo) -> String {
-    format!("{} ({:?})", info.name, info.backend)
-}
-
 /// Validates an adapter: `trials` random specifications beside the cases. An error that ends it early is a failure in the report.
 pub fn on_adapter(
     adapter: &wgpu::Adapter,
@@ -39,10 +34,8 @@ pub fn on_adapter(
     [seed, trials]: [u64; 2],
     tick: &dyn Fn(&str),
 ) -> (Adapter, Results) {
-    let info = adapter.get_info();
     let mut all = Adapter {
-        name: name(&info),
-        driver: format!("{} {}", info.driver, info.driver_info),
+        name: crate::adapters::name(&adapter.get_info()),
         states: crate::adapters::states(adapter),
         variant: Vec::new(),
         cases: Counts::default(),
@@ -57,13 +50,13 @@ pub fn on_adapter(
     let mut validate = || {
         published(adapter, cases, &mut all, tick)?;
         let (device, queue) = open_adapter(adapter)?;
-        all.variant = variant(Variant::for_device(&device));
+        let (here, plans) = (Variant::for_device(&device), Plans::new(&device, &queue));
+        all.variant = fields(here);
         let mut worst = Worst::default();
-        every_pair(&device, &queue, &mut worst, &mut all, tick);
+        every_pair(here, &plans, &mut worst, &mut all, tick);
         let drawn = random(adapter, [seed, trials], &mut worst, &mut all, tick);
         worst.write(&mut all);
         drawn?;
-        let plans = Plans::new(&device, &queue);
         sizes(&device.limits(), &plans, &mut all, tick);
         determinism(&plans, &mut all, tick)
     };
@@ -75,8 +68,8 @@ pub fn on_adapter(
     (all, results)
 }
 
-fn variant(variant: Variant) -> Vec<(String, String)> {
-    // the fields, as Rust prints them
+/// The fields of a variant, as Rust prints them.
+fn fields(variant: Variant) -> Vec<(String, String)> {
     let text = format!("{variant:?}");
     let fields = text.trim_start_matches("Variant { ").trim_end_matches(" }").split(", ");
     fields.filter_map(|field| field.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -139,10 +132,7 @@ impl Worst {
 
 /// Steps that have every pair of choices against the f64 reference: ways to hold classes, load and reduce as hardware has
 /// them, in workgroups that this device takes.
-fn every_pair(device: &wgpu::Device, queue: &wgpu::Queue, worst: &mut Worst, all: &mut Adapter, tick: &dyn Fn(&str)) {
-    let here = Variant::for_device(device);
-    // plans of one variant share kernels
-    let mut firsts: Vec<(Variant, Plan)> = Vec::new();
+fn every_pair(here: Variant, plans: &Plans, worst: &mut Worst, all: &mut Adapter, tick: &dyn Fn(&str)) {
     for (name, spec, wanted) in covering_steps() {
         tick("every pair of choices");
         let one_subgroup = wanted.subgroup_size > 0;
@@ -161,13 +151,8 @@ fn every_pair(device: &wgpu::Device, queue: &wgpu::Queue, worst: &mut Worst, all
             ..wanted
         };
         let tensors = draw::tensors(&spec, 1);
-        let sibling = firsts.iter().find(|(of, _)| *of == variant).map(|(_, plan)| plan.sibling(&spec));
-        let outcome = sibling
-            .unwrap_or_else(|| {
-                let plan = Plan::with_variant(device, queue, &spec, variant)?;
-                firsts.push((variant, plan.clone()));
-                Ok(plan)
-            })
+        let outcome = plans
+            .with_variant(&spec, variant)
             .map_err(|error| error.to_string())
             .and_then(|plan| compare(&plan, &spec, &tensors))
             .and_then(|differences| {

@@ -77,7 +77,6 @@ fn adapter(adapter: &Adapter) -> Result<Markup> {
     let runs = format!("steps with the same bits in {} runs", adapter.runs_each);
     Ok(html! {
         h2 { (adapter.name) }
-        p { (adapter.driver) }
         table {
             tr { th { "" } th { "passed" } th { "failed" } th { "unsupported" } }
             (counts("cases of published implementations", adapter.cases))

@@ -52,7 +52,6 @@ pub struct Failure {
 pub struct Adapter {
     /// Name and back end.
     pub name: String,
-    pub driver: String,
     /// Limits and features as the device states them.
     pub states: Vec<(String, String)>,
     /// The kernels' variant that a plan chooses.
