@@ -91,14 +91,18 @@ pub(crate) fn check_spec(spec: &LossSpec) -> Result<(), Error> {
     }
 }
 
-pub(crate) fn encode(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEncoder) -> Result<PendingGlobalSums, Error> {
+pub(crate) fn encode(
+    shared: &Arc<Shared>,
+    statistics: &wgpu::Buffer,
+    encoder: &mut wgpu::CommandEncoder,
+) -> Result<PendingGlobalSums, Error> {
     let ring = shared.global_sums.as_ref().ok_or(Error::NotDistributed)?;
     let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
         let mut to = 0;
         for layout in &shared.layout.heads {
             let bytes = u64::from(layout.global_words()) * 4;
             let from = u64::from(layout.statistics) * 4;
-            encoder.copy_buffer_to_buffer(shared.statistics_buffer(), from, staging, to, bytes);
+            encoder.copy_buffer_to_buffer(statistics, from, staging, to, bytes);
             to += bytes;
         }
     };
@@ -122,7 +126,7 @@ fn from_words(mut words: &[u32], shared: &Shared) -> GlobalSums {
     all
 }
 
-pub(crate) fn write(shared: &Shared, all: &GlobalSums) -> Result<(), Error> {
+pub(crate) fn write(shared: &Shared, statistics: &wgpu::Buffer, all: &GlobalSums) -> Result<(), Error> {
     if shared.global_sums.is_none() {
         return Err(Error::NotDistributed);
     }
@@ -158,7 +162,7 @@ pub(crate) fn write(shared: &Shared, all: &GlobalSums) -> Result<(), Error> {
     checked(&shared.device, "writing the global sums", || {
         for (first, run) in &runs {
             let bytes = bytemuck::cast_slice(run);
-            shared.queue.write_buffer(shared.statistics_buffer(), u64::from(*first) * 4, bytes);
+            shared.queue.write_buffer(statistics, u64::from(*first) * 4, bytes);
         }
     })
 }

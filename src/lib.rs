@@ -54,7 +54,7 @@ pub use spec::{
     OverlapKind, Pixel, PixelKind, Product, Reduction, Target, monai_deep_supervision, nnunet_deep_supervision,
     other_convention,
 };
-pub use step::{Commands, Step};
+pub use step::{Commands, Step, StepPart};
 pub use tuning::Tuning;
 pub use wgpu;
 

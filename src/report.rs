@@ -216,9 +216,12 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
     words.chunks(of_row).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
 }
 
-pub(crate) fn encode_report(shared: &Arc<Shared>, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
+pub(crate) fn encode_report(
+    shared: &Arc<Shared>,
+    report: &wgpu::Buffer,
+    encoder: &mut wgpu::CommandEncoder,
+) -> Result<PendingReport, Error> {
     let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
-        let report = shared.report_buffer();
         encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
         // without this a forward whose submission fails would leave the earlier report to be read again
         encoder.clear_buffer(report, 4 * u64::from(REPORT_WRITTEN), Some(4));

@@ -1,10 +1,18 @@
 //! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
 
+use std::sync::Arc;
+
 use crate::Error;
 use crate::global_sums::{self, GlobalSums, PendingGlobalSums};
 use crate::plan::device::{Access, Entry, bind_group, checked};
-use crate::plan::{BoundRange, Plan, Recipe};
+use crate::plan::{BoundRange, HeadStages, Plan, Recipe};
 use crate::report::{PendingReport, encode_report};
+
+/// Labels of compute passes.
+const STATISTICS: &str = "segloss: statistics";
+const COMBINE: &str = "segloss: combine";
+const FINISH: &str = "segloss: finish";
+const GRADIENT: &str = "segloss: gradient";
 
 /// One dispatch, ready to encode.
 #[derive(Clone, Debug)]
@@ -69,22 +77,36 @@ impl Commands for wgpu::ComputePass<'_> {
 }
 
 /// A plan bound to tensors: one forward and backward, encoded into the caller's encoder or compute pass.
+///
+/// A step has coefficients and a report of its own, so that steps of one plan run in any order: two batches forward, then
+/// two backward. The same step's forward twice is the later one's.
 #[derive(Debug)]
 pub struct Step {
     pub(crate) plan: Plan,
     pub(crate) statistics: Vec<Dispatch>,
-    /// With the caller's weights; else the plan's own.
-    pub(crate) finish: Option<Dispatch>,
+    pub(crate) stages: Arc<HeadStages>,
     pub(crate) gradient: Vec<Dispatch>,
+}
+
+/// One dispatch of a step: work for an encoder of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct StepPart<'a> {
+    stage: &'static str,
+    dispatch: &'a Dispatch,
+}
+
+impl StepPart<'_> {
+    /// Encodes the dispatch.
+    pub fn encode(&self, commands: &mut impl Commands) {
+        commands.in_pass(self.stage, &mut |pass| self.dispatch.encode(pass));
+    }
 }
 
 impl Step {
     /// Encodes statistics, combine and finish: after it the report and the coefficients of the gradient are on the device.
     pub fn forward(&self, commands: &mut impl Commands) {
         commands.in_pass("segloss: forward", &mut |pass| {
-            self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
-            self.encode_combine(pass);
-            self.encode_finish(pass);
+            self.forward_dispatches().for_each(|(_, dispatch)| dispatch.encode(pass));
         });
     }
 
@@ -94,21 +116,36 @@ impl Step {
         self.gradient(commands);
     }
 
-    /// The first stage alone: one row of partial sums a tile.
+    /// The forward in parts, in order, for systems that end what runs long and count a command buffer, not a dispatch, as
+    /// macOS does: each part goes into an encoder of its own, and all are submitted in this order. No forward of another
+    /// step of the plan may run between them. How long a part runs follows
+    /// [`PlanOptions::logits_per_dispatch`](crate::PlanOptions::logits_per_dispatch).
+    pub fn forward_parts(&self) -> impl Iterator<Item = StepPart<'_>> {
+        self.forward_dispatches().map(|(stage, dispatch)| StepPart { stage, dispatch })
+    }
+
+    /// The backward in parts: as [`forward_parts`](Self::forward_parts), but other steps may run between them.
+    pub fn backward_parts(&self) -> impl Iterator<Item = StepPart<'_>> {
+        self.gradient.iter().map(|dispatch| StepPart { stage: GRADIENT, dispatch })
+    }
+
+    fn forward_dispatches(&self) -> impl Iterator<Item = (&'static str, &Dispatch)> {
+        let statistics = self.statistics.iter().map(|dispatch| (STATISTICS, dispatch));
+        let combine = self.stages.combining().map(|dispatch| (COMBINE, dispatch));
+        statistics.chain(combine).chain(self.stages.finishing().map(|dispatch| (FINISH, dispatch)))
+    }
+
+    /// The first stage alone: one row of partial sums per tile. The plan's steps share these rows: [`combine`](Self::combine)
+    /// comes before the statistics of another step of the plan.
     pub fn statistics(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: statistics", &mut |pass| {
+        commands.in_pass(STATISTICS, &mut |pass| {
             self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
         });
     }
 
     /// The second stage alone: partial sums to statistics.
     pub fn combine(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: combine", &mut |pass| self.encode_combine(pass));
-    }
-
-    fn encode_combine(&self, pass: &mut wgpu::ComputePass<'_>) {
-        let shared = &self.plan.shared;
-        std::iter::once(&shared.combine).chain(&shared.overlap_sums).for_each(|dispatch| dispatch.encode(pass));
+        commands.in_pass(COMBINE, &mut |pass| self.stages.combining().for_each(|dispatch| dispatch.encode(pass)));
     }
 
     /// Encodes the copy of this rank's sums to a staging buffer. After [`statistics`](Self::statistics) and
@@ -118,7 +155,7 @@ impl Step {
     /// [`Error::NotDistributed`] where the plan is not, [`Error::GlobalSumsUnread`] where every staging buffer holds sums that
     /// were neither read nor dropped.
     pub fn global_sums(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingGlobalSums, Error> {
-        global_sums::encode(&self.plan.shared, encoder)
+        global_sums::encode(&self.plan.shared, &self.stages.scratch.statistics, encoder)
     }
 
     /// Writes the sums of all ranks over this rank's, at the start of the queue's next submission: the one that has
@@ -128,26 +165,17 @@ impl Step {
     /// [`Error::NotDistributed`], [`Error::GlobalSums`] for lists that are not as long as the rank's own, [`Error::Limit`]
     /// where a head of all ranks has 2^32 voxels or more.
     pub fn set_global_sums(&self, sums: &GlobalSums) -> Result<(), Error> {
-        global_sums::write(&self.plan.shared, sums)
+        global_sums::write(&self.plan.shared, &self.stages.scratch.statistics, sums)
     }
 
     /// The third stage alone: statistics to report and coefficients; before it the selection, where a head has a top-k.
     pub fn finish(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: finish", &mut |pass| self.encode_finish(pass));
-    }
-
-    fn finish_dispatch(&self) -> &Dispatch {
-        self.finish.as_ref().unwrap_or(&self.plan.shared.finish)
-    }
-
-    fn encode_finish(&self, pass: &mut wgpu::ComputePass<'_>) {
-        self.plan.shared.top_k.iter().for_each(|dispatch| dispatch.encode(pass));
-        self.finish_dispatch().encode(pass);
+        commands.in_pass(FINISH, &mut |pass| self.stages.finishing().for_each(|dispatch| dispatch.encode(pass)));
     }
 
     /// The last stage alone: logits, target and coefficients to the gradient.
     pub fn gradient(&self, commands: &mut impl Commands) {
-        commands.in_pass("segloss: gradient", &mut |pass| {
+        commands.in_pass(GRADIENT, &mut |pass| {
             self.gradient.iter().for_each(|dispatch| dispatch.encode(pass));
         });
     }
@@ -159,6 +187,14 @@ impl Step {
         (self.statistics.len(), self.gradient.len())
     }
 
+    /// Bytes of GPU memory that the step itself holds: what stands between its forward and its backward or report, and a
+    /// table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let tables = self.statistics.iter().chain(&self.gradient).map(|dispatch| dispatch.recipe.bindings[0].size);
+        self.stages.bytes() + tables.sum::<u64>()
+    }
+
     /// Every dispatch of forward and backward, in order, as data.
     #[must_use]
     pub fn recipes(&self) -> Vec<Recipe> {
@@ -166,10 +202,7 @@ impl Step {
     }
 
     fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {
-        let shared = &self.plan.shared;
-        let combine = std::iter::once(&shared.combine).chain(&shared.overlap_sums);
-        let small = combine.chain(&shared.top_k).chain([self.finish_dispatch()]);
-        self.statistics.iter().chain(small).chain(&self.gradient)
+        self.forward_dispatches().map(|(_, dispatch)| dispatch).chain(&self.gradient)
     }
 
     /// Makes the driver compile every kernel now: many do it at the first dispatch. Submits dispatches that do no work, and
@@ -196,11 +229,11 @@ impl Step {
 
     /// Encodes the copy of the report to a staging buffer. After [`forward`](Self::forward), in the same encoder or a later
     /// one; the report can be read once that encoder is submitted, or any time later. A report is taken once: it is lost
-    /// where no forward of the plan ran since the last one, so that none is read twice for one that failed.
+    /// where no forward of the step ran since the last one, so that none is read twice for one that failed.
     ///
     /// # Errors
     /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.
     pub fn report(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
-        encode_report(&self.plan.shared, encoder)
+        encode_report(&self.plan.shared, &self.stages.scratch.report, encoder)
     }
 }

@@ -18,18 +18,17 @@ use ::burn::backend::{
 };
 use ::burn::tensor::Tensor;
 
-use super::On;
-use super::cache::Lease;
+use super::{Forward, On};
 use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
 use crate::{Error, Scalars};
 
 /// The total as a tensor of burn's: a node of its graph where some logits are in one.
-pub(super) fn total(on: &On, lease: Lease, heads: Vec<Checked>, total: Output) -> Tensor<1> {
+pub(super) fn total(on: &On, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
     let context = heads.iter().map(|head| head.context).find(|context| *context != DispatchAutodiffContext::Disabled);
     let value = total.tensor;
     let (kind, autodiff) = match context {
         None => (BackendTensor::Float(value), DispatchAutodiffContext::Disabled),
-        Some(context) => (BackendTensor::Autodiff(chain(on, lease, heads, &value)), context),
+        Some(context) => (BackendTensor::Autodiff(chain(on, forward, heads, &value)), context),
     };
     let kind = match kind {
         BackendTensor::Autodiff(_) => DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(kind))),
@@ -38,7 +37,7 @@ pub(super) fn total(on: &On, lease: Lease, heads: Vec<Checked>, total: Output) -
     Tensor::from_dispatch(DispatchTensor { kind, autodiff })
 }
 
-fn chain(on: &On, lease: Lease, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
+fn chain(on: &On, forward: Forward, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
     let nodes: Vec<_> = heads
         .iter_mut()
         .map(|head| head.node.take().unwrap_or_else(|| Autodiff::<Cube>::from_inner(head.logits.clone())))
@@ -46,7 +45,7 @@ fn chain(on: &On, lease: Lease, mut heads: Vec<Checked>, value: &FloatTensor<Cub
     for (head, node) in heads.iter_mut().zip(&nodes) {
         head.wants_gradient = node.is_tracked();
     }
-    let saved = Saved { on: on.clone(), lease, heads };
+    let saved = Saved { on: on.clone(), forward, heads };
     let loss = Arc::new(Loss(Mutex::new(State::Forward(Box::new(saved)))));
     let mut total = Autodiff::<Cube>::from_inner(value.clone());
     for (head, logits) in nodes.into_iter().enumerate() {
@@ -89,10 +88,10 @@ enum State {
     Backward(Vec<Option<FloatTensor<Cube>>>),
 }
 
-/// What stays from the forward for the backward: the plan with its coefficients, and the tensors.
+/// What stays from the forward for the backward: its coefficients, and the tensors.
 struct Saved {
     on: On,
-    lease: Lease,
+    forward: Forward,
     heads: Vec<Checked>,
 }
 
@@ -109,7 +108,6 @@ impl Loss {
         if let State::Forward(saved) = &*state {
             // an error cannot leave a backward of burn's
             let gradients = saved.backward(incoming).unwrap_or_else(|error| panic!("segloss: {error}"));
-            // the plan goes home
             *state = State::Backward(gradients);
         }
         match &mut *state {
@@ -136,7 +134,8 @@ impl Saved {
             })
             .collect();
         let scalars = Scalars { upstream: Some(upstream.binding()), weights: None };
-        let step = self.lease.plan().bind_with(&bindings, &scalars)?;
+        let Forward { plan, stages } = &self.forward;
+        let step = plan.bind_after(stages, &bindings, &scalars)?;
         let all = inputs.iter().flat_map(BoundHead::all).chain(bound.iter().flatten()).chain([&upstream]);
         self.on.submit(all, |encoder| {
             step.backward(encoder);

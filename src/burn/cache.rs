@@ -1,4 +1,4 @@
-//! Plans by specification: each is lent to one loss at a time, from its forward to its backward.
+//! Plans by specification.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,54 +6,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::plan::Making;
 use crate::{Error, LossSpec, Plan};
 
-/// Plans that are kept while nobody has them: enough for a few shapes, each in two losses of one graph.
+/// Plans that are kept: enough for a few shapes.
 const KEPT: usize = 16;
 
-/// The plans that are free, the one that was used last in front. All are siblings: they share pipelines.
+/// The last few plans, the one that was used last in front. All are siblings: they share pipelines.
 #[derive(Clone, Debug)]
 pub(super) struct Plans {
     making: Making,
-    free: Arc<Mutex<VecDeque<Plan>>>,
+    kept: Arc<Mutex<VecDeque<Plan>>>,
 }
 
 impl Plans {
     pub fn new(device: &wgpu::Device) -> Self {
-        Self { making: Making::for_device(device), free: Arc::default() }
+        Self { making: Making::for_device(device), kept: Arc::default() }
     }
 
-    /// A plan of this specification that no other loss has: its scratch stands between forward and backward.
-    pub fn take(&self, device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Lease, Error> {
-        let free = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = free.iter().position(|plan| plan.spec() == spec);
-            at.and_then(|at| free.remove(at))
+    /// The plan of this specification: one that is kept, or a new one.
+    pub fn plan(&self, device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Plan, Error> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = {
+            let mut kept = kept();
+            let at = kept.iter().position(|plan| plan.spec() == spec);
+            at.and_then(|at| kept.remove(at)).inspect(|plan| kept.push_front(plan.clone()))
         };
-        let plan = free.map_or_else(|| Plan::make(device, queue, spec, &self.making), Ok)?;
-        Ok(Lease { plan, home: self.clone() })
+        if let Some(plan) = found {
+            return Ok(plan);
+        }
+        // made without the lock: it compiles
+        let plan = Plan::make(device, queue, spec, &self.making)?;
+        let mut kept = kept();
+        kept.push_front(plan.clone());
+        kept.truncate(KEPT);
+        Ok(plan)
     }
 
     pub fn memory(&self) -> u64 {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Plan::memory).sum()
-    }
-}
-
-/// A plan on loan; it goes home when this is dropped.
-#[derive(Debug)]
-pub(super) struct Lease {
-    plan: Plan,
-    home: Plans,
-}
-
-impl Lease {
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut free = self.home.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push_front(self.plan.clone());
-        free.truncate(KEPT);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Plan::memory).sum()
     }
 }

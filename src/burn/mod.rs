@@ -36,13 +36,16 @@ mod autodiff;
 mod cache;
 mod tensors;
 
+use std::sync::Arc;
+
 use ::burn::backend::wgpu::WgpuSetup;
 use ::burn::tensor::{Device, Tensor};
 
 pub use tensors::HeadTensors;
 
+use crate::plan::HeadStages;
 use crate::plan::device::checked;
-use crate::{Error, LossSpec, PendingReport};
+use crate::{Error, LossSpec, PendingReport, Plan};
 use cache::Plans;
 use tensors::{Bound, Checked, Output};
 
@@ -72,6 +75,13 @@ pub struct LossTensor {
     /// The report, on its way: copied after the forward. Read it a step later, or when [`PendingReport::try_read`] has it.
     /// `None` where four reports of such tensors are on their way or unread: training goes on without this one.
     pub report: Option<PendingReport>,
+}
+
+/// What a forward left for the backward.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    plan: Plan,
+    stages: Arc<HeadStages>,
 }
 
 impl Bridge {
@@ -109,33 +119,40 @@ impl Bridge {
         for (index, (head, tensors)) in spec.heads.iter_mut().zip(given).enumerate() {
             heads.push(Checked::new(index, head, tensors, &self.on.cube)?);
         }
-        let lease = self.plans.take(&self.on.device, &self.on.queue, &spec)?;
+        let plan = self.plans.plan(&self.on.device, &self.on.queue, &spec)?;
         let total = Output::scalar(&self.on.cube);
-        let report = self.forward(lease.plan(), &heads, &total)?;
-        Ok(LossTensor { total: autodiff::total(&self.on, lease, heads, total), report })
+        let (forward, report) = self.forward(plan, &heads, &total)?;
+        Ok(LossTensor { total: autodiff::total(&self.on, forward, heads, total), report })
     }
 
-    /// Bytes of GPU memory that the plans hold which no loss has now: those of the last few specifications.
+    /// Bytes of GPU memory that the plans of the last few specifications hold. A loss in a graph holds a few kB more.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.plans.memory()
     }
 
-    fn forward(&self, plan: &crate::Plan, heads: &[Checked], total: &Output) -> Result<Option<PendingReport>, Error> {
+    fn forward(
+        &self,
+        plan: Plan,
+        heads: &[Checked],
+        total: &Output,
+    ) -> Result<(Forward, Option<PendingReport>), Error> {
         let inputs = heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
         let total = total.bound()?;
         let bindings: Vec<crate::HeadTensors<'_>> = inputs.iter().map(tensors::BoundHead::bindings).collect();
         let step = plan.bind(&bindings)?;
-        self.on.submit(inputs.iter().flat_map(tensors::BoundHead::all).chain([&total]), |encoder| {
+        let all = inputs.iter().flat_map(tensors::BoundHead::all).chain([&total]);
+        let report = self.on.submit(all, |encoder| {
             step.forward(encoder);
             let to = total.binding();
-            encoder.copy_buffer_to_buffer(plan.shared.report_buffer(), 0, to.buffer, to.offset, 4);
+            encoder.copy_buffer_to_buffer(&step.stages.scratch.report, 0, to.buffer, to.offset, 4);
             match step.report(encoder) {
                 Ok(report) => Ok(Some(report)),
                 Err(Error::ReportsUnread { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
-        })
+        })?;
+        Ok((Forward { plan, stages: step.stages }, report))
     }
 }
 

@@ -1,12 +1,14 @@
 //! From a plan and tensors to a step: slots, tables, bind groups, and the pipelines that fit them.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use super::compose::{self, Groups};
 use super::device::{Access, Entry, accesses, checked, grid};
 use super::layout::HeadLayout;
+use super::scratch::StepScratch;
 use super::slots::{Part, PartText, Role, Room, split, too_many_bindings, windows};
-use super::stages::{self, table_buffer};
+use super::stages::{self, HeadStages};
 use super::table::{self, HeadRow};
 use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use super::{Plan, Shared, Variant};
@@ -18,7 +20,13 @@ use crate::{Error, Head, LossSpec};
 /// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
 const LEAST_ALIGNMENT: u64 = 32;
 
-pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
+/// `forward`: what an earlier step's forward left, for this one's backward; without it the step has its own.
+pub(super) fn bind(
+    plan: &Plan,
+    tensors: &[HeadTensors<'_>],
+    scalars: &Scalars<'_>,
+    forward: Option<&Arc<HeadStages>>,
+) -> Result<Step, Error> {
     let shared = &plan.shared;
     let heads = tensors::check_heads(&shared.spec.heads, tensors)?;
     let one = shared.scratch.one.as_entire_buffer_binding();
@@ -53,11 +61,16 @@ pub(super) fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'
     let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
     let room = room(compose::gradient_bindings(&shared.layout.heads));
     let gradient = split(&items, in_gradient, room)?;
-    checked(&shared.device, "binding tensors", || Step {
-        plan: plan.clone(),
-        statistics: statistics.iter().map(|part| statistics_dispatch(shared, part)).collect(),
-        finish: weights.map(|weights| shared.finish_with(&weights, room.alignment)),
-        gradient: gradient.iter().map(|part| gradient_dispatch(shared, part, &upstream, room.alignment)).collect(),
+    checked(&shared.device, "binding tensors", || {
+        let weights = weights.as_ref().map(|weights| (weights, room.alignment));
+        let stages = forward.map_or_else(|| Arc::new(HeadStages::new(shared, weights)), Arc::clone);
+        let on = On { shared, scratch: &stages.scratch };
+        Step {
+            plan: plan.clone(),
+            statistics: statistics.iter().map(|part| on.statistics(part)).collect(),
+            gradient: gradient.iter().map(|part| on.gradient(part, &upstream, room.alignment)).collect(),
+            stages,
+        }
     })
     .inspect_err(|_| shared.forget())
 }
@@ -110,27 +123,37 @@ fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
     }
 }
 
-fn statistics_dispatch(shared: &Shared, part: &Part) -> Dispatch {
-    let own = [(Access::Read, &shared.scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
-    let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
-    own.extend(shared.scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
-    let compose = |text: &PartText| compose::statistics(text, &shared.layout.heads, shared.variant);
-    dispatch(shared, part, "statistics", compose, &own, 0)
+/// A plan, and the scratch of a step of it.
+struct On<'a> {
+    shared: &'a Shared,
+    scratch: &'a StepScratch,
 }
 
-fn gradient_dispatch(shared: &Shared, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
-    let written = part.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
-    let (binding, element) = tensors::aligned(upstream, alignment);
-    let mut own = vec![
-        (Access::Read, shared.scratch.coefficients.as_entire_buffer_binding()),
-        (if written { Access::ReadWrite } else { Access::Read }, binding),
-    ];
-    own.extend(shared.scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
-    if compose::checks_finite(&shared.layout.heads) {
-        own.push((Access::ReadWrite, shared.scratch.report.as_entire_buffer_binding()));
+impl On<'_> {
+    fn statistics(&self, part: &Part) -> Dispatch {
+        let Self { shared, scratch } = self;
+        let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
+        let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
+        own.extend(scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
+        let compose = |text: &PartText| compose::statistics(text, &shared.layout.heads, shared.variant);
+        dispatch(shared, part, "statistics", compose, &own, 0)
     }
-    let compose = |text: &PartText| compose::gradient(text, &shared.layout.heads, shared.variant, written);
-    dispatch(shared, part, "gradient", compose, &own, element)
+
+    fn gradient(&self, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
+        let Self { shared, scratch } = self;
+        let written = part.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
+        let (binding, element) = tensors::aligned(upstream, alignment);
+        let mut own = vec![
+            (Access::Read, scratch.coefficients.as_entire_buffer_binding()),
+            (if written { Access::ReadWrite } else { Access::Read }, binding),
+        ];
+        own.extend(scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
+        if compose::checks_finite(&shared.layout.heads) {
+            own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
+        }
+        let compose = |text: &PartText| compose::gradient(text, &shared.layout.heads, shared.variant, written);
+        dispatch(shared, part, "gradient", compose, &own, element)
+    }
 }
 
 /// A dispatch over the tiles of a part's heads: the table, the stage's own buffers, then the slots' windows.
@@ -146,7 +169,7 @@ fn dispatch(
     let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
     let entries: Vec<_> = own.chain(slot_entries(part)).collect();
     let compiled = shared.compiled(stage, part.text(), accesses(&entries), compose);
-    let table = table_buffer(&shared.device, &rows);
+    let table = table::buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     stages::dispatch(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }

@@ -26,21 +26,23 @@ pub use variant::Variant;
 
 use crate::global_sums;
 use crate::staging::Ring;
-use crate::step::{Dispatch, Step};
+use crate::step::Step;
 use crate::{Error, LossSpec, Tuning};
 use device::Access;
 use layout::Layout;
 use pipelines::{Compiled, Pipelines};
 pub use recipe::{BoundRange, Recipe};
-use scratch::{Scratch, check_scratch};
+use scratch::{PlanScratch, check_scratch};
 use slots::PartText;
-use stages::{SmallStages, finish_entries, small_stages, table_buffer};
+use stages::HeadPipelines;
+pub(crate) use stages::HeadStages;
 
-/// A loss on a device: scratch buffers, pipelines, and the stages that do not touch the caller's tensors.
+/// A loss on a device: pipelines, and the scratch that a forward uses up within its own commands.
 ///
 /// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`]. Cloning is cheap and shares
-/// everything. The steps bound from one plan share its scratch: between a step's forward and its backward, no other step
-/// of the same plan may run.
+/// everything. Steps of one plan do not disturb each other: their forwards, backwards and reports run in any order, and are
+/// submitted in any order, from any thread. A forward runs whole, though: between its statistics and its combine, no
+/// statistics of another step of the plan may run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) shared: Arc<Shared>,
@@ -111,14 +113,8 @@ pub(crate) struct Shared {
     pub layout: Layout,
     variant: Variant,
     limits: wgpu::Limits,
-    scratch: Scratch,
-    /// Combine; the overlap terms of a rank's own rows, where the batch is distributed and a head has such; the top-k, where
-    /// a head has one; and last finish: each in the order of its dispatches.
-    pub combine: Dispatch,
-    pub overlap_sums: Option<Dispatch>,
-    pub top_k: Vec<Dispatch>,
-    pub finish: Dispatch,
-    finish_compiled: Compiled,
+    scratch: PlanScratch,
+    pipelines: HeadPipelines,
     making: Making,
     /// The pipelines of parts that were bound before: binding the like again composes no text.
     parts: Mutex<HashMap<PartKey, Compiled>>,
@@ -203,9 +199,8 @@ impl Plan {
         check_scratch(&layout, &limits)?;
         bind::check_items(spec, &layout.heads, &limits, variant)?;
         let shared = device::checked(device, "making a plan", || {
-            let scratch = Scratch::new(device, spec, &layout, distributed);
-            let SmallStages { combine, overlap_sums, top_k, finish, finish_compiled } =
-                small_stages(device, spec, &layout, variant, &limits, &scratch, pipelines);
+            let scratch = PlanScratch::new(device, spec, &layout);
+            let pipelines = HeadPipelines::new(spec, &layout, variant, distributed, pipelines);
             let reports = Ring::new(device, "segloss: report, staging", layout.report);
             let words = layout.heads.iter().map(layout::HeadLayout::global_words).sum();
             let global_sums = || Ring::new(device, "segloss: global sums, staging", words);
@@ -218,11 +213,7 @@ impl Plan {
                 variant,
                 limits,
                 scratch,
-                combine,
-                overlap_sums,
-                top_k,
-                finish,
-                finish_compiled,
+                pipelines,
                 making: making.clone(),
                 parts: Mutex::default(),
                 reports,
@@ -250,7 +241,18 @@ impl Plan {
     /// # Errors
     /// As [`bind`](Self::bind), and [`Error::Scalars`].
     pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
-        bind::bind(self, tensors, scalars)
+        bind::bind(self, tensors, scalars, None)
+    }
+
+    /// Binds tensors that came after a forward, to what that forward left: the backward of a graph.
+    #[cfg(feature = "burn")]
+    pub(crate) fn bind_after(
+        &self,
+        forward: &Arc<HeadStages>,
+        tensors: &[HeadTensors<'_>],
+        scalars: &Scalars<'_>,
+    ) -> Result<Step, Error> {
+        bind::bind(self, tensors, scalars, Some(forward))
     }
 
     /// The specification.
@@ -259,9 +261,10 @@ impl Plan {
         &self.shared.spec
     }
 
-    /// Bytes of GPU memory that the plan itself holds: its scratch, and the staging of reports. A step adds a table of a few
-    /// hundred bytes a head. Where items have a tile's voxels and more it is below 1 % of the logits' bytes plus 1 MiB, but for
-    /// a top-k, which adds 4 bytes a voxel; an item takes at least one row of partial sums, however small it is.
+    /// Bytes of GPU memory that the plan itself holds: partial sums, and the staging of reports. Each step adds what
+    /// [`Step::memory`] says. Where items have a tile's voxels and more, a plan and a step are together below 1 % of the
+    /// logits' bytes plus 1 MiB, but for a top-k, which adds 4 bytes per voxel; an item takes at least one row of partial sums,
+    /// however small it is.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
@@ -276,12 +279,9 @@ impl Plan {
 }
 
 impl Shared {
-    pub(crate) fn report_buffer(&self) -> &wgpu::Buffer {
-        &self.scratch.report
-    }
-
-    pub(crate) fn statistics_buffer(&self) -> &wgpu::Buffer {
-        &self.scratch.statistics
+    /// Whether the batch is spread over several machines.
+    pub(crate) fn distributed(&self) -> bool {
+        self.global_sums.is_some()
     }
 
     /// The pipeline of a part; its text is composed once.
@@ -303,17 +303,5 @@ impl Shared {
     fn forget(&self) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.making.pipelines.forget();
-    }
-
-    /// Finish with the caller's weights.
-    fn finish_with(&self, weights: &tensors::Extent, alignment: u64) -> Dispatch {
-        let (binding, first) = tensors::aligned(weights, alignment);
-        let mut rows = table::rows(&self.spec, &self.layout.heads);
-        for row in &mut rows {
-            row.weights += first;
-        }
-        let table = table_buffer(&self.device, &rows);
-        let entries = finish_entries(&self.scratch, &binding);
-        stages::dispatch(&self.device, &self.finish_compiled, &table, [1, 1], entries)
     }
 }

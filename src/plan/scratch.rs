@@ -1,66 +1,76 @@
-//! What a plan keeps on the device, and whether it fits.
+//! What a plan and its steps keep on the device, and whether it fits.
 
 use super::layout::Layout;
 use super::{device, table};
 use crate::{Error, LossSpec};
 
-/// The few kB that stand between forward and backward, and the partial sums before them.
+/// What all steps of a plan share: what a forward leaves behind within its own commands, and constants.
 #[derive(Debug)]
-pub(crate) struct Scratch {
-    /// Whether the batch is distributed: then the host reads and writes the statistics.
-    pub distributed: bool,
+pub(crate) struct PlanScratch {
     pub partials: wgpu::Buffer,
-    pub statistics: wgpu::Buffer,
-    pub coefficients: wgpu::Buffer,
-    /// The pixel losses and the selections, where a head has a top-k.
-    pub losses: Option<wgpu::Buffer>,
-    pub selection: wgpu::Buffer,
-    pub report: wgpu::Buffer,
+    /// The table of heads, as the stages read it that see no tensor of the caller's.
+    pub table: wgpu::Buffer,
     /// 1.0: the upstream gradient of a caller who has none.
     pub one: wgpu::Buffer,
     /// The weights of the specification.
     pub weights: wgpu::Buffer,
 }
 
-impl Scratch {
-    pub fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout, distributed: bool) -> Self {
-        use wgpu::BufferUsages as Usage;
-        // all can be copied from: a recipe is only whole with what they hold
-        let usage = Usage::STORAGE | Usage::COPY_SRC;
-        let words = |label, words| device::buffer(device, label, words, usage);
-        // the host writes the sums of all ranks
-        let statistics_usage = if distributed { usage | Usage::COPY_DST } else { usage };
-        // the parameters come first, and stay
-        let mut coefficients = layout.parameters.clone();
-        coefficients.resize(layout.coefficients as usize, 0.0);
+/// What stands between a step's forward and its backward or report: each step has its own, so that steps of one plan run in
+/// any order.
+#[derive(Debug)]
+pub(crate) struct StepScratch {
+    pub statistics: wgpu::Buffer,
+    pub coefficients: wgpu::Buffer,
+    /// The pixel losses and the selections, where a head has a top-k.
+    pub losses: Option<wgpu::Buffer>,
+    pub selection: wgpu::Buffer,
+    pub report: wgpu::Buffer,
+}
+
+/// All can be copied from: a recipe is only whole with what they hold.
+const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC);
+
+impl PlanScratch {
+    pub fn new(device: &wgpu::Device, spec: &LossSpec, layout: &Layout) -> Self {
+        let with = |label, contents: &[u8]| device::buffer_with(device, label, contents, USAGE);
         Self {
-            distributed,
-            partials: words("segloss: partials", layout.partials),
-            statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
-            coefficients: device::buffer_with(
-                device,
-                "segloss: coefficients",
-                bytemuck::cast_slice(&coefficients),
-                usage,
-            ),
-            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
-            selection: words("segloss: selection", layout.selection),
-            // the copy of a report takes a word back
-            report: device::buffer(device, "segloss: report", layout.report, usage | Usage::COPY_DST),
-            weights: device::buffer_with(
-                device,
-                "segloss: weights",
-                bytemuck::cast_slice(&table::weights(spec)),
-                usage,
-            ),
-            one: device::buffer_with(device, "segloss: upstream 1", bytemuck::bytes_of(&1.0_f32), usage),
+            partials: device::buffer(device, "segloss: partials", layout.partials, USAGE),
+            table: table::buffer(device, &table::rows(spec, &layout.heads)),
+            one: with("segloss: upstream 1", bytemuck::bytes_of(&1.0_f32)),
+            weights: with("segloss: weights", bytemuck::cast_slice(&table::weights(spec))),
         }
     }
 
     pub fn bytes(&self) -> u64 {
-        let Self { distributed: _, partials, statistics, coefficients, losses, selection, report, one, weights } = self;
-        let all = [partials, statistics, coefficients, selection, report, one, weights].into_iter().chain(losses);
-        all.map(wgpu::Buffer::size).sum()
+        let Self { partials, table, one, weights } = self;
+        [partials, table, one, weights].map(wgpu::Buffer::size).iter().sum()
+    }
+}
+
+impl StepScratch {
+    /// Where the batch is `distributed`, the host reads and writes the statistics.
+    pub fn new(device: &wgpu::Device, layout: &Layout, distributed: bool) -> Self {
+        let words = |label, words| device::buffer(device, label, words, USAGE);
+        let written = USAGE | wgpu::BufferUsages::COPY_DST;
+        // the parameters come first, and stay
+        let mut coefficients = layout.parameters.clone();
+        coefficients.resize(layout.coefficients as usize, 0.0);
+        let coefficients = bytemuck::cast_slice(&coefficients);
+        let statistics_usage = if distributed { written } else { USAGE };
+        Self {
+            statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
+            coefficients: device::buffer_with(device, "segloss: coefficients", coefficients, USAGE),
+            losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
+            selection: words("segloss: selection", layout.selection),
+            // the copy of a report takes a word back
+            report: device::buffer(device, "segloss: report", layout.report, written),
+        }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        let Self { statistics, coefficients, losses, selection, report } = self;
+        [statistics, coefficients, selection, report].into_iter().chain(losses).map(wgpu::Buffer::size).sum()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The dispatches that see no tensor of the caller's: the plan has them whole.
+//! The stages that see no tensor of the caller's: a plan compiles them, and a step runs them on its own scratch.
 
 use std::sync::Arc;
 
@@ -6,87 +6,143 @@ use super::device::{self, Access, Entry};
 use super::layout::Layout;
 use super::pipelines::{Compiled, Pipelines};
 use super::recipe::Recipe;
-use super::scratch::Scratch;
+use super::scratch::StepScratch;
 use super::variant::Variant;
-use super::{compose, table};
+use super::{Shared, compose, table, tensors};
 use crate::step::Dispatch;
 use crate::{Head, LossSpec};
 
-/// The stages that see no tensor of the caller's: the plan has them whole.
-pub(super) struct SmallStages {
-    pub combine: Dispatch,
-    pub overlap_sums: Option<Dispatch>,
-    pub top_k: Vec<Dispatch>,
-    pub finish: Dispatch,
-    pub finish_compiled: Compiled,
+/// Their pipelines.
+#[derive(Debug)]
+pub(super) struct HeadPipelines {
+    combine: Compiled,
+    /// The overlap terms of a rank's own rows, where the batch is distributed and a head has such.
+    overlap_sums: Option<Compiled>,
+    /// begin, histogram, pick and `sum_top`, where a head has a top-k.
+    top_k: Option<[Compiled; 4]>,
+    finish: Compiled,
 }
 
-pub(super) fn small_stages(
-    device: &wgpu::Device,
-    spec: &LossSpec,
-    layout: &Layout,
-    variant: Variant,
-    limits: &wgpu::Limits,
-    scratch: &Scratch,
-    pipelines: &Pipelines,
-) -> SmallStages {
-    let rows = table::rows(spec, &layout.heads);
-    let table = table_buffer(device, &rows);
-    let side = limits.max_compute_workgroups_per_dimension;
-    let stage = |entry, text: String, grid, buffers: &[(Access, &wgpu::Buffer)]| {
-        let accesses = std::iter::once(Access::Uniform).chain(buffers.iter().map(|(access, _)| *access));
-        let compiled = pipelines.pipeline(text.into(), entry, accesses.collect(), variant.unchecked);
-        let entries = buffers.iter().map(|(access, buffer)| Entry::whole(*access, buffer)).collect();
-        dispatch(device, &compiled, &table, grid, entries)
-    };
-    let combine = stage(
-        "combine",
-        compose::combine(rows.len(), variant),
-        device::grid(layout.columns, side),
-        &[(Access::Read, &scratch.partials), (Access::ReadWrite, &scratch.statistics)],
-    );
-    let mut top_k = Vec::new();
-    if let Some(losses) = &scratch.losses {
-        let buffers = [(Access::Read, losses), (Access::ReadWrite, &scratch.selection)];
-        let text = compose::top_k(rows.len(), variant);
-        let heads = [u32::try_from(rows.len()).expect("the table fits in a uniform binding"), 1];
-        let runs = device::grid(layout.loss_runs, side);
-        let [begin, histogram, pick, sum_top] =
-            [("begin", heads), ("histogram", runs), ("pick", heads), ("sum_top", runs)]
-                .map(|(entry, grid)| stage(entry, text.clone(), grid, &buffers));
-        top_k.push(begin);
-        // a digit of 8 bits a round
-        for _ in 0..4 {
-            top_k.extend([histogram.clone(), pick.clone()]);
+/// Their dispatches, on the scratch of one step.
+#[derive(Debug)]
+pub(crate) struct HeadStages {
+    pub scratch: StepScratch,
+    combine: Dispatch,
+    overlap_sums: Option<Dispatch>,
+    top_k: Vec<Dispatch>,
+    finish: Dispatch,
+    /// Of finish, where the weights are the caller's.
+    own_table: Option<wgpu::Buffer>,
+}
+
+impl HeadPipelines {
+    pub fn new(spec: &LossSpec, layout: &Layout, variant: Variant, distributed: bool, pipelines: &Pipelines) -> Self {
+        let heads = layout.heads.len();
+        let compile = |text: &Arc<str>, entry, accesses: &[Access]| {
+            let accesses = std::iter::once(Access::Uniform).chain(accesses.iter().copied()).collect();
+            pipelines.pipeline(Arc::clone(text), entry, accesses, variant.unchecked)
+        };
+        let combine = compose::combine(heads, variant).into();
+        let top_k = compose::has_top_k(&layout.heads).then(|| {
+            let text = compose::top_k(heads, variant).into();
+            ["begin", "histogram", "pick", "sum_top"]
+                .map(|entry| compile(&text, entry, &[Access::Read, Access::ReadWrite]))
+        });
+        let finish = compose::finish(&layout.heads, variant, distributed).into();
+        let accesses = finish_accesses(distributed, top_k.is_some());
+        let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
+        Self {
+            combine: compile(&combine, "combine", &[Access::Read, Access::ReadWrite]),
+            overlap_sums: (distributed && spec.heads.iter().any(own_rows))
+                .then(|| compile(&finish, "overlap_sums", &accesses)),
+            top_k,
+            finish: compile(&finish, "finish", &accesses),
         }
-        top_k.push(sum_top);
     }
-    let weights = scratch.weights.as_entire_buffer_binding();
-    let entries = || finish_entries(scratch, &weights);
-    let accesses = device::accesses(&entries());
-    let text: Arc<str> = compose::finish(&layout.heads, variant, scratch.distributed).into();
-    let compile = |entry| pipelines.pipeline(Arc::clone(&text), entry, accesses.clone(), variant.unchecked);
-    let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
-    let overlap_sums = (scratch.distributed && spec.heads.iter().any(own_rows))
-        .then(|| dispatch(device, &compile("overlap_sums"), &table, [1, 1], entries()));
-    let finish_compiled = compile("finish");
-    let finish = dispatch(device, &finish_compiled, &table, [1, 1], entries());
-    SmallStages { combine, overlap_sums, top_k, finish, finish_compiled }
+}
+
+impl HeadStages {
+    /// With scratch of their own; `weights` are the caller's, else those of the specification are taken.
+    pub fn new(shared: &Shared, weights: Option<(&tensors::Extent, u64)>) -> Self {
+        let Shared { device, layout, pipelines, scratch: of_plan, .. } = shared;
+        let scratch = StepScratch::new(device, layout, shared.distributed());
+        let side = shared.limits.max_compute_workgroups_per_dimension;
+        let stage = |compiled: &Compiled, grid, buffers: [&wgpu::Buffer; 2]| {
+            let [read, written] = buffers;
+            let entries = vec![Entry::whole(Access::Read, read), Entry::whole(Access::ReadWrite, written)];
+            dispatch(device, compiled, &of_plan.table, grid, entries)
+        };
+        let columns = device::grid(layout.columns, side);
+        let combine = stage(&pipelines.combine, columns, [&of_plan.partials, &scratch.statistics]);
+        let mut top_k = Vec::new();
+        if let (Some(losses), Some(compiled)) = (&scratch.losses, &pipelines.top_k) {
+            let heads = [u32::try_from(layout.heads.len()).expect("the table fits in a uniform binding"), 1];
+            let runs = device::grid(layout.loss_runs, side);
+            let [begin, histogram, pick, sum_top] = [0, 1, 2, 3]
+                .map(|i| stage(&compiled[i], [heads, runs, heads, runs][i], [losses, &scratch.selection]));
+            top_k.push(begin);
+            // a digit of 8 bits a round
+            for _ in 0..4 {
+                top_k.extend([histogram.clone(), pick.clone()]);
+            }
+            top_k.push(sum_top);
+        }
+        let of_specification = of_plan.weights.as_entire_buffer_binding();
+        let overlap_sums = pipelines.overlap_sums.as_ref().map(|compiled| {
+            let entries = finish_entries(shared, &scratch, &of_specification);
+            dispatch(device, compiled, &of_plan.table, [1, 1], entries)
+        });
+        let finish = |table, weights: &wgpu::BufferBinding<'_>| {
+            dispatch(device, &pipelines.finish, table, [1, 1], finish_entries(shared, &scratch, weights))
+        };
+        let (finish, own_table) = match weights {
+            None => (finish(&of_plan.table, &of_specification), None),
+            Some((weights, alignment)) => {
+                let (binding, first) = tensors::aligned(weights, alignment);
+                let mut rows = table::rows(&shared.spec, &layout.heads);
+                rows.iter_mut().for_each(|row| row.weights += first);
+                let table = table::buffer(device, &rows);
+                (finish(&table, &binding), Some(table))
+            }
+        };
+        Self { combine, overlap_sums, top_k, finish, own_table, scratch }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.scratch.bytes() + self.own_table.as_ref().map_or(0, wgpu::Buffer::size)
+    }
+
+    /// From partial sums to statistics.
+    pub fn combining(&self) -> impl Iterator<Item = &Dispatch> {
+        std::iter::once(&self.combine).chain(&self.overlap_sums)
+    }
+
+    /// From statistics to report and coefficients.
+    pub fn finishing(&self) -> impl Iterator<Item = &Dispatch> {
+        self.top_k.iter().chain([&self.finish])
+    }
+}
+
+/// How finish sees statistics, coefficients, report, weights, and the selection where there is one.
+fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
+    let statistics = if distributed { Access::ReadWrite } else { Access::Read };
+    let mut accesses = vec![statistics, Access::ReadWrite, Access::ReadWrite, Access::Read];
+    accesses.extend(selection.then_some(Access::Read));
+    accesses
 }
 
 /// The bindings of finish besides the table.
-pub(super) fn finish_entries<'a>(scratch: &'a Scratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
-    let statistics = if scratch.distributed { Access::ReadWrite } else { Access::Read };
-    let mut entries = vec![
-        Entry::whole(statistics, &scratch.statistics),
-        Entry::whole(Access::ReadWrite, &scratch.coefficients),
-        Entry::whole(Access::ReadWrite, &scratch.report),
-        Entry { access: Access::Read, binding: weights.clone() },
-    ];
-    if scratch.losses.is_some() {
-        entries.push(Entry::whole(Access::Read, &scratch.selection));
-    }
-    entries
+fn finish_entries<'a>(
+    shared: &Shared,
+    scratch: &'a StepScratch,
+    weights: &wgpu::BufferBinding<'a>,
+) -> Vec<Entry<'a>> {
+    let StepScratch { statistics, coefficients, report, selection, losses } = scratch;
+    let whole = wgpu::Buffer::as_entire_buffer_binding;
+    let mut bindings = vec![whole(statistics), whole(coefficients), whole(report), weights.clone()];
+    bindings.extend(losses.as_ref().map(|_| whole(selection)));
+    let accesses = finish_accesses(shared.distributed(), losses.is_some());
+    accesses.into_iter().zip(bindings).map(|(access, binding)| Entry { access, binding }).collect()
 }
 
 /// A dispatch whose binding 0 is the table of heads, and whose others are `entries`.
@@ -104,10 +160,4 @@ pub(super) fn dispatch<'a>(
         layout: compiled.layout.clone(),
         recipe: Recipe::new(compiled, all, grid),
     }
-}
-
-/// A table of heads on the device.
-pub(super) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
-    device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }

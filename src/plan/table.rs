@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::device;
 use super::layout::HeadLayout;
 use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Reduction, Target};
 use crate::{Head, LossSpec};
@@ -105,6 +106,12 @@ pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
         (row.weights, row.rows) = (first, count);
     }
     rows
+}
+
+/// A table of heads on the device.
+pub(super) fn buffer(device: &wgpu::Device, rows: &[HeadRow]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+    device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
 
 /// The weights of all heads, as the specification has them; 0 of a term that a head has not.
