@@ -5,13 +5,14 @@
 //
 // bindings   0  heads       (HEADS)                            uniform     the table
 //            1  partials    per head (class_columns + TILE_COLUMNS, items · tiles)  read  written by `statistics`
-//            2  statistics  per head class_columns + GLOBAL_WORDS + items · (class_columns + 1)  read_write  words, f32 or u32
+//            2  statistics  per head class_columns + GLOBAL_WORDS + items · item_words  read_write  words, f32 or u32
 // dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
 //            without classes does nothing: that is how a plan warms up
 // words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
 //            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  out of range,  not
 //            finite,  the item of the first out of range,  its voxel,  the items,  those that take part in a mean over items;
-//            a word for `overlap_sums` of finish.wgsl; then of each item its class columns and the voxels counted
+//            a word for `row_sums` of finish.wgsl; then of each item its class columns and the voxels counted, and where the
+//            pixel term takes means of items Σ m ℓ and Σ m
 // determinism   bit for bit: items of few tiles are an invocation's, which adds an item's tiles in order, then every
 //               FOLD_INVOCATIONS-th item; of items of more tiles each invocation adds every FOLD_INVOCATIONS-th tile. All in
 //               runs of 16, so that no chain is long; then a tree over the invocations (shared/fold_*.wgsl)
@@ -33,11 +34,11 @@ const SUM = 0u;
 const COUNT = 1u;
 const LEAST = 2u;
 struct Head {
-    items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32, counts: u32,
-    masked_samples: u32,
+    items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32,
+    item_words: u32, counts: u32, masked_samples: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 0u, 0u); }
+fn column_head(number: u32) -> Head { return Head(heads[0].x, 1u, 1u, 0u, 0u, 0u, 3u, 4u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn identity(kind: u32) -> u32 { return 0u; }
 fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
@@ -132,10 +133,12 @@ fn combine(
     if column == of_classes + TILE_COLUMNS - 1u {
         kind = LEAST;
     }
-    // the place among an item's words, for the columns that are kept an item
+    // the place among an item's words, for the columns that are kept per item: those of classes, the voxels counted, and
+    // behind them Σ m ℓ and Σ m where there is a place for them
     let is_counted = column == of_classes + 2u;
-    let item_words = head.statistics + of_classes + GLOBAL_WORDS + select(column, of_classes, is_counted);
-    let kept = column < of_classes || is_counted;
+    let place = select(select(column, column + 1u, column >= of_classes), of_classes, is_counted);
+    let kept = is_counted || column < of_classes + 2u && place < head.item_words;
+    let item_first = head.statistics + of_classes + GLOBAL_WORDS + place;
     let rows = head.partials + column * head.items * head.tiles;
 
     let none = Items(identity(kind), NO_VOXEL, 0u);
@@ -149,7 +152,7 @@ fn combine(
                 let of_item = fold_tiles(kind, rows + item * head.tiles, 0u, 1u, head.tiles);
                 of_run = with_item(kind, head.masked_samples, of_run, item, of_item);
                 if kept {
-                    statistics_words[item_words + item * (of_classes + 1u)] = of_item;
+                    statistics_words[item_first + item * head.item_words] = of_item;
                 }
             }
             items = with_run(kind, items, of_run);
@@ -171,7 +174,7 @@ fn combine(
                 let of_item = fold_workgroup(kind, invocation, mine);
                 of_run = with_item(kind, head.masked_samples, of_run, item, of_item);
                 if kept && invocation == 0u {
-                    statistics_words[item_words + item * (of_classes + 1u)] = of_item;
+                    statistics_words[item_first + item * head.item_words] = of_item;
                 }
             }
             items = with_run(kind, items, of_run);

@@ -10,18 +10,22 @@
 //   den is clamped from below by denominator_floor; a clamped den has derivative 0
 //   overlap = mean or sum of w f over rows and the classes that take part
 // Per head:
-//   pixel = Σ m ℓ / denominator (mean), or Σ m ℓ (sum); the denominator is Σ_c w_c T_c, Σ m, or Σ m times the classes
-//   total = Σ heads of head weight · (overlap weight · overlap + pixel weight · pixel)
-// Over several machines, the global sums (combine.wgsl) are those of all ranks by then. Rows that are items stay a rank's
-// own, so what they add up to is a global sum as well: `overlap_sums` leaves a rank's, and the mean divides by the items of
-// all ranks.
+//   pixel = Σ m ℓ / denominator (mean), Σ m ℓ (sum), or Σ_n (Σ m ℓ / Σ m) over items (sum_of_item_means); the denominator of
+//   the mean is Σ_c w_c T_c, Σ m, or Σ m times the classes
+//   total = Σ heads of head weight · (overlap weight · overlap + pixel weight · pixel), where a head or a term of weight 0 is
+//   switched off: it adds exactly 0, whatever it is. That is told by the weight's bits, and selected, never multiplied
+// Over several machines, the global sums (combine.wgsl) are those of all ranks by then. Rows and means that are of items stay
+// a rank's own, so what they add up to is a global sum as well: `row_sums` leaves a rank's, and the mean over rows divides by
+// the items of all ranks.
 // For the gradient:
-//   ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight / denominator
-//   and, for who learns them, the derivative of the total by each of a head's three weights
+//   the switches; ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight
+//   / denominator, of means of items one per item; and, for who learns them, the derivative of the total by each of a head's
+//   three weights
 //
 // bindings   0  heads          (HEADS)   uniform     the table
-//            1  statistics     see combine.wgsl        read; read_write over several machines, for the word of overlap_sums
-//            2  coefficients   parameters; then per head 2 C + rows · (2 C + ROW_WORDS)   read_write   f32: κ on, κ off per
+//            1  statistics     see combine.wgsl        read; read_write over several machines, for the words of row_sums
+//            2  coefficients   parameters; then per head SWITCHES + 2 C · (1, or items) + rows · (2 C + ROW_WORDS)
+//                              read_write   f32: 1 where the overlap term is on, 1 where the pixel term is; κ on, κ off per
 //                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
 //            3  report         2 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total; 1, which the
 //                              copy of the report takes back; then per head what `report::head_report` reads
@@ -48,6 +52,8 @@ const SELECTION_WORDS = 260u;
 const NAN = 0x7fc00000u;
 // below this 1/T² or 1/T is infinite
 const LEAST_T = 1.0e-37;
+// what a setting gives that no case below knows: no loss that anyone could take for one
+const UNKNOWN = 1.0e30;
 
 //# stand-in
 const HEADS = 1u;
@@ -57,12 +63,18 @@ const JACCARD = 2u;
 const TVERSKY = 3u;
 const GENERALIZED_DICE = 4u;
 const MEAN = 1u;
+const SUMMED = 2u;
+const SUM_OF_ITEM_MEANS = 3u;
+const SQUARE = 1u;
+const SIMPLE = 2u;
+const UNIFORM = 3u;
+const SWITCHES = 2u;
 const BY_CLASS_WEIGHT = 1u;
 const BY_VOXEL = 2u;
 const BY_VOXEL_AND_CLASS = 3u;
 struct Head {
-    @align(16) items: u32, classes: u32, voxels: u32, statistics: u32, coefficients: u32, coefficient_row: u32, report: u32,
-    class_columns: u32, hard_counts: u32, item_counts: u32, overlap_losses: u32,
+    @align(16) items: u32, classes: u32, voxels: u32, statistics: u32, coefficients: u32, kappa_row: u32, slopes: u32, report: u32,
+    class_columns: u32, item_words: u32, hard_counts: u32, item_counts: u32, overlap_losses: u32,
     pixel_kind: u32, pixel_reduction: u32, weights: u32, has_class_parameters: u32, class_parameters: u32,
     pixel_first_class: u32, pixel_denominator: u32, empty: u32, has_labels: u32, counts: u32,
     overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32,
@@ -117,7 +129,17 @@ fn row_first(head: Head, row: u32) -> u32 {
 }
 
 fn item_first(head: Head, item: u32) -> u32 {
-    return head.statistics + head.class_columns + GLOBAL_WORDS + item * (head.class_columns + 1u);
+    return head.statistics + head.class_columns + GLOBAL_WORDS + item * head.item_words;
+}
+
+// ±0, told by the bits: a fast-math compiler may take `weight == 0.0` for a reason to multiply by it.
+fn is_off(weight: f32) -> bool {
+    return (bitcast<u32>(weight) & 0x7fffffffu) == 0u;
+}
+
+// A weight times what it weighs; exactly 0 where it is switched off.
+fn weighted_by(weight: f32, value: f32) -> f32 {
+    return select(weight * value, 0.0, is_off(weight));
 }
 
 // A row takes part unless a sample mask leaves no voxel of it.
@@ -157,8 +179,11 @@ fn ratio_of(head: Head, sums: Sums) -> Ratio {
             let den = i + head.alpha * (p - i) + head.beta * (t - i) + head.smooth_dr;
             return Ratio(i + head.smooth_nr, 1.0, den, 1.0 - head.alpha - head.beta, head.alpha);
         }
-        default: {
+        case DICE: {
             return Ratio(2.0 * i + head.smooth_nr, 2.0, p + t + head.smooth_dr, 0.0, 1.0);
+        }
+        default: {
+            return Ratio(UNKNOWN, 0.0, 1.0, 0.0, 0.0);
         }
     }
 }
@@ -177,9 +202,10 @@ fn overlap_of(head: Head, given: Ratio) -> Overlap {
 // generalized_dice: 1/T², 1/T or 1; negative where it is infinite.
 fn class_weighting(head: Head, t: f32) -> f32 {
     switch head.class_weighting {
-        case 0u: { return select(1.0 / (t * t), -1.0, t * t < LEAST_T); }
-        case 1u: { return select(1.0 / t, -1.0, t < LEAST_T); }
-        default: { return 1.0; }
+        case SQUARE: { return select(1.0 / (t * t), -1.0, t * t < LEAST_T); }
+        case SIMPLE: { return select(1.0 / t, -1.0, t < LEAST_T); }
+        case UNIFORM: { return 1.0; }
+        default: { return UNKNOWN; }
     }
 }
 
@@ -215,7 +241,12 @@ struct RowNote {
 
 // `terms`: the terms of the row's mean.
 fn row_share(head: Head, row: u32, counting: f32, terms: f32) -> f32 {
-    let share = select(1.0, 1.0 / (counting * terms), head.overlap_reduction == MEAN);
+    var share = UNKNOWN;
+    switch head.overlap_reduction {
+        case MEAN: { share = 1.0 / (counting * terms); }
+        case SUMMED: { share = 1.0; }
+        default: {}
+    }
     return select(0.0, share, row_counts(head, row));
 }
 
@@ -270,7 +301,7 @@ fn write_overlap_loss(head: Head, row: u32, class_index: u32, loss: f32, takes_p
     }
     if head.overlap_kind != GENERALIZED_DICE {
         let at = head.overlap_losses + row * taking_part + c;
-        report[at] = select(NAN, bitcast<u32>(weight * loss), takes_part);
+        report[at] = select(NAN, bitcast<u32>(weighted_by(weight, loss)), takes_part);
     } else if c == 0u {
         report[head.overlap_losses + row] = select(NAN, bitcast<u32>(loss), takes_part);
     }
@@ -280,9 +311,10 @@ fn write_overlap_loss(head: Head, row: u32, class_index: u32, loss: f32, takes_p
 fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
     let classes = head.classes;
     let rows = rows_of(head);
-    let slopes = head.coefficients + 2u * classes;
+    let slopes = head.slopes;
     let notes = slopes + 2u * rows * classes;
-    let weight = weights[head.weights] * weights[head.weights + 1u];
+    let head_weight = weights[head.weights];
+    let term_weight = weights[head.weights + 1u];
     //# if row_notes
     if head.overlap_kind != 0u {
         note_rows(head, invocation, notes, counting);
@@ -325,11 +357,10 @@ fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
             if head.overlap_kind != GENERALIZED_DICE {
                 f = overlap_of(head, ratio_of(head, sums));
             }
-            if share != 0.0 {
-                loss = share * f.loss;
-                by_i = weight * share * f.by_i;
-                by_p = weight * share * f.by_p;
-            }
+            // a share of 0 (a row that takes no part, a class weight of 0) switches off as well
+            loss = weighted_by(share, f.loss);
+            by_i = weighted_by(head_weight, weighted_by(term_weight, weighted_by(share, f.by_i)));
+            by_p = weighted_by(head_weight, weighted_by(term_weight, weighted_by(share, f.by_p)));
             if head.overlap_losses != 0u {
                 write_overlap_loss(head, row, c, f.loss, takes_part);
             }
@@ -360,9 +391,39 @@ fn pixel_denominator(head: Head, invocation: u32) -> f32 {
     switch head.pixel_denominator {
         case BY_CLASS_WEIGHT: { return weighted; }
         case BY_VOXEL: { return mass; }
-        default: { return mass * f32(classes - head.pixel_first_class); }
+        case BY_VOXEL_AND_CLASS: { return mass * f32(classes - head.pixel_first_class); }
+        default: { return 1.0 / UNKNOWN; }
     }
 }
+
+//# if item_means
+// Σ m ℓ of an item over its Σ m: its mean; 0 of an item without a voxel that counts.
+fn item_mean(head: Head, item: u32) -> f32 {
+    let at = item_first(head, item) + head.class_columns + 1u;
+    let mass = bitcast<f32>(statistics_words[at + 1u]);
+    return select(0.0, bitcast<f32>(statistics_words[at]) / mass, !is_off(mass));
+}
+
+// κ of an item, with κ = head weight · pixel weight before the division.
+fn item_kappa(head: Head, item: u32, kappa: f32) -> f32 {
+    let mass = bitcast<f32>(statistics_words[item_first(head, item) + head.class_columns + 2u]);
+    return select(0.0, kappa / mass, !is_off(mass));
+}
+
+fn sum_of_item_means(head: Head, invocation: u32) -> f32 {
+    var mine = 0.0;
+    // in runs, so that no chain of additions is long
+    var of_run = 0.0;
+    for (var item = invocation; item < head.items; item += FOLD_INVOCATIONS) {
+        of_run += item_mean(head, item);
+        if (item / FOLD_INVOCATIONS) % RUN == RUN - 1u {
+            mine += of_run;
+            of_run = 0.0;
+        }
+    }
+    return sum_workgroup(invocation, mine + of_run);
+}
+//# end
 
 //# if losses
 // Σ of the top_k largest losses: those above the threshold, and as many at it as are left to take. Leaves the threshold, and
@@ -409,9 +470,10 @@ fn write_hard_counts(head: Head, invocation: u32) {
 }
 
 //# if distributed
-// Leaves what the rank's own rows add to the overlap term, before the mean over rows. One workgroup.
+// Leaves what the rank's own rows add to the overlap term, before the mean over rows; and in the place of Σ m ℓ what its own
+// items add to a pixel term that sums the means of items. One workgroup.
 @compute @workgroup_size(FOLD_INVOCATIONS)
-fn overlap_sums(@builtin(local_invocation_index) invocation: u32) {
+fn row_sums(@builtin(local_invocation_index) invocation: u32) {
     if heads[0].classes == 0u {
         return;
     }
@@ -421,6 +483,14 @@ fn overlap_sums(@builtin(local_invocation_index) invocation: u32) {
         if invocation == 0u {
             statistics_words[head.statistics + head.class_columns + OVERLAP_SUM] = bitcast<u32>(sum);
         }
+        //# if item_means
+        if head.pixel_reduction == SUM_OF_ITEM_MEANS {
+            let means = sum_of_item_means(head, invocation);
+            if invocation == 0u {
+                statistics_words[head.statistics + head.class_columns] = bitcast<u32>(means);
+            }
+        }
+        //# end
     }
 }
 //# end
@@ -458,28 +528,51 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             pixel_sum = top_sum(head, invocation);
         }
         //# end
-        let mean = head.pixel_reduction == MEAN;
+        var kappas = 1u;
+        //# if item_means
+        if head.pixel_reduction == SUM_OF_ITEM_MEANS {
+            kappas = head.items;
+            //# if not distributed
+            pixel_sum = sum_of_item_means(head, invocation);
+            //# end
+        }
+        //# end
+        var divisor = 1.0 / UNKNOWN;
+        switch head.pixel_reduction {
+            case MEAN: { divisor = denominator; }
+            case SUMMED, SUM_OF_ITEM_MEANS: { divisor = 1.0; }
+            default: {}
+        }
         // A mean over nothing is what `empty` says; its gradient is 0.
-        let nothing = mean && denominator == 0.0;
-        var kappa = 0.0;
+        let nothing = is_off(divisor);
         var pixel = 0.0;
-        if head.pixel_kind != 0u && !nothing {
-            let divisor = select(1.0, denominator, mean);
-            pixel = pixel_sum / divisor;
-            kappa = head_weight * pixel_weight / divisor;
+        if head.pixel_kind != 0u {
+            pixel = select(pixel_sum / divisor, bitcast<f32>(head.empty), nothing);
         }
-        if head.pixel_kind != 0u && nothing {
-            pixel = bitcast<f32>(head.empty);
+        let both = weighted_by(head_weight, weighted_by(pixel_weight, 1.0));
+        let kappa = select(both / divisor, 0.0, nothing || head.pixel_kind == 0u);
+        for (var index = invocation; index < kappas * classes; index += FOLD_INVOCATIONS) {
+            let item = index / classes;
+            let c = index - item * classes;
+            var of_item = kappa;
+            //# if item_means
+            if head.pixel_reduction == SUM_OF_ITEM_MEANS {
+                of_item = item_kappa(head, item, kappa);
+            }
+            //# end
+            let at = head.coefficients + SWITCHES + item * head.kappa_row + 2u * c;
+            coefficients[at] = of_item * on_parameter(head, c);
+            coefficients[at + 1u] = of_item * off_parameter(head, c);
         }
-        for (var c = invocation; c < classes; c += FOLD_INVOCATIONS) {
-            coefficients[head.coefficients + 2u * c] = kappa * on_parameter(head, c);
-            coefficients[head.coefficients + 2u * c + 1u] = kappa * off_parameter(head, c);
-        }
-        let weighted_overlap = head_weight * overlap_weight * overlap_loss;
-        let weighted_pixel = head_weight * pixel_weight * pixel;
+        let of_overlap = weighted_by(overlap_weight, overlap_loss);
+        let of_pixel = weighted_by(pixel_weight, pixel);
+        let weighted_overlap = weighted_by(head_weight, of_overlap);
+        let weighted_pixel = weighted_by(head_weight, of_pixel);
         total_loss += weighted_overlap + weighted_pixel;
 
         if invocation == 0u {
+            coefficients[head.coefficients] = select(1.0, 0.0, is_off(head_weight) || is_off(overlap_weight));
+            coefficients[head.coefficients + 1u] = select(1.0, 0.0, is_off(head_weight) || is_off(pixel_weight));
             let counted = statistics_words[tile_words + 2u];
             let out_of_range = statistics_words[tile_words + 3u];
             // probabilities out of range count all the same; labels do not
@@ -493,9 +586,9 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             report[head.report + 6u] = out_of_range;
             report[head.report + 7u] = statistics_words[tile_words + 5u];
             report[head.report + 8u] = statistics_words[tile_words + 6u];
-            report[head.report + 9u] = bitcast<u32>(overlap_weight * overlap_loss + pixel_weight * pixel);
-            report[head.report + 10u] = bitcast<u32>(head_weight * overlap_loss);
-            report[head.report + 11u] = bitcast<u32>(head_weight * pixel);
+            report[head.report + 9u] = bitcast<u32>(of_overlap + of_pixel);
+            report[head.report + 10u] = bitcast<u32>(weighted_by(head_weight, overlap_loss));
+            report[head.report + 11u] = bitcast<u32>(weighted_by(head_weight, pixel));
             report[head.report + 12u] = statistics_words[tile_words + 4u];
             // the gradient stage sets it where it finds one
             report[head.report + NON_FINITE_GRADIENT] = 0u;

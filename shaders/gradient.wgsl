@@ -1,13 +1,15 @@
 // Stage 4, gradient: dtotal/dz of every logit, times the upstream gradient, in one pass over logits and target.
 //
 //   dz_c = m (∂overlap/∂z_c + κ ∂ℓ/∂z_c), exactly 0 where a voxel does not count; the terms are in terms.wgsl, and how they
-//   meet in gradient_registers.wgsl. Terms on the softmax share it.
+//   meet in gradient_registers.wgsl. Terms on the softmax share it. A term that is switched off (its weight or the head's is 0)
+//   adds exactly 0, whatever its logits hold: it is selected away, not multiplied.
 //
 // bindings   0  heads         (HEADS)                        uniform     the table
-//            1  coefficients  parameters; per head 2 C + rows · 2 C …  read  κ on, κ off per class; ∂total/∂I, ∂total/∂P
-//                             per (row, class): finish.wgsl
+//            1  coefficients  parameters; per head the switches, κ on, κ off per class; ∂total/∂I, ∂total/∂P per (row,
+//                             class)  read  finish.wgsl
 //            2  upstream      (words)                        read        the incoming gradient of the total, at head.upstream
-//            3  losses        per head (items · voxels)     read        only where a head has a top-k: see top_k.wgsl
+//            3  losses        per head (items · voxels)     read        bits of f32, only where a head has a top-k: see
+//                             top_k.wgsl
 //            REPORT_BINDING  report  see finish.wgsl        read_write  atomic, only where a head asks whether its gradient
 //                             is finite: sets its word
 //            …  one a slot                                   read, and read_write for the gradient: shared/floats_*.wgsl,
@@ -21,19 +23,30 @@ const TILE = 4096u;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read> upstream: array<f32>;
 //# if losses
-@group(0) @binding(3) var<storage, read> losses: array<f32>;
+@group(0) @binding(3) var<storage, read> losses: array<u32>;
 
 // What each voxel of a quad is worth in the top-k: 1 above the threshold, its share at it, 0 below. The finish stage leaves
 // the threshold and the share behind the head's row notes.
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
     let head = head_of(place);
     let i = vec4<u32>(head.losses + (head.first_item + place.item) * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
-    let loss = vec4<f32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
-    let threshold = vec4<f32>(coefficients[head.top_coefficients]);
+    // by their bits, which are in their order
+    let loss = vec4<u32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
+    let threshold = vec4<u32>(bitcast<u32>(coefficients[head.top_coefficients]));
     let share = vec4<f32>(coefficients[head.top_coefficients + 1u]);
     return select(select(NONE, share, loss == threshold), ONES, loss > threshold);
 }
 //# end
+
+// Which of a head's terms are on, by the switches that finish leaves.
+struct Switches {
+    overlap: bool,
+    pixel: bool,
+}
+
+fn switches_of(head: Head) -> Switches {
+    return Switches(coefficients[head.coefficients] > 0.5, coefficients[head.coefficients + 1u] > 0.5);
+}
 
 //# if check_finite
 const NON_FINITE_GRADIENT = 13u;
@@ -47,10 +60,10 @@ const g0 = 0u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
-struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32, first_item: u32 }
+struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32, first_item: u32, coefficients: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u, 0u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 1u, 0u, 0u, 0u, 0u, 0u); }
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
 fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); }
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool { return true; }

@@ -5,7 +5,7 @@
 //
 //   D = Σ_c p_c g_c,  g_c = a_c ∂I/∂p + b_c ∂P/∂p      Q = Σ_c κ q_c      U = Σ_c κ u_c
 //   dz_c = m (softmax: p_c (g_c − D),  sigmoid: p_c (1 − p_c) g_c,  none: g_c;   plus  s_c Q − κ q_c,  κ u_c − s_c U,
-//          or the binary terms' slope)
+//          or the binary terms' slope); what both terms have of one softmax is added before it is multiplied by s_c
 // The terms are those of terms.wgsl.
 
 //# stand-in
@@ -16,11 +16,14 @@ const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 const c0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, first_item: u32, pixel_first_class: u32 }
+const SWITCHES = 2u;
+struct Head { voxels: u32, coefficients: u32, kappa_row: u32, slopes: u32, slope_row: u32, first_item: u32, pixel_first_class: u32 }
+struct Switches { overlap: bool, pixel: bool }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u, 0u, 0u); }
+fn switches_of(head: Head) -> Switches { return Switches(head.voxels > 0u, true); }
 fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -30,6 +33,7 @@ fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
 fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
@@ -53,8 +57,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     //# end
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
-    let item_counts = vec4<bool>(item_counts_g0(place, head));
-    let overlap_at = head.coefficients + 2u * CLASSES_g0 + (head.first_item + place.item) * head.coefficient_row;
+    let is_on = switches_of(head);
+    let item_counts = vec4<bool>(item_counts_g0(place, head) && (is_on.overlap || is_on.pixel));
+    let kappa_at = head.coefficients + SWITCHES + (head.first_item + place.item) * head.kappa_row;
+    let slopes_at = head.slopes + (head.first_item + place.item) * head.slope_row;
     //# each c
     var class_c0 = c0;
     var held_c0 = true;
@@ -66,17 +72,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     held_c0 = first_class + c0 < CLASSES_g0;
     //# end
     //# if not unweighted_labels
-    let on_c0 = incoming * coefficients[head.coefficients + 2u * class_c0];
-    let off_c0 = incoming * coefficients[head.coefficients + 2u * class_c0 + 1u];
+    let on_c0 = incoming * coefficients[kappa_at + 2u * class_c0];
+    let off_c0 = incoming * coefficients[kappa_at + 2u * class_c0 + 1u];
     //# end
     //# if overlap
-    let a_c0 = incoming * coefficients[overlap_at + 2u * class_c0];
-    let b_c0 = incoming * coefficients[overlap_at + 2u * class_c0 + 1u];
+    let a_c0 = incoming * coefficients[slopes_at + 2u * class_c0];
+    let b_c0 = incoming * coefficients[slopes_at + 2u * class_c0 + 1u];
     //# end
     //# end
     //# if unweighted_labels
     // κ of every class
-    let on = incoming * coefficients[head.coefficients];
+    let on = incoming * coefficients[kappa_at];
     //# end
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they store nothing.
@@ -185,45 +191,47 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
 
         //# each c
         if present && held_c0 {
-            // g and Q − D: what s is multiplied by
-            var of_s = joint;
-            var dz = NONE;
+            var of_overlap = NONE;
+            var of_pixel = NONE;
             //# if overlap
             let p = activate_g0(z_c0, s_c0);
             let g = overlap_slope_g0(p, target_c0, a_c0, b_c0);
             //# if overlap_softmax
-            of_s += g;
+            of_overlap = s_c0 * (joint + g);
             //# end
             //# if sigmoid
-            dz = p * (1.0 - p) * g;
+            of_overlap = p * (1.0 - p) * g;
             //# end
             //# if identity
-            dz = g;
+            of_overlap = g;
             //# end
-            //# end
-            //# if softmax
-            dz += s_c0 * of_s;
             //# end
             //# if cross_entropy
+            //# if not overlap_softmax
+            of_pixel = s_c0 * joint;
+            //# end
             //# if unweighted_labels
-            dz -= top * soft_label_g0(head, target_c0, on);
+            of_pixel -= top * soft_label_g0(head, target_c0, on);
             //# end
             //# if not unweighted_labels
-            dz -= top * soft_label_g0(head, target_c0, on_c0);
+            of_pixel -= top * soft_label_g0(head, target_c0, on_c0);
             //# end
             //# end
             if class_c0 >= head.pixel_first_class {
                 //# if binary
-                dz += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0);
+                of_pixel += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0);
                 //# end
                 //# if focal_softmax
-                dz += u_c0 - exp(ln_s_c0) * u_sum;
+                of_pixel += u_c0 - exp(ln_s_c0) * u_sum;
                 //# end
             }
-            //# if weight_map
-            dz *= quad.m;
+            //# if apart
+            // terms that share no softmax: logits that spoil one leave the other, and one that is off adds 0
+            of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
+            of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
             //# end
-            finite = store_g0(place, head, class_c0, voxel, left, select(NONE, dz, quad.valid)) && finite;
+            let dz = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
+            finite = store_g0(place, head, class_c0, voxel, left, dz) && finite;
         }
         //# end
     }

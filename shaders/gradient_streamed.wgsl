@@ -13,11 +13,14 @@ const CLASSES_g0 = 1u;
 const CHUNK = 4u;
 const k0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { voxels: u32, coefficients: u32, coefficient_row: u32, first_item: u32, pixel_first_class: u32 }
+const SWITCHES = 2u;
+struct Head { voxels: u32, coefficients: u32, kappa_row: u32, slopes: u32, slope_row: u32, first_item: u32, pixel_first_class: u32 }
+struct Switches { overlap: bool, pixel: bool }
 struct Quad_g0 { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool>, m: vec4<f32> }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u); }
+fn head_of(place: Place) -> Head { return Head(heads[place.head].x, 0u, 0u, 0u, 0u, 0u, 0u); }
+fn switches_of(head: Head) -> Switches { return Switches(head.voxels > 0u, true); }
 fn lanes_inside(left: u32) -> vec4<bool> { return vec4<bool>(left > 0u); }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -27,6 +30,7 @@ struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, foca
 fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
+fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
@@ -39,8 +43,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     var finite = true;
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
-    let item_counts = vec4<bool>(item_counts_g0(place, head));
-    let overlap_at = head.coefficients + 2u * CLASSES_g0 + (head.first_item + place.item) * head.coefficient_row;
+    let is_on = switches_of(head);
+    let item_counts = vec4<bool>(item_counts_g0(place, head) && (is_on.overlap || is_on.pixel));
+    let kappa_at = head.coefficients + SWITCHES + (head.first_item + place.item) * head.kappa_row;
+    let slopes_at = head.slopes + (head.first_item + place.item) * head.slope_row;
 
     for (var voxel = tile_first + invocation * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
         let left = head.voxels - voxel;
@@ -64,11 +70,11 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 let class_k0 = class_first + k0;
                 let z = logits_g0(place, head, class_k0, voxel, left);
                 let t = target_g0(place, head, quad, class_k0, voxel, left);
-                let on = incoming * coefficients[head.coefficients + 2u * class_k0];
+                let on = incoming * coefficients[kappa_at + 2u * class_k0];
                 //# if overlap_softmax
                 let s = exp(z - soft.peak) * scale;
-                let a = incoming * coefficients[overlap_at + 2u * class_k0];
-                let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
+                let a = incoming * coefficients[slopes_at + 2u * class_k0];
+                let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
                 joint -= s * overlap_slope_g0(s, t, a, b);
                 //# end
                 //# if cross_entropy
@@ -91,47 +97,53 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 let class_k0 = class_first + k0;
                 let z = logits_g0(place, head, class_k0, voxel, left);
                 let t = target_g0(place, head, quad, class_k0, voxel, left);
-                let on = incoming * coefficients[head.coefficients + 2u * class_k0];
-                let off = incoming * coefficients[head.coefficients + 2u * class_k0 + 1u];
+                let on = incoming * coefficients[kappa_at + 2u * class_k0];
+                let off = incoming * coefficients[kappa_at + 2u * class_k0 + 1u];
                 var s = NONE;
-                var dz = NONE;
                 //# if softmax
                 s = exp(z - soft.peak) * scale;
-                dz = s * joint;
                 //# end
+                var of_overlap = NONE;
+                var of_pixel = NONE;
                 //# if overlap
                 {
                     let p = activate_g0(z, s);
-                    let a = incoming * coefficients[overlap_at + 2u * class_k0];
-                    let b = incoming * coefficients[overlap_at + 2u * class_k0 + 1u];
+                    let a = incoming * coefficients[slopes_at + 2u * class_k0];
+                    let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
                     let g = overlap_slope_g0(p, t, a, b);
                     //# if overlap_softmax
-                    dz += p * g;
+                    of_overlap = s * (joint + g);
                     //# end
                     //# if sigmoid
-                    dz += p * (1.0 - p) * g;
+                    of_overlap = p * (1.0 - p) * g;
                     //# end
                     //# if identity
-                    dz += g;
+                    of_overlap = g;
                     //# end
                 }
                 //# end
                 //# if cross_entropy
-                dz -= top * soft_label_g0(head, t, on);
+                //# if not overlap_softmax
+                of_pixel = s * joint;
+                //# end
+                of_pixel -= top * soft_label_g0(head, t, on);
                 //# end
                 if class_k0 >= head.pixel_first_class {
                     //# if binary
-                    dz += binary_slope_g0(head, z, t, on, off);
+                    of_pixel += binary_slope_g0(head, z, t, on, off);
                     //# end
                     //# if focal_softmax
                     let ln_s = z - soft.focal_peak - focal_ln;
-                    dz += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;
+                    of_pixel += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;
                     //# end
                 }
-                //# if weight_map
-                dz *= quad.m;
+                //# if apart
+                // terms that share no softmax: logits that spoil one leave the other, and one that is off adds 0
+                of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
+                of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
                 //# end
-                finite = store_g0(place, head, class_k0, voxel, left, select(NONE, dz, quad.valid)) && finite;
+                let dz = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
+                finite = store_g0(place, head, class_k0, voxel, left, dz) && finite;
             }
             //# end
         }

@@ -11,7 +11,8 @@
 //            1  coefficients   (words)                      read        here: parameters of classes and axes
 //            2  partials       per head (class_columns + TILE_COLUMNS, items · tiles)  read_write  column-major: what
 //                              `combine` adds up is contiguous
-//            3  losses         per head (items · voxels)    read_write  f32, only where a head has a top-k: see top_k.wgsl
+//            3  losses         per head (items · voxels)    read_write  the bits of f32, only where a head has a top-k: see
+//                              top_k.wgsl
 //            …  one a slot                                  read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl;
 //                             read_write for the losses of voxels that a caller asks for: shared/store_*.wgsl
 // dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
@@ -41,7 +42,7 @@ struct TileSums {
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 //# if losses
-@group(0) @binding(3) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(3) var<storage, read_write> losses: array<u32>;
 //# end
 
 //# stand-in
@@ -134,10 +135,12 @@ fn write_tile(place: Place, me: Invocation, sums: TileSums) {
 }
 
 //# if losses
-// Keep m ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order.
+// Keep m ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order. A
+// NaN, of whatever sign, is the largest: it cannot leave the loss.
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {
     let head = head_of(place);
-    let kept = max(loss, NONE);
+    let size = bitcast<vec4<u32>>(loss) & vec4<u32>(0x7fffffffu);
+    let kept = select(bitcast<vec4<u32>>(max(loss, NONE)), size, size > vec4<u32>(0x7f800000u));
     let at = head.losses + (head.first_item + place.item) * head.voxels + voxel;
     losses[at] = kept.x;
     if left > 1u { losses[at + 1u] = kept.y; }

@@ -32,6 +32,7 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
+fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
 fn measure_g0(x: vec4<f32>) -> vec4<f32> { return x; }
@@ -263,20 +264,13 @@ fn statistics_g0(place: Place, me: Invocation) {
         {
             // selected, not multiplied by 0: a voxel that does not count may hold a NaN
             let p = select(NONE, activate_g0(z_c0, e_c0 * scale), quad.valid);
-            //# if not weight_map
-            i_c0 += total(product_g0(p, target_c0));
-            p_c0 += total(measure_g0(p));
-            t_c0 += total(measure_g0(target_c0));
-            //# end
-            //# if weight_map
-            i_c0 += total(quad.m * product_g0(p, target_c0));
-            p_c0 += total(quad.m * measure_g0(p));
-            t_c0 += total(quad.m * measure_g0(target_c0));
-            //# end
+            i_c0 += total(worth_g0(quad, product_g0(p, target_c0)));
+            p_c0 += total(worth_g0(quad, measure_g0(p)));
+            t_c0 += total(worth_g0(quad, measure_g0(target_c0)));
         }
         //# end
 
-        let counted_loss = select(NONE, quad.m * loss, quad.valid);
+        let counted_loss = select(NONE, worth_g0(quad, loss), quad.valid);
         //# if voxel_losses
         {
             var whole = counted_loss;

@@ -29,6 +29,7 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
 struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, focal_sum: vec4<f32> }
 fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
+fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
 fn measure_g0(x: vec4<f32>) -> vec4<f32> { return x; }
@@ -111,13 +112,9 @@ fn statistics_g0(place: Place, me: Invocation) {
                 //# end
                 // selected, not multiplied by 0: a voxel that does not count may hold a NaN
                 let p = select(NONE, activate_g0(z_k0, s), quad.valid);
-                var m = ONES;
-                //# if weight_map
-                m = quad.m;
-                //# end
-                put(me, 3u * k0, total(m * product_g0(p, t)));
-                put(me, 3u * k0 + 1u, total(m * measure_g0(p)));
-                put(me, 3u * k0 + 2u, total(m * measure_g0(t)));
+                put(me, 3u * k0, total(worth_g0(quad, product_g0(p, t))));
+                put(me, 3u * k0 + 1u, total(worth_g0(quad, measure_g0(p))));
+                put(me, 3u * k0 + 2u, total(worth_g0(quad, measure_g0(t))));
             }
             //# end
             let classes_here = min(CHUNK, CLASSES_g0 - class_first);
@@ -137,7 +134,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, class_first, classes_here, block == tile_first);
             //# end
         }
-        let counted_loss = select(NONE, quad.m * loss, quad.valid);
+        let counted_loss = select(NONE, worth_g0(quad, loss), quad.valid);
         if present {
             //# if voxel_losses
             store_losses_g0(place, head, voxel, left, counted_loss);

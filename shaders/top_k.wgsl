@@ -1,6 +1,6 @@
 // Between statistics and finish, where a head asks for it: the k largest pixel losses, exactly, by a radix select.
 //
-// A loss is not negative, so its bits as u32 are in its order. Four rounds of 8 bits, from the top: count the values of each
+// A loss is not negative, so its bits as u32 are in its order, and a NaN is the largest. Four rounds of 8 bits, from the top: count the values of each
 // digit among those that share the digits found so far; from the largest digit down, find the one in which the k-th value
 // lies. After the last round the threshold is known bit for bit, and how many values equal to it belong to the k: values at
 // the threshold share what is left, in the loss and in the gradient.
@@ -11,7 +11,8 @@
 //   sum_top    adds the losses above the threshold, a partial sum a workgroup; finish.wgsl adds these
 //
 // bindings   0  heads      (HEADS)   uniform     the table: heads with top_k > 0 take part
-//            1  losses     per head (items · voxels)  read  f32, written by `statistics`; 0 where a voxel does not count
+//            1  losses     per head (items · voxels)  read  bits of f32, written by `statistics`; 0 where a voxel does not
+//                          count
 //            2  selection  per head SELECTION_WORDS + loss_runs  read_write  words: 0 shift, 1 prefix, 2 how many are left
 //                          to find, 3 how many equal the threshold, 4 … 259 the histogram; then the partial sums (f32)
 // dispatch   begin, pick: a workgroup a head; histogram, sum_top: a workgroup a run of RUN losses. FOLD_INVOCATIONS each
@@ -30,7 +31,7 @@ fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workg
 fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 //# end
 
-@group(0) @binding(1) var<storage, read> losses: array<f32>;
+@group(0) @binding(1) var<storage, read> losses: array<u32>;
 @group(0) @binding(2) var<storage, read_write> selection: array<atomic<u32>>;
 
 var<workgroup> sh_digits: array<atomic<u32>, DIGITS>;
@@ -78,7 +79,7 @@ fn histogram(
         let first = (number - head.first_loss_run) * RUN;
         let end = min(first + RUN, head.items * head.voxels);
         for (var i = first + invocation; i < end; i += FOLD_INVOCATIONS) {
-            let bits = bitcast<u32>(losses[head.losses + i]);
+            let bits = losses[head.losses + i];
             // the digits above this one; a shift by 32 is not defined
             let above = select(bits >> min(shift + 8u, 31u), 0u, shift == 24u);
             if above == prefix {
@@ -137,9 +138,9 @@ fn sum_top(
         let threshold = atomicLoad(&selection[head.selection + 1u]);
         let end = min((run + 1u) * RUN, head.items * head.voxels);
         for (var i = run * RUN + invocation; i < end; i += FOLD_INVOCATIONS) {
-            let loss = losses[head.losses + i];
-            if bitcast<u32>(loss) > threshold {
-                mine += loss;
+            let bits = losses[head.losses + i];
+            if bits > threshold {
+                mine += bitcast<f32>(bits);
             }
         }
     }

@@ -36,6 +36,7 @@ fn one_n0(element: u32) -> u32 { return element; }
 fn lanes_inside(left: u32) -> vec4<bool> { return LANES < vec4<u32>(left); }
 fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels { return Labels(labels, inside, inside); }
 fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> { return voxel; }
+fn is_zero(x: vec4<f32>) -> vec4<bool> { return x == NONE; }
 //# end
 
 const CLASSES_g0 = 1u;
@@ -143,6 +144,15 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     quad.m = select(NONE, weight, quad.valid);
     //# end
     return quad;
+}
+
+// x times the voxel weight; 0 where that is 0, whatever x is.
+fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> {
+    var worth = x;
+    //# if weight_map
+    worth = select(quad.m * x, NONE, is_zero(quad.m));
+    //# end
+    return worth;
 }
 
 // Whether the item takes part: false where a sample mask holds 0.

@@ -24,7 +24,7 @@ use crate::{Error, Head, LossSpec};
 /// | C | I, over the rank's items |
 /// | C | P |
 /// | C | T, where the target is probabilities or the head has a `weight_map` |
-/// | 1 | Σ m ℓ, the numerator of the pixel term |
+/// | 1 | Σ m ℓ, the numerator of the pixel term; with `sum_of_item_means` the means of the rank's items, added up |
 /// | 1 | Σ m |
 /// | 1 | the overlap terms of the rank's items, added up; without meaning with `batch` |
 ///

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Tensor;
 use crate::plan::device::{buffer, buffer_with, checked};
 use crate::spec::Target;
 use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars, Step};
@@ -115,13 +116,16 @@ impl HostStep {
     /// Uploads tensors, and binds the plan to them and to this upstream gradient.
     ///
     /// # Errors
-    /// Those of [`Plan::bind_with`].
+    /// [`Error::Binding`] for a slice that has not as many elements as its tensor, and for a label that the head's type does not
+    /// hold; and those of [`Plan::bind_with`].
     pub fn new(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Self, Error> {
         use wgpu::BufferUsages as Usage;
         let device = &plan.shared.device;
         if tensors.len() != plan.spec().heads.len() {
             return Err(Error::WrongHeadCount { expected: plan.spec().heads.len(), given: tensors.len() });
         }
+        let heads = plan.spec().heads.iter().zip(tensors);
+        heads.enumerate().try_for_each(|(index, (head, tensors))| check(index, head, tensors))?;
         let buffers = checked(device, MOVING, || {
             let heads = plan.spec().heads.iter().zip(tensors);
             let heads = heads.map(|(head, tensors)| HeadBuffers::new(device, head, tensors)).collect();
@@ -261,6 +265,41 @@ impl Output {
         self.host.unmap();
         Ok(values)
     }
+}
+
+/// Every slice has its tensor's elements, and every label is one of the head's type.
+fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Error> {
+    let refuse = |tensor, expected: String, given: String| Err(Error::Binding { head: index, tensor, expected, given });
+    let all = head.items() * head.voxels();
+    let target = match (tensors.target, head.target) {
+        (HostTarget::Labels(labels), Target::Labels(_)) => Some(labels.len()),
+        (HostTarget::Probabilities(probabilities), Target::Probabilities(_)) => Some(probabilities.len()),
+        (HostTarget::Labels(_), Target::Probabilities(_)) => {
+            return refuse(Tensor::Target, "probabilities, as the head says".into(), "labels".into());
+        }
+        (HostTarget::Probabilities(_), Target::Labels(_)) => {
+            return refuse(Tensor::Target, "labels, as the head says".into(), "probabilities".into());
+        }
+    };
+    for (tensor, wanted, elements, given) in [
+        (Tensor::Logits, true, all * head.classes(), Some(tensors.logits.len())),
+        (Tensor::Target, true, head.target_elements(), target),
+        (Tensor::Mask, head.mask, all, tensors.mask.map(<[u8]>::len)),
+        (Tensor::WeightMap, head.weight_map, all, tensors.weight_map.map(<[f32]>::len)),
+        (Tensor::SampleMask, head.sample_mask, head.items(), tensors.sample_mask.map(<[u8]>::len)),
+    ] {
+        // binding says what is missing or too much
+        if let Some(given) = given.filter(|given| wanted && *given != elements) {
+            return refuse(tensor, format!("{elements} elements"), format!("{given}"));
+        }
+    }
+    if let (HostTarget::Labels(labels), Target::Labels(label_type)) = (tensors.target, head.target) {
+        let held = |label: &i64| label_type == LabelType::I64 || label_type.range().contains(label);
+        if let Some(label) = labels.iter().find(|label| !held(label)) {
+            return refuse(Tensor::Target, format!("labels of {}", label_type.name()), format!("{label}"));
+        }
+    }
+    Ok(())
 }
 
 impl HeadBuffers {

@@ -51,8 +51,8 @@ pub use plan::{Gradient, HeadTensors, Plan, PlanOptions, Scalars, Variant};
 pub use report::{ClassCounts, HeadReport, ItemCounts, NonFinite, PendingReport, Report, Term, VoxelPosition};
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Product, Reduction, Target, monai_deep_supervision, nnunet_deep_supervision,
-    other_convention,
+    OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target, WeightMode, monai_deep_supervision,
+    nnunet_deep_supervision, other_convention,
 };
 pub use step::{Commands, Step, StepPart};
 pub use tuning::Tuning;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::plan::Shared;
 use crate::plan::layout::{HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
-use crate::spec::{HardCounts, Head, OverlapKind};
+use crate::spec::{HardCounts, Head};
 use crate::staging::Pending;
 
 /// The item of the first voxel out of range, where there is none: `NO_VOXEL` of combine.wgsl.
@@ -16,7 +16,7 @@ const NO_VOXEL: u32 = u32::MAX;
 pub struct Term {
     /// The term itself.
     pub value: f32,
-    /// What it adds to the total: times the head's weight and the term's.
+    /// What it adds to the total: times the head's weight and the term's; exactly 0 where one of them is 0, whatever the term.
     pub weighted: f32,
 }
 
@@ -129,11 +129,11 @@ pub struct HeadReport {
     pub out_of_range: u32,
     /// The first of them.
     pub first_out_of_range: Option<VoxelPosition>,
-    /// The derivative of the total by the head's weight.
+    /// The derivative of the total by the head's weight: of a head of weight 0 it may be NaN, since its terms may.
     pub by_weight: f32,
-    /// The derivative of the total by the weight of the overlap term; 0 where the head has none.
+    /// The derivative of the total by the weight of the overlap term; 0 where the head has none, or has weight 0 itself.
     pub by_overlap_weight: f32,
-    /// The derivative of the total by the weight of the pixel term; 0 where the head has none.
+    /// The derivative of the total by the weight of the pixel term; 0 where the head has none, or has weight 0 itself.
     pub by_pixel_weight: f32,
 }
 
@@ -209,11 +209,7 @@ fn class_counts(words: &[u32], counted: u32) -> Vec<ClassCounts> {
 fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
     let Some(overlap) = &head.loss.overlap else { return Vec::new() };
     let rows = if overlap.batch { 1 } else { head.items() };
-    let of_row = match overlap.kind {
-        OverlapKind::GeneralizedDice { .. } => 1,
-        _ => head.classes() - overlap.first_class(head.classes()),
-    };
-    words.chunks(of_row).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
+    words.chunks(overlap.losses_of_row(head.classes())).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
 }
 
 pub(crate) fn encode_report(

@@ -42,7 +42,8 @@ impl Tensors {
             Target::Labels(_) => {
                 let mut label = || match head.ignore_index {
                     Some(ignored) if random.u8(0..4) == 0 => ignored,
-                    _ => i64::try_from(random.usize(0..classes)).unwrap_or(0),
+                    // one channel has two labels
+                    _ => i64::try_from(random.usize(0..classes.max(2))).unwrap_or(0),
                 };
                 tensors.labels = (0..head.target_elements()).map(|_| label()).collect();
             }

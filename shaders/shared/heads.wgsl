@@ -22,6 +22,16 @@ const FOCAL = 3u;
 
 // reductions
 const MEAN = 1u;
+const SUMMED = 2u;
+const SUM_OF_ITEM_MEANS = 3u;
+
+// the weights of generalized Dice: 1/T², 1/T, 1
+const SQUARE = 1u;
+const SIMPLE = 2u;
+const UNIFORM = 3u;
+
+// words of a head's coefficients before κ: 1 where the overlap term is switched on, and where the pixel term is
+const SWITCHES = 2u;
 
 // what a mean of the pixel term divides by
 const BY_CLASS_WEIGHT = 1u;
@@ -59,14 +69,18 @@ struct Head {
     tiles: u32,
     first_column: u32,
 
-    // scratch: the first word of this head in each buffer; `coefficient_row` is the distance between items (0: shared)
+    // scratch: the first word of this head in each buffer. Of the coefficients: `coefficients` the switches and then κ, and
+    // `slopes` ∂total/∂I and ∂total/∂P; `kappa_row`, `slope_row` are the distances between items (0: shared)
     partials: u32,
     statistics: u32,
     coefficients: u32,
-    coefficient_row: u32,
+    kappa_row: u32,
+    slopes: u32,
+    slope_row: u32,
     report: u32,
-    // columns of partial sums that belong to classes: 3 a class, 6 with hard counts
+    // columns of partial sums that belong to classes: 3 per class, 6 with hard counts; and words of an item's statistics
     class_columns: u32,
+    item_words: u32,
     // where the report has what a head asks for (0: it does not): hard counts, those of each item, the unreduced overlap
     hard_counts: u32,
     item_counts: u32,

@@ -1,7 +1,7 @@
 // Load a quad of integers: labels or a mask of four voxels that follow each other in a row, label by label, wherever the row starts.
 //
-// Labels of 8 and 16 bits lie packed in words, the first in the low bits; i32 labels are read as u32, so a negative label
-// is a large one and out of range. Lanes past the end of the row repeat its last voxel, and count nowhere.
+// Labels of 8 and 16 bits lie packed in words, the first in the low bits; signed ones are extended to 32 bits by their sign. A
+// negative label is read as a large u32, and so is out of range. Lanes past the end of the row repeat its last voxel, and count nowhere.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (words)  read; u32. A tensor larger than a storage binding comes in windows of
 //            2^WINDOW_x0 labels
@@ -33,7 +33,11 @@ fn one_x0(element: u32) -> u32 {
         default: {}
     }
     //# end
-    return (word >> ((element % PER_WORD_x0) * BITS_x0)) & MASK_x0;
+    var label = (word >> ((element % PER_WORD_x0) * BITS_x0)) & MASK_x0;
+    //# if signed
+    label = bitcast<u32>(bitcast<i32>(label << (32u - BITS_x0)) >> (32u - BITS_x0));
+    //# end
+    return label;
 }
 
 // first: the label of the quad's first voxel; left: voxels from there to the end of the row

@@ -1,5 +1,5 @@
-// Load a quad of integers: labels or a mask of four voxels that follow each other in a row, in one load of one, two or four words
-// (quad_u8.wgsl, quad_u16.wgsl, quad_u32.wgsl).
+// Load a quad of integers: labels or a mask of four voxels that follow each other in a row, in one load of one, two, four or
+// eight words (quad_8.wgsl, quad_16.wgsl, quad_32.wgsl, quad_64.wgsl).
 //
 // For rows that start at a multiple of four labels and have a multiple of four voxels.
 //

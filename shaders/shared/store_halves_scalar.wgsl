@@ -1,7 +1,7 @@
 // Store a quad of gradients as f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): four voxels that follow each other in a row,
 // element by element, wherever the row starts. Computed in f32, rounded once; lanes past the end of the row are not stored.
 //
-// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
 // Two rows may share a word, and two invocations its halves: each clears and sets its own bits, so the order does not matter.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 2)  read_write, atomic; two elements a word, the first in the low
@@ -13,6 +13,7 @@ const WINDOW_x0 = 31u;
 const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn encode_x0(value: f32) -> u32 { return u32(value); }
 //# end
 
@@ -21,16 +22,18 @@ fn encode_x0(value: f32) -> u32 { return u32(value); }
 fn word_x0_w0(at: u32) -> u32 { return atomicLoad(&tensor_x0_w0[at]); }
 //# end
 
+fn sum_x0(before: u32, value: f32) -> u32 {
+    return select(encode_x0(decode_x0(before) + value), before, is_zero(vec4<f32>(value)).x);
+}
+
 fn store_one_x0(element: u32, value: f32) -> f32 {
     let shift = (element % 2u) * 16u;
     let others = ~(0xffffu << shift);
-    var stored = value;
-    var half_bits = 0u;
+    var half_bits = encode_x0(value);
     //# if not windows
     //# if accumulate
-    stored += decode_x0((word_x0_w0(element / 2u) >> shift) & 0xffffu);
+    half_bits = sum_x0((word_x0_w0(element / 2u) >> shift) & 0xffffu, value);
     //# end
-    half_bits = encode_x0(stored);
     atomicAnd(&tensor_x0_w0[element / 2u], others);
     atomicOr(&tensor_x0_w0[element / 2u], half_bits << shift);
     //# end
@@ -40,9 +43,8 @@ fn store_one_x0(element: u32, value: f32) -> f32 {
         //# each w
         case w0: {
             //# if accumulate
-            stored += decode_x0((word_x0_w0(at) >> shift) & 0xffffu);
+            half_bits = sum_x0((word_x0_w0(at) >> shift) & 0xffffu, value);
             //# end
-            half_bits = encode_x0(stored);
             atomicAnd(&tensor_x0_w0[at], others);
             atomicOr(&tensor_x0_w0[at], half_bits << shift);
         }

@@ -1,7 +1,7 @@
 // Store a quad of gradients as f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): four voxels that follow each other in a row, in
 // one store of two words. Computed in f32, rounded once.
 //
-// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
 // For rows that start at a multiple of four elements and have a multiple of four voxels: no word is shared by two quads.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; two elements a word, the first in the low bits. A
@@ -13,6 +13,7 @@ const WINDOW_x0 = 31u;
 const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn encode_x0(value: f32) -> u32 { return u32(value); }
 //# end
 
@@ -37,11 +38,19 @@ fn words_of_x0(value: vec4<f32>) -> vec2<u32> {
     );
 }
 
+fn sum_x0(before: vec2<u32>, value: vec4<f32>) -> vec2<u32> {
+    let sum = words_of_x0(quad_of_x0(before) + value);
+    // the bits that stay: those of halves to which 0 is added
+    let stays = select(vec4<u32>(), vec4<u32>(0xffffu, 0xffff0000u, 0xffffu, 0xffff0000u), is_zero(value));
+    let kept = stays.xz | stays.yw;
+    return (sum & ~kept) | (before & kept);
+}
+
 fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
     var words = words_of_x0(value);
     //# if not windows
     //# if accumulate
-    words = words_of_x0(quad_of_x0(tensor_x0_w0[first / 4u]) + value);
+    words = sum_x0(tensor_x0_w0[first / 4u], value);
     //# end
     tensor_x0_w0[first / 4u] = words;
     //# end
@@ -51,7 +60,7 @@ fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
         //# each w
         case w0: {
             //# if accumulate
-            words = words_of_x0(quad_of_x0(tensor_x0_w0[quad]) + value);
+            words = sum_x0(tensor_x0_w0[quad], value);
             //# end
             tensor_x0_w0[quad] = words;
         }

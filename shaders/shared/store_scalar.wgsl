@@ -1,7 +1,7 @@
 // Store a quad of f32: gradients, or losses, of four voxels that follow each other in a row, element by element, wherever
 // the row starts. Lanes past the end of the row are not stored.
 //
-// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read_write; f32. A tensor larger than a storage binding comes
 //            in windows of 2^WINDOW_x0 elements
@@ -11,17 +11,22 @@ const WINDOW_x0 = 31u;
 //# stand-in
 const w0 = 0u;
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<f32>;
 //# end
 
+fn sum_x0(before: f32, value: f32) -> f32 {
+    return select(before + value, before, is_zero(vec4<f32>(value)).x);
+}
+
 fn store_one_x0(element: u32, value: f32) -> f32 {
     var stored = value;
     //# if not windows
     //# if accumulate
-    stored += tensor_x0_w0[element];
+    stored = sum_x0(tensor_x0_w0[element], value);
     //# end
     tensor_x0_w0[element] = stored;
     //# end
@@ -31,7 +36,7 @@ fn store_one_x0(element: u32, value: f32) -> f32 {
         //# each w
         case w0: {
             //# if accumulate
-            stored += tensor_x0_w0[at];
+            stored = sum_x0(tensor_x0_w0[at], value);
             //# end
             tensor_x0_w0[at] = stored;
         }

@@ -1,7 +1,7 @@
 // Store a quad of f32: gradients, or losses, of four voxels that follow each other in a row, one 16-byte store.
 //
 // For rows that start at a multiple of four elements and have a multiple of four voxels.
-// Accumulating adds to what is there. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; f32. A tensor larger than a storage binding
 //            comes in windows of 2^WINDOW_x0 elements
@@ -11,18 +11,23 @@ const WINDOW_x0 = 31u;
 //# stand-in
 const w0 = 0u;
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
+fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
 //# each w
 @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<vec4<f32>>;
 //# end
 
+fn sum_x0(before: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
+    return select(before + value, before, is_zero(value));
+}
+
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
     var stored = value;
     //# if not windows
     //# if accumulate
-    stored += tensor_x0_w0[first / 4u];
+    stored = sum_x0(tensor_x0_w0[first / 4u], value);
     //# end
     tensor_x0_w0[first / 4u] = stored;
     //# end
@@ -32,7 +37,7 @@ fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
         //# each w
         case w0: {
             //# if accumulate
-            stored += tensor_x0_w0[quad];
+            stored = sum_x0(tensor_x0_w0[quad], value);
             //# end
             tensor_x0_w0[quad] = stored;
         }

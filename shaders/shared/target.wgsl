@@ -1,7 +1,8 @@
 // What a quad's target and masks mean to a head: which voxels count, and with what weight.
 //
 // A voxel counts unless it lies past the end of the row, is masked out, carries the ignore label, or its label is out of
-// range: not in [0, C). A label out of range is never used as an index.
+// range: not in [0, C), and with one channel not 0, the background, or 1, its class. A label out of range is never used as an
+// index.
 
 //# stand-in
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
@@ -9,7 +10,7 @@ struct Head { has_ignore_index: u32, ignore_index: u32, axes: u32, axis_paramete
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 //# end
 
-// the class of a voxel that does not count
+// the class of a voxel that does not count, and of one channel's background
 const NO_CLASS = 0xffffffffu;
 
 struct Labels {
@@ -26,9 +27,12 @@ fn lanes_inside(left: u32) -> vec4<bool> {
 fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels {
     let ignored = (labels == vec4<u32>(head.ignore_index)) & vec4<bool>(head.has_ignore_index != 0u);
     let present = inside & !ignored;
-    let known = labels < vec4<u32>(classes);
+    // labels before that of class 0
+    let background = select(0u, 1u, classes == 1u);
+    let known = labels < vec4<u32>(classes + background);
     let valid = present & known;
-    return Labels(select(vec4<u32>(NO_CLASS), labels, valid), valid, present & !known);
+    // the background of one channel wraps to NO_CLASS
+    return Labels(select(vec4<u32>(NO_CLASS), labels - background, valid), valid, present & !known);
 }
 
 // Where labels of another spatial size are read: PyTorch's nearest-exact, looked up an axis at a time. Three parameters an

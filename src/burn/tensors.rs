@@ -36,7 +36,7 @@ enum Given {
 }
 
 impl HeadTensors {
-    /// Logits in f32, f16 or bf16, and labels in i32, u32, u16 or u8: `[N, *spatial]`, or `[N, 1, *spatial]`. Where the head
+    /// Logits in f32, f16 or bf16, and labels in i64, i32, i16, i8, u32, u16 or u8: `[N, *spatial]`, or `[N, 1, *spatial]`. Where the head
     /// [`resample`](Head::resample)s, the labels may have other spatial lengths than the logits.
     #[must_use]
     pub fn labels<const D: usize, const L: usize>(logits: Tensor<D>, labels: Tensor<L, Int>) -> Self {
@@ -220,11 +220,14 @@ impl Check<'_> {
 
     fn label_type(&self, dtype: DType) -> Result<LabelType, Error> {
         match dtype {
+            DType::I64 => Ok(LabelType::I64),
             DType::I32 => Ok(LabelType::I32),
+            DType::I16 => Ok(LabelType::I16),
+            DType::I8 => Ok(LabelType::I8),
             DType::U32 => Ok(LabelType::U32),
             DType::U16 => Ok(LabelType::U16),
             DType::U8 => Ok(LabelType::U8),
-            other => self.refuse("i32, u32, u16 or u8: cast the labels first", format!("{other:?}")),
+            other => self.refuse("integers of up to 64 bits, u64 aside: cast the labels first", format!("{other:?}")),
         }
     }
 
@@ -304,8 +307,9 @@ impl Bound {
 
     pub fn binding(&self) -> wgpu::BufferBinding<'_> {
         let resource = &self.resource;
-        // a packed tensor takes whole words
-        let size = NonZeroU64::new(resource.size.next_multiple_of(4));
+        // burn's handle may be of more than the tensor; a packed one takes whole words
+        let bytes = self.tensor.meta.num_elements() * self.tensor.dtype.size();
+        let size = NonZeroU64::new((bytes as u64).next_multiple_of(4));
         wgpu::BufferBinding { buffer: &resource.buffer, offset: resource.offset, size }
     }
 

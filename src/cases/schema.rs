@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::spec::{Empty, FloatType};
-use crate::{Activation, Head, LabelType, Loss, Overlap, Pixel, Target};
+use crate::{
+    Activation, Head, LabelType, Loss, Overlap, Pixel, PixelKind, Reduction, ScalarAlpha, Target,
+};
 
 /// The schema that this module reads.
 const SCHEMA: &str = "segloss-cases/1";
@@ -218,6 +220,7 @@ impl CaseHead {
         let activation: Option<Activation> = setting("activation", &self.activation, &mut lacks);
         let overlap: Option<Overlap> = self.overlap.as_ref().and_then(|value| setting("overlap", value, &mut lacks));
         let pixel: Option<Pixel> = self.pixel.as_ref().and_then(|value| setting("pixel", value, &mut lacks));
+        let pixel = pixel.map(as_monai);
         let target = match self.target.kind.as_str() {
             "labels" => Some(Target::Labels(self.label_type())),
             "probabilities" => Some(Target::Probabilities(self.target.dtype.unwrap_or(FloatType::F32))),
@@ -255,6 +258,18 @@ impl CaseHead {
     fn label_type(&self) -> LabelType {
         let labels: Vec<i64> = self.labels().into_iter().chain(self.ignore_index).collect();
         let holds = |label_type: &LabelType| labels.iter().all(|label| label_type.range().contains(label));
-        [LabelType::U8, LabelType::U16].into_iter().find(holds).unwrap_or(LabelType::I32)
+        let small = [LabelType::U8, LabelType::I8, LabelType::U16, LabelType::I16];
+        small.into_iter().find(holds).unwrap_or(LabelType::I32)
     }
+}
+
+/// A focal term of a case is MONAI's: its `sum` is of the means of items, and without the background a softmax ignores a scalar α.
+fn as_monai(mut pixel: Pixel) -> Pixel {
+    if let PixelKind::Focal { scalar_alpha, .. } = &mut pixel.kind {
+        *scalar_alpha = ScalarAlpha::IgnoredWithoutBackground;
+        if pixel.reduction == Reduction::Sum {
+            pixel.reduction = Reduction::SumOfItemMeans;
+        }
+    }
+    pixel
 }

@@ -7,7 +7,7 @@ use super::compose::{self, Groups};
 use super::device::{Access, Entry, accesses, checked, grid};
 use super::layout::HeadLayout;
 use super::scratch::StepScratch;
-use super::slots::{Part, PartText, Role, Room, split, too_many_bindings, windows};
+use super::slots::{Part, PartText, Role, Room, largest_binding, split, too_many_bindings, windows};
 use super::stages::{self, HeadStages};
 use super::table::{self, HeadRow};
 use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
@@ -110,12 +110,25 @@ fn role(tensor: Tensor, head: &Head) -> Role {
 }
 
 fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
-    // the table of heads takes a binding as well, but no storage buffer
-    let bindings = limits.max_bindings_per_bind_group.saturating_sub(1);
+    // the table of heads is a binding as well, and a buffer of the stage, but no storage buffer
+    let (limit, most, table) = [
+        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 0),
+        (
+            "max_buffers_and_acceleration_structures_per_shader_stage",
+            limits.max_buffers_and_acceleration_structures_per_shader_stage,
+            1,
+        ),
+        ("max_bindings_per_bind_group", limits.max_bindings_per_bind_group, 1),
+    ]
+    .into_iter()
+    .min_by_key(|(_, most, table)| most.saturating_sub(*table))
+    .expect("three limits");
     Room {
-        storage_buffers: limits.max_storage_buffers_per_shader_stage.min(bindings).saturating_sub(own),
+        storage_buffers: most.saturating_sub(table + own),
+        limit,
+        table,
         own,
-        largest_binding: limits.max_storage_buffer_binding_size / 4 * 4,
+        largest_binding: largest_binding(limits),
         alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
         wide: variant.wide,
         heads: variant.heads_per_dispatch,

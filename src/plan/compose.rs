@@ -31,9 +31,11 @@ mod files {
     pub const FLOATS_SCALAR: &str = file!("shared/floats_scalar.wgsl");
     pub const INTEGERS_WIDE: &str = file!("shared/integers_wide.wgsl");
     pub const INTEGERS_SCALAR: &str = file!("shared/integers_scalar.wgsl");
-    pub const QUAD_U8: &str = file!("shared/quad_u8.wgsl");
-    pub const QUAD_U16: &str = file!("shared/quad_u16.wgsl");
-    pub const QUAD_U32: &str = file!("shared/quad_u32.wgsl");
+    pub const INTEGERS_64: &str = file!("shared/integers_64.wgsl");
+    pub const QUAD_8: &str = file!("shared/quad_8.wgsl");
+    pub const QUAD_16: &str = file!("shared/quad_16.wgsl");
+    pub const QUAD_32: &str = file!("shared/quad_32.wgsl");
+    pub const QUAD_64: &str = file!("shared/quad_64.wgsl");
     pub const HALF_F16: &str = file!("shared/half_f16.wgsl");
     pub const HALF_BF16: &str = file!("shared/half_bf16.wgsl");
     pub const HALVES_WIDE: &str = file!("shared/halves_wide.wgsl");
@@ -71,6 +73,11 @@ pub(crate) fn gradient_bindings(heads: &[HeadLayout]) -> u32 {
 /// Whether any head asks whether its gradient is finite.
 pub(crate) fn checks_finite(heads: &[HeadLayout]) -> bool {
     heads.iter().any(|head| head.arithmetic.flags.contains(&"check_finite"))
+}
+
+/// Whether any head's pixel term takes the mean of each item.
+fn has_item_means(heads: &[HeadLayout]) -> bool {
+    heads.iter().any(|head| head.item_means)
 }
 
 /// Whether any head has a top-k: then statistics keeps the losses, and a selection runs before finish.
@@ -128,12 +135,13 @@ pub(crate) fn combine(heads: usize, variant: Variant) -> String {
     [files::HEADS, files::FOLD, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
 }
 
-/// The shader of the finish stage: entry point `finish`, and `overlap_sums` where the batch is distributed.
+/// The shader of the finish stage: entry point `finish`, and `row_sums` where the batch is distributed.
 pub(crate) fn finish(heads: &[HeadLayout], variant: Variant, distributed: bool) -> String {
     let values = fold_values(heads.len(), variant)
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
         .constant("REPORT_WRITTEN", unsigned(REPORT_WRITTEN))
         .flag("losses", has_top_k(heads))
+        .flag("item_means", has_item_means(heads))
         .flag("row_notes", heads.iter().any(|head| head.row_notes))
         .flag("distributed", distributed);
     let text =
@@ -300,10 +308,12 @@ fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
 
 fn slot_text(kind: SlotKind, index: u32, binding: u32, in_place: bool) -> String {
     let files: &[&str] = match (kind.format, kind.role.is_written(), kind.wide) {
+        (Format::Integer(LabelType::I64), _, false) => &[files::INTEGERS_64],
         (Format::Integer(_), _, false) => &[files::INTEGERS_SCALAR],
-        (Format::Integer(LabelType::U8), _, true) => &[files::QUAD_U8, files::INTEGERS_WIDE],
-        (Format::Integer(LabelType::U16), _, true) => &[files::QUAD_U16, files::INTEGERS_WIDE],
-        (Format::Integer(LabelType::I32 | LabelType::U32), _, true) => &[files::QUAD_U32, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::U8 | LabelType::I8), _, true) => &[files::QUAD_8, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::U16 | LabelType::I16), _, true) => &[files::QUAD_16, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::U32 | LabelType::I32), _, true) => &[files::QUAD_32, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::I64), _, true) => &[files::QUAD_64, files::INTEGERS_WIDE],
         (Format::Float(FloatType::F32), false, true) => &[files::FLOATS_WIDE],
         (Format::Float(FloatType::F32), false, false) => &[files::FLOATS_SCALAR],
         (Format::Float(FloatType::F32), true, true) => &[files::STORE_WIDE],
@@ -317,9 +327,10 @@ fn slot_text(kind: SlotKind, index: u32, binding: u32, in_place: bool) -> String
         .flag("windows", kind.windows > 1)
         .flag("accumulate", kind.role == Role::AccumulatedGradient)
         .flag("in_place", in_place)
+        .flag("signed", matches!(kind.format, Format::Integer(LabelType::I8 | LabelType::I16)))
         .list('w', 0..kind.windows)
         .constant("WINDOW_x0", unsigned(kind.window))
-        .constant("BITS_x0", unsigned(kind.format.bits()))
+        .constant("BITS_x0", unsigned(kind.format.bits().min(32)))
         .constant("BINDING_x0_w0", unsigned(binding));
     let mut text: String = files.iter().map(|file| render(file, &values)).collect();
     for window in 1..kind.windows {

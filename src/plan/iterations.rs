@@ -2,7 +2,7 @@
 //! together, without a word; so on software drivers a plan keeps well below.
 
 use super::variant::Variant;
-use crate::{Error, HardCounts, Head, LossSpec};
+use crate::{Error, HardCounts, Head, LossSpec, Reduction};
 
 /// Half of what the driver allows: the counts here leave small loops out.
 const MOST: u64 = 1 << 15;
@@ -57,7 +57,9 @@ impl Variant {
             let many = items * (2 * tiles.div_ceil(fold) + u64::from(self.fold_invocations.ilog2()) + 2);
             let combine = if tiles <= RUN { few } else { many };
             let counts = if head.hard_counts == HardCounts::Item { items * (3 * classes + 1) } else { 0 };
-            let finish = (items * (2 + 4 * classes) + counts + 4 * classes).div_ceil(fold);
+            let means = head.loss.pixel.as_ref().is_some_and(|pixel| pixel.reduction == Reduction::SumOfItemMeans);
+            let means = if means { items * (1 + classes) } else { 0 };
+            let finish = (items * (2 + 4 * classes) + counts + means + 4 * classes).div_ceil(fold);
             (combine, finish)
         };
         let heads: Vec<_> = spec.heads.iter().map(of_head).collect();

@@ -1,7 +1,7 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
 use super::variant::Variant;
-use crate::spec::{Activation, Alpha, HardCounts, OverlapKind, PixelKind, Product, Target};
+use crate::spec::{Activation, Alpha, HardCounts, OverlapKind, PixelKind, Product, Reduction, ScalarAlpha, Target};
 use crate::{Error, Head, LossSpec, Pixel};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
@@ -19,6 +19,8 @@ const GLOBAL_WORDS: u32 = 10;
 const LOSS_RUN: u64 = 4096;
 /// Words of a selection before its partial sums: `SELECTION_WORDS` of `top_k.wgsl`.
 const SELECTION_WORDS: u64 = 260;
+/// Words of a head's coefficients before κ: `SWITCHES` of heads.wgsl.
+const SWITCHES: u64 = 2;
 /// The threshold of the top-k, and the share of a loss at it.
 const TOP_WORDS: u64 = 2;
 /// A row's notes in the finish stage: `ROW_WORDS` of finish.wgsl.
@@ -46,6 +48,10 @@ impl Arithmetic {
         let class_parameters =
             pixel.is_some_and(|pixel| !class_parameters(pixel, classes as usize, softmax).is_empty());
         let labels = matches!(head.target, Target::Labels(_));
+        let minimum = overlap.is_some_and(|overlap| match overlap.product {
+            Product::Product => false,
+            Product::Minimum => true,
+        });
         let flags = [
             ("overlap", overlap.is_some()),
             ("overlap_softmax", overlap.is_some() && softmax),
@@ -53,7 +59,9 @@ impl Arithmetic {
             ("sigmoid", head.loss.activation == Activation::Sigmoid),
             ("identity", head.loss.activation == Activation::None),
             ("squared", overlap.is_some_and(|o| o.squared)),
-            ("minimum", overlap.is_some_and(|o| o.product == Product::Minimum)),
+            ("minimum", minimum),
+            // two terms, not of one softmax
+            ("apart", overlap.is_some() && pixel.is_some() && !(softmax && cross_entropy)),
             ("cross_entropy", cross_entropy),
             ("smoothing", cross_entropy && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
             ("top_k", top_k),
@@ -89,8 +97,10 @@ fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
     let of_class = |c: usize| match &pixel.kind {
         PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => [weight(c), 1.0],
         PixelKind::BinaryCrossEntropy { pos_weight } => [pos_weight.as_ref().map_or(1.0, |w| w[c]), 1.0],
-        PixelKind::Focal { alpha, .. } => {
+        PixelKind::Focal { alpha, scalar_alpha, .. } => {
+            let ignored = *scalar_alpha == ScalarAlpha::IgnoredWithoutBackground && softmax && first > 0;
             let [on, off] = match alpha {
+                Alpha::Scalar(_) if ignored => [1.0, 1.0],
                 Alpha::Scalar(alpha) if softmax && c == first => [1.0 - alpha, 1.0],
                 Alpha::Scalar(alpha) if softmax => [*alpha, 1.0],
                 Alpha::Scalar(alpha) => [*alpha, 1.0 - alpha],
@@ -133,9 +143,14 @@ pub(crate) struct HeadLayout {
     pub partials: u32,
     pub statistics: u32,
     pub coefficients: u32,
-    pub coefficient_row: u32,
+    pub kappa_row: u32,
+    pub slopes: u32,
+    pub slope_row: u32,
     pub report: u32,
     pub class_columns: u32,
+    pub item_words: u32,
+    /// Whether the pixel term takes the mean of each item.
+    pub item_means: bool,
     /// Whether the overlap term needs a pass over each row's classes before the rest.
     pub row_notes: bool,
     pub asked: Asked,
@@ -209,6 +224,7 @@ impl Layout {
         layout.coefficients += parameters;
         for head in &mut layout.heads {
             head.coefficients += parameters;
+            head.slopes += parameters;
             head.top.coefficients += parameters;
         }
         Ok(layout)
@@ -223,10 +239,15 @@ impl Layout {
         word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(SLACK))?;
         let tiles = voxels.div_ceil(variant.tile.into());
         let class_columns = if head.hard_counts == HardCounts::None { 3 * classes } else { 6 * classes };
+        let item_means = head.loss.pixel.as_ref().is_some_and(|p| p.reduction == Reduction::SumOfItemMeans);
+        // the class columns, the voxels counted, and what the mean of an item is made of
+        let item_words = class_columns + if item_means { 3 } else { 1 };
         let statistics_words =
-            (class_columns + u64::from(GLOBAL_WORDS)).saturating_add(items.saturating_mul(class_columns + 1));
+            (class_columns + u64::from(GLOBAL_WORDS)).saturating_add(items.saturating_mul(item_words));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
-        let coefficient_words = 2 * classes + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
+        let kappa_words = 2 * classes * if item_means { items } else { 1 };
+        let slopes = u64::from(self.coefficients) + SWITCHES + kappa_words;
+        let coefficient_words = SWITCHES + kappa_words + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
         let partial_words = (class_columns + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
 
         let overlap = head.loss.overlap.as_ref();
@@ -256,9 +277,13 @@ impl Layout {
             partials: self.partials,
             statistics: self.statistics,
             coefficients: self.coefficients,
-            coefficient_row: if rows == items && items > 1 { word("the coefficients", 2 * classes)? } else { 0 },
+            kappa_row: if item_means { word("the coefficients", 2 * classes)? } else { 0 },
+            slopes: word("the coefficients", slopes)?,
+            slope_row: if rows == items && items > 1 { word("the coefficients", 2 * classes)? } else { 0 },
             report: self.report,
             class_columns: word("the columns of partial sums", class_columns)?,
+            item_words: word("the words of an item", item_words)?,
+            item_means,
             row_notes: overlap
                 .is_some_and(|o| o.present_classes_only || matches!(o.kind, OverlapKind::GeneralizedDice { .. })),
             asked,
@@ -290,10 +315,7 @@ impl Layout {
             word(Some(index), "the report", if wanted { first } else { 0 })
         };
         let overlap = head.loss.overlap.as_ref().filter(|_| head.unreduced);
-        let of_row = overlap.map_or(0, |overlap| match overlap.kind {
-            OverlapKind::GeneralizedDice { .. } => 1,
-            _ => (head.classes() - overlap.first_class(head.classes())) as u64,
-        });
+        let of_row = overlap.map_or(0, |overlap| overlap.losses_of_row(head.classes()) as u64);
         let asked = Asked {
             hard_counts: place(head.hard_counts != HardCounts::None, 3 * classes)?,
             item_counts: place(head.hard_counts == HardCounts::Item, items.saturating_mul(3 * classes + 1))?,

@@ -9,7 +9,7 @@ use super::tensors::Format;
 use super::variant::Variant;
 use crate::spec::{FloatType, LabelType};
 use crate::tuning::defaults::INTEGRATED;
-use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Product, Target};
+use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Product, Reduction, Target};
 
 /// The text of one shader.
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ pub fn permutations() -> Vec<ComposedShader> {
         ("dice-ce", Loss::monai_dice_ce()),
         ("generalized-dice", Loss::monai_generalized_dice()),
         ("top-k", Loss::new().pixel(Pixel::top_k_cross_entropy(10.0))),
+        ("item-means", Loss::new().pixel(Pixel::binary_cross_entropy().reduction(Reduction::SumOfItemMeans))),
     ] {
         let spec = LossSpec::new().head(Head::new([2, 4, 8, 8, 8], loss));
         for (fold, variant) in [("workgroup", VARIANT), ("one-subgroup", ONE_SUBGROUP)] {
@@ -288,6 +289,9 @@ impl SlotChoice {
             (LabelType::U16, FloatType::F16),
             (LabelType::I32, FloatType::Bf16),
             (LabelType::U32, FloatType::F16),
+            (LabelType::I8, FloatType::F32),
+            (LabelType::I16, FloatType::Bf16),
+            (LabelType::I64, FloatType::F32),
         ] {
             for wide in [false, true] {
                 for windows in [1, 3] {
@@ -393,7 +397,7 @@ fn small_stages(spec: &LossSpec, choices: &Choices, variant: Variant) -> Vec<Com
     } else {
         let text = compose::finish(&layout.heads, variant, true);
         let choices: Choices = choices.iter().cloned().chain([("ranks", "distributed".to_owned())]).collect();
-        let entry_points = ["overlap_sums", "finish"];
+        let entry_points = ["row_sums", "finish"];
         all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, &choices, text.clone())));
     }
     all

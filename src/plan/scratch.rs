@@ -1,6 +1,7 @@
 //! What a plan and its steps keep on the device, and whether it fits.
 
 use super::layout::Layout;
+use super::slots::largest_binding;
 use super::{device, table};
 use crate::{Error, LossSpec};
 
@@ -82,7 +83,7 @@ pub(super) fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<()
         }
         Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available })
     };
-    let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let largest = largest_binding(limits).min(limits.max_buffer_size);
     for (what, words) in [
         ("the partial sums", layout.partials),
         ("the statistics", layout.statistics),

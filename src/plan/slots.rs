@@ -142,8 +142,11 @@ pub(crate) struct PartText {
 /// What the device allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Storage buffers a stage, less those that the stage itself needs.
+    /// Storage buffers of a dispatch, less those that the stage itself needs.
     pub storage_buffers: u32,
+    /// The limit that says so, by its name in wgpu, and the buffers besides that it counts: the table of heads, or none.
+    pub limit: &'static str,
+    pub table: u32,
     /// Storage buffers that the stage itself needs.
     pub own: u32,
     pub largest_binding: u64,
@@ -198,6 +201,11 @@ pub(crate) fn split(items: &[u32], wanted: impl Fn(usize) -> Tensors, room: Room
     Ok(parts)
 }
 
+/// The largest binding of a device in whole words. Metal may state more than shaders can address: sizes are 32-bit numbers there.
+pub(crate) fn largest_binding(limits: &wgpu::Limits) -> u64 {
+    limits.max_storage_buffer_binding_size.min(u32::MAX.into()) / 4 * 4
+}
+
 /// log2 of the elements of a window, and the windows, of a binding of `length` bytes.
 pub(crate) fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
     if length <= largest_binding {
@@ -233,9 +241,9 @@ pub(crate) fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error
     Error::Limit {
         head: Some(head),
         what: "the bindings of one item's tensors".to_owned(),
-        limit: "max_storage_buffers_per_shader_stage",
-        needed: (bindings + room.own).into(),
-        available: (room.storage_buffers + room.own).into(),
+        limit: room.limit,
+        needed: (bindings + room.own + room.table).into(),
+        available: (room.storage_buffers + room.own + room.table).into(),
     }
 }
 
@@ -319,4 +327,22 @@ impl Slot {
 
 fn to_u32(index: usize) -> u32 {
     u32::try_from(index).expect("a dispatch has few slots")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_of_four_gibibytes_comes_in_windows_whatever_a_device_states() {
+        let limits = wgpu::Limits { max_storage_buffer_binding_size: 14 << 30, ..wgpu::Limits::default() };
+        let largest = largest_binding(&limits);
+        assert!(largest < 1 << 32, "{largest}");
+        for element in [2, 4, 8] {
+            let (window, count) = windows(5 << 30, element, largest);
+            let bytes = element << window;
+            assert!(count > 1 && bytes <= largest && bytes * u64::from(count) >= 5 << 30, "{count} of {bytes} bytes");
+        }
+        assert_eq!(windows(largest, 4, largest), (31, 1));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::device::{self, Access, Entry};
-use super::layout::Layout;
+use super::layout::{HeadLayout, Layout};
 use super::pipelines::{Compiled, Pipelines};
 use super::recipe::Recipe;
 use super::scratch::StepScratch;
@@ -16,8 +16,8 @@ use crate::{Head, LossSpec};
 #[derive(Debug)]
 pub(super) struct HeadPipelines {
     combine: Compiled,
-    /// The overlap terms of a rank's own rows, where the batch is distributed and a head has such.
-    overlap_sums: Option<Compiled>,
+    /// What a rank's own rows and items add up to, where the batch is distributed and a head has such.
+    row_sums: Option<Compiled>,
     /// begin, histogram, pick and `sum_top`, where a head has a top-k.
     top_k: Option<[Compiled; 4]>,
     finish: Compiled,
@@ -28,7 +28,7 @@ pub(super) struct HeadPipelines {
 pub(crate) struct HeadStages {
     pub scratch: StepScratch,
     combine: Dispatch,
-    overlap_sums: Option<Dispatch>,
+    row_sums: Option<Dispatch>,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
     /// Of finish, where the weights are the caller's.
@@ -50,11 +50,13 @@ impl HeadPipelines {
         });
         let finish = compose::finish(&layout.heads, variant, distributed).into();
         let accesses = finish_accesses(distributed, top_k.is_some());
-        let own_rows = |head: &Head| head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch);
+        let own_rows = |(head, layout): (&Head, &HeadLayout)| {
+            layout.item_means || head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch)
+        };
         Self {
             combine: compile(&combine, "combine", &[Access::Read, Access::ReadWrite]),
-            overlap_sums: (distributed && spec.heads.iter().any(own_rows))
-                .then(|| compile(&finish, "overlap_sums", &accesses)),
+            row_sums: (distributed && spec.heads.iter().zip(&layout.heads).any(own_rows))
+                .then(|| compile(&finish, "row_sums", &accesses)),
             top_k,
             finish: compile(&finish, "finish", &accesses),
         }
@@ -88,7 +90,7 @@ impl HeadStages {
             top_k.push(sum_top);
         }
         let of_specification = of_plan.weights.as_entire_buffer_binding();
-        let overlap_sums = pipelines.overlap_sums.as_ref().map(|compiled| {
+        let row_sums = pipelines.row_sums.as_ref().map(|compiled| {
             let entries = finish_entries(shared, &scratch, &of_specification);
             dispatch(device, compiled, &of_plan.table, [1, 1], entries)
         });
@@ -105,7 +107,7 @@ impl HeadStages {
                 (finish(&table, &binding), Some(table))
             }
         };
-        Self { combine, overlap_sums, top_k, finish, own_table, scratch }
+        Self { combine, row_sums, top_k, finish, own_table, scratch }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -114,7 +116,7 @@ impl HeadStages {
 
     /// From partial sums to statistics.
     pub fn combining(&self) -> impl Iterator<Item = &Dispatch> {
-        std::iter::once(&self.combine).chain(&self.overlap_sums)
+        std::iter::once(&self.combine).chain(&self.row_sums)
     }
 
     /// From statistics to report and coefficients.

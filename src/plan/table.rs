@@ -40,9 +40,12 @@ pub(crate) struct HeadRow {
     pub partials: u32,
     pub statistics: u32,
     pub coefficients: u32,
-    pub coefficient_row: u32,
+    pub kappa_row: u32,
+    pub slopes: u32,
+    pub slope_row: u32,
     pub report: u32,
     pub class_columns: u32,
+    pub item_words: u32,
     pub hard_counts: u32,
     pub item_counts: u32,
     pub overlap_losses: u32,
@@ -92,7 +95,7 @@ pub(crate) struct HeadRow {
     pub rows: u32,
     pub all_items: u32,
     pub first_item: u32,
-    pub unused: [u32; 2],
+    pub unused: [u32; 3],
 }
 
 /// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -136,9 +139,12 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         partials: layout.partials,
         statistics: layout.statistics,
         coefficients: layout.coefficients,
-        coefficient_row: layout.coefficient_row,
+        kappa_row: layout.kappa_row,
+        slopes: layout.slopes,
+        slope_row: layout.slope_row,
         report: layout.report,
         class_columns: layout.class_columns,
+        item_words: layout.item_words,
         hard_counts: layout.asked.hard_counts,
         item_counts: layout.asked.item_counts,
         overlap_losses: layout.asked.overlap_losses,
@@ -209,9 +215,9 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
         }
         OverlapKind::GeneralizedDice { class_weighting } => {
             row.class_weighting = match class_weighting {
-                ClassWeighting::Square => 0,
-                ClassWeighting::Simple => 1,
-                ClassWeighting::Uniform => 2,
+                ClassWeighting::Square => 1,
+                ClassWeighting::Simple => 2,
+                ClassWeighting::Uniform => 3,
             };
             4
         }
@@ -234,7 +240,8 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
 fn reduction(reduction: Reduction) -> u32 {
     match reduction {
         Reduction::Mean => 1,
-        Reduction::Sum => 0,
+        Reduction::Sum => 2,
+        Reduction::SumOfItemMeans => 3,
     }
 }
 
@@ -285,9 +292,12 @@ mod tests {
             partials,
             statistics,
             coefficients,
-            coefficient_row,
+            kappa_row,
+            slopes,
+            slope_row,
             report,
             class_columns,
+            item_words,
             hard_counts,
             item_counts,
             overlap_losses,

@@ -8,14 +8,16 @@ use crate::{Error, Head};
 
 /// The tensors of one head, where they are: no copy is made of any.
 ///
-/// A binding without a size reaches to the end of its buffer. Every buffer needs the usage `STORAGE`. Offsets may be any
-/// multiple of the element; the device's offset alignment does not matter.
+/// A binding has the size of its tensor, which may be rounded up to whole words of 4 bytes; one without a size reaches to the end
+/// of its buffer. A larger one is refused, since it is most often a tensor of another type or shape: 64-bit labels bound as
+/// 32-bit ones, a one-hot bound as labels. Every buffer needs the usage `STORAGE`. Offsets may be any multiple of the element;
+/// the device's offset alignment does not matter.
 #[derive(Clone, Debug)]
 pub struct HeadTensors<'a> {
     /// Of the head's [`FloatType`], `[N, C, *spatial]`.
     pub logits: wgpu::BufferBinding<'a>,
-    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. A
-    /// packed tensor takes a whole number of words: ceil(bytes / 4) · 4 bytes.
+    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. The buffer
+    /// of a packed tensor has a whole number of words: ceil(bytes / 4) · 4 bytes.
     pub target: wgpu::BufferBinding<'a>,
     /// Of the logits' type, `[N, C, *spatial]`. `None`: this head's gradient is not wanted.
     pub gradient: Option<Gradient<'a>>,
@@ -101,7 +103,7 @@ impl<'a> HeadTensors<'a> {
 /// What an element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Format {
-    /// An unsigned integer, or a signed one read as such.
+    /// An integer, read as the 32 bits that it is extended to.
     Integer(LabelType),
     Float(FloatType),
 }
@@ -227,6 +229,22 @@ struct Check {
     tensor: Tensor,
 }
 
+/// Whether a binding has `needed` bytes and no more, but for those that fill up its last word. Else what was expected and what
+/// was given.
+fn check_size(binding: &wgpu::BufferBinding<'_>, needed: u64) -> Result<(), (String, String)> {
+    let (behind, offset) = (binding.buffer.size().saturating_sub(binding.offset), binding.offset);
+    let given = binding.size.map_or(behind, std::num::NonZeroU64::get);
+    let most = needed.next_multiple_of(4).max((offset + needed).next_multiple_of(4) - offset);
+    if given < needed {
+        return Err((format!("{needed} bytes at offset {offset}"), format!("{given}")));
+    }
+    if given <= most {
+        return Ok(());
+    }
+    let advice = if binding.size.is_some() { "" } else { " to the end of its buffer: state the size" };
+    Err((format!("{needed} bytes at offset {offset}, filled up to a whole word at most"), format!("{given}{advice}")))
+}
+
 impl Check {
     fn refuse<T>(&self, expected: String, given: String) -> Result<T, Error> {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected, given })
@@ -265,10 +283,7 @@ impl Check {
             return self.refuse(format!("an offset that is a multiple of {bytes} bytes"), format!("{offset}"));
         }
         let needed = elements * bytes;
-        let available = binding.size.map_or(buffer.size().saturating_sub(offset), std::num::NonZeroU64::get);
-        if available < needed {
-            return self.refuse(format!("{needed} bytes at offset {offset}"), format!("{available}"));
-        }
+        check_size(binding, needed).or_else(|(expected, given)| self.refuse(expected, given))?;
         let end = (offset + needed).next_multiple_of(4);
         if end > buffer.size() {
             return self.refuse(
@@ -323,8 +338,9 @@ pub struct Scalars<'a> {
     /// One f32 that the gradient is multiplied by: autodiff's incoming gradient of the total, or a loss scale. Read when the
     /// gradient stage runs. `None`: 1.
     pub upstream: Option<wgpu::BufferBinding<'a>>,
-    /// Three f32 a head, `[heads, 3]`: the head's weight, its overlap term's, its pixel term's. Read when the finish stage
-    /// runs; the report has the derivative of the total by each. `None`: those of the specification.
+    /// Three f32 per head, `[heads, 3]`: the head's weight, its overlap term's, its pixel term's. Read when the finish stage
+    /// runs; the report has the derivative of the total by each. A weight of 0 switches off, as in the specification. `None`:
+    /// those of the specification.
     pub weights: Option<wgpu::BufferBinding<'a>>,
 }
 
@@ -335,25 +351,25 @@ pub(crate) fn check_scalars(
     count: u64,
     heads: &[HeadExtents],
 ) -> Result<Extent, Error> {
-    let refuse = |expected: String, given: String| Err(Error::Scalars { numbers, expected, given });
+    let error = |expected: String, given: String| Error::Scalars { numbers, expected, given };
     let (buffer, offset) = (binding.buffer, binding.offset);
     let needed = count * 4;
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-        return refuse("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage()));
+        return Err(error("a buffer with usage STORAGE".into(), format!("{:?}", buffer.usage())));
     }
     if !offset.is_multiple_of(4) {
-        return refuse("an offset that is a multiple of 4 bytes".into(), format!("{offset}"));
+        return Err(error("an offset that is a multiple of 4 bytes".into(), format!("{offset}")));
     }
-    let behind = buffer.size().saturating_sub(offset);
-    let available = binding.size.map_or(behind, |size| size.get().min(behind));
-    if available < needed {
-        return refuse(format!("{needed} bytes at offset {offset}"), format!("{available}"));
+    check_size(binding, needed).map_err(|(expected, given)| error(expected, given))?;
+    let end = offset + needed;
+    if end > buffer.size() {
+        return Err(error(format!("a buffer of at least {end} bytes"), format!("{}", buffer.size())));
     }
     let format = Format::Float(FloatType::F32);
     let extent = Extent { buffer: buffer.clone(), bytes: offset..offset + needed, format, wide: false };
     for (head, extents) in heads.iter().enumerate() {
         if let Some((tensor, _)) = extents.writes().find(|(_, written)| written.overlaps(&extent)) {
-            return refuse("numbers that no stage writes".into(), format!("some inside the {tensor} of head {head}"));
+            return Err(error("numbers that no stage writes".into(), format!("some inside the {tensor} of head {head}")));
         }
     }
     Ok(extent)

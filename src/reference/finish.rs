@@ -22,8 +22,12 @@ pub struct Finished {
     pub by_i: Vec<Vec<f64>>,
     /// `∂total/∂P`, `[N][C]`.
     pub by_p: Vec<Vec<f64>>,
-    /// `κ`: what a voxel's `∂ℓ/∂z` is multiplied by.
-    pub kappa: f64,
+    /// `κ`: what a voxel's `∂ℓ/∂z` is multiplied by, per item.
+    pub kappa: Vec<f64>,
+    /// Whether the overlap term counts: neither its weight nor the head's is 0.
+    pub overlap_is_on: bool,
+    /// Whether the pixel term counts.
+    pub pixel_is_on: bool,
     /// What each voxel is worth in the pixel term, `[N, *spatial]`: 1, or with a top-k 1 above its threshold, a share at it,
     /// 0 below.
     pub shares: Vec<f64>,
@@ -40,7 +44,9 @@ pub(super) fn finish(head: &Head, data: &HeadData<'_>, sums: &Statistics) -> Fin
         overlap_losses: Vec::new(),
         by_i: zeros.clone(),
         by_p: zeros,
-        kappa: 0.0,
+        kappa: vec![0.0; head.items()],
+        overlap_is_on: false,
+        pixel_is_on: false,
         shares: vec![1.0; sums.losses.len()],
     };
     overlap_term(head, data, sums, &mut finished);
@@ -89,14 +95,18 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
         let class_weight =
             |k: usize| overlap.class_weights.as_ref().filter(|_| !unweighted).map_or(1.0, |w| f64::from(w[k]));
         for (k, f) in unreduced.iter_mut().enumerate().filter(|(k, _)| !absent(overlap, &of_class[*k])) {
-            *f = class_weight(k) * slopes[k].f;
+            *f = if class_weight(k) == 0.0 { 0.0 } else { class_weight(k) * slopes[k].f };
         }
         let share = match overlap.reduction {
             Reduction::Mean => 1.0 / (count(rows.len()) * count(terms.max(1))),
             Reduction::Sum => 1.0,
+            Reduction::SumOfItemMeans => unreachable!("refused"),
         };
         for (k, slopes) in slopes.iter().enumerate() {
             let class_weight = class_weight(k);
+            if class_weight == 0.0 {
+                continue;
+            }
             finished.overlap += share * class_weight * slopes.f;
             for &item in row {
                 finished.by_i[item][first_class + k] = outer * share * class_weight * slopes.by_i;
@@ -104,7 +114,10 @@ fn overlap_term(head: &Head, data: &HeadData<'_>, sums: &Statistics, finished: &
             }
         }
     }
-    finished.total += outer * finished.overlap;
+    finished.overlap_is_on = outer != 0.0;
+    if finished.overlap_is_on {
+        finished.total += outer * finished.overlap;
+    }
 }
 
 /// The losses of a row's classes, and how many there are in its mean.
@@ -133,7 +146,8 @@ fn row_slopes(overlap: &Overlap, classes: &[Sums]) -> (Vec<Slopes>, usize) {
                 let den = i + alpha * (p - i) + beta * (t - i) + dr;
                 quotient(overlap, i + nr, den, [1.0, 1.0 - alpha - beta, alpha])
             }
-            _ => quotient(overlap, 2.0 * i + nr, p + t + dr, [2.0, 0.0, 1.0]),
+            OverlapKind::Dice => quotient(overlap, 2.0 * i + nr, p + t + dr, [2.0, 0.0, 1.0]),
+            OverlapKind::GeneralizedDice { .. } => unreachable!("one ratio per row: above"),
         }
     });
     (slopes.collect(), classes.iter().filter(|sums| !absent(overlap, sums)).count())
@@ -178,49 +192,74 @@ fn quotient(overlap: &Overlap, num: f64, den: f64, by: [f64; 3]) -> Slopes {
     }
 }
 
+/// Top-k of so many voxels: nnU-Net's `int(voxels * k / 100)`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Python's int of a positive number")]
+fn top_count(voxels: usize, k_percent: f64) -> usize {
+    (count(voxels) * k_percent / 100.0).trunc() as usize
+}
+
 fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
     let Some(pixel) = &head.loss.pixel else { return };
     let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
     let outer = f64::from(head.weight) * f64::from(pixel.weight);
-    let mut pixel_sum = sums.pixel;
-    if let Some(k) = pixel.top_k(sums.losses.len()) {
-        let mut sorted = sums.losses.clone();
-        sorted.sort_by(|a, b| b.total_cmp(a));
-        let threshold = sorted[k - 1];
-        let above = sorted.iter().filter(|loss| **loss > threshold).count();
-        let equal = sorted.iter().filter(|loss| loss.total_cmp(&threshold).is_eq()).count();
-        pixel_sum = sorted[..k].iter().sum();
-        let share = |loss: &f64| match loss.total_cmp(&threshold) {
-            std::cmp::Ordering::Greater => 1.0,
-            std::cmp::Ordering::Equal => count(k - above) / count(equal),
-            std::cmp::Ordering::Less => 0.0,
-        };
-        finished.shares = sums.losses.iter().map(share).collect();
-    }
+    let voxel_mass: f64 = sums.mass.iter().sum();
+    let mut pixel_sum: f64 = sums.pixel.iter().sum();
+    // where a voxel has a value per class
+    let of_classes = |classes: usize| voxel_mass * if pixel.mean_over_voxels { 1.0 } else { count(classes) };
     let mean = match &pixel.kind {
-        PixelKind::TopKCrossEntropy { .. } => count(pixel.top_k(sums.losses.len()).unwrap_or(0)),
-        PixelKind::CrossEntropy if matches!(head.target, Target::Labels(_)) => {
-            sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
+        PixelKind::TopKCrossEntropy { k_percent } => {
+            let k = top_count(sums.losses.len(), *k_percent);
+            let mut sorted = sums.losses.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let threshold = sorted[k - 1];
+            let above = sorted.iter().filter(|loss| loss.total_cmp(&threshold).is_gt()).count();
+            let equal = sorted.iter().filter(|loss| loss.total_cmp(&threshold).is_eq()).count();
+            pixel_sum = sorted[..k].iter().sum();
+            let share = |loss: &f64| match loss.total_cmp(&threshold) {
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Equal => count(k - above) / count(equal),
+                std::cmp::Ordering::Less => 0.0,
+            };
+            finished.shares = sums.losses.iter().map(share).collect();
+            count(k)
         }
-        PixelKind::CrossEntropy => sums.mass,
-        _ if pixel.mean_over_voxels => sums.mass,
-        PixelKind::Focal { include_background: false, .. } if head.classes() > 1 => {
-            sums.mass * count(head.classes() - 1)
+        PixelKind::CrossEntropy => match head.target {
+            Target::Labels(_) => {
+                sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
+            }
+            Target::Probabilities(_) => voxel_mass,
+        },
+        PixelKind::BinaryCrossEntropy { .. } => of_classes(head.classes()),
+        PixelKind::Focal { include_background, .. } => {
+            of_classes(head.classes() - usize::from(!include_background && head.classes() > 1))
         }
-        PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. } => sums.mass * count(head.classes()),
     };
-    let denominator = match pixel.reduction {
-        Reduction::Sum => 1.0,
-        Reduction::Mean => mean,
-    };
-    if denominator == 0.0 {
-        finished.pixel = match pixel.empty {
-            Empty::Zero => 0.0,
-            Empty::Nan => f64::NAN,
-        };
-    } else {
-        finished.pixel = pixel_sum / denominator;
-        finished.kappa = outer / denominator;
+    match pixel.reduction {
+        Reduction::Mean if mean == 0.0 => {
+            finished.pixel = match pixel.empty {
+                Empty::Zero => 0.0,
+                Empty::Nan => f64::NAN,
+            };
+        }
+        Reduction::Mean => {
+            finished.pixel = pixel_sum / mean;
+            finished.kappa.fill(outer / mean);
+        }
+        Reduction::Sum => {
+            finished.pixel = pixel_sum;
+            finished.kappa.fill(outer);
+        }
+        Reduction::SumOfItemMeans => {
+            for ((sum, mass), kappa) in sums.pixel.iter().zip(&sums.mass).zip(&mut finished.kappa) {
+                if *mass != 0.0 {
+                    finished.pixel += sum / mass;
+                    *kappa = outer / mass;
+                }
+            }
+        }
     }
-    finished.total += outer * finished.pixel;
+    finished.pixel_is_on = outer != 0.0;
+    if finished.pixel_is_on {
+        finished.total += outer * finished.pixel;
+    }
 }

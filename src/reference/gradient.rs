@@ -12,10 +12,16 @@ pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, up
     let overlap = head.loss.overlap.as_ref();
     let squared = overlap.is_some_and(|o| o.squared);
     let mut dz = vec![0.0; data.logits.len()];
+    if !finished.overlap_is_on && !finished.pixel_is_on {
+        return dz;
+    }
     let (mut z, mut t) = (Vec::new(), Vec::new());
     for item in 0..items {
         for v in 0..voxels {
             let Voxel::Counts(m) = voxel(head, data, item, v, &mut t) else { continue };
+            if m == 0.0 {
+                continue;
+            }
             gather(head, data.logits, item, v, &mut z);
             let p = activate(head.loss.activation, &z);
             // ∂total/∂p of the overlap term
@@ -27,9 +33,12 @@ pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, up
                 .collect();
             let overlap_slope = activation_slope(head.loss.activation, &p, &g);
             let (_, pixel_slope) = pixel(head, &z, &t);
-            let kappa = finished.kappa * finished.shares[item * voxels + v];
+            let kappa = finished.kappa[item] * finished.shares[item * voxels + v];
             for c in 0..classes {
-                dz[(item * classes + c) * voxels + v] = upstream * m * (overlap_slope[c] + kappa * pixel_slope[c]);
+                // a term that is switched off adds nothing, whatever it is
+                let of_overlap = if finished.overlap_is_on { overlap_slope[c] } else { 0.0 };
+                let of_pixel = if finished.pixel_is_on { kappa * pixel_slope[c] } else { 0.0 };
+                dz[(item * classes + c) * voxels + v] = upstream * m * (of_overlap + of_pixel);
             }
         }
     }

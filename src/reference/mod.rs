@@ -61,7 +61,7 @@ pub struct HeadEvaluation {
     pub out_of_range: u64,
     /// Item and voxel of the first of them.
     pub first_out_of_range: Option<(usize, usize)>,
-    /// κ: what `∂ℓ/∂z` of the pixel term is multiplied by, the upstream gradient included.
+    /// κ: what `∂ℓ/∂z` of the pixel term is multiplied by, the upstream gradient included; the largest of all items.
     pub kappa: f64,
     /// d(total)/d(logits) times the upstream gradient, `[N, C, *spatial]`.
     pub gradient: Vec<f64>,
@@ -104,7 +104,7 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
             ignored: statistics.ignored,
             out_of_range: statistics.out_of_range,
             first_out_of_range: statistics.first_out_of_range,
-            kappa: upstream * finished.kappa,
+            kappa: finished.kappa.iter().fold(0.0, |most, kappa| kappa.abs().max(most)) * upstream,
             gradient: gradient::gradient(head, data, &finished, upstream),
         });
     }

@@ -14,12 +14,12 @@ pub struct Statistics {
     pub p: Vec<Vec<f64>>,
     /// `T = Σ m t`, or `Σ m t²` with `squared`.
     pub t: Vec<Vec<f64>>,
-    /// `Σ m ℓ` of the pixel term.
-    pub pixel: f64,
+    /// `Σ m ℓ` of the pixel term, per item.
+    pub pixel: Vec<f64>,
     /// `m ℓ` of every voxel, `[N, *spatial]`; 0 where it does not count.
     pub losses: Vec<f64>,
-    /// `Σ m`.
-    pub mass: f64,
+    /// `Σ m`, per item.
+    pub mass: Vec<f64>,
     /// TP, FP, FN and TN per item and class, `[N][C]`.
     pub hard_counts: Vec<Vec<[u64; 4]>>,
     /// Voxels with a logit that is not finite.
@@ -47,9 +47,9 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
         i: zeros(),
         p: zeros(),
         t: zeros(),
-        pixel: 0.0,
+        pixel: vec![0.0; items],
         losses: vec![0.0; items * voxels],
-        mass: 0.0,
+        mass: vec![0.0; items],
         hard_counts: vec![vec![[0; 4]; classes]; items],
         non_finite: 0,
         counted: 0,
@@ -82,21 +82,25 @@ pub(super) fn statistics(head: &Head, data: &HeadData<'_>) -> Statistics {
             }
             sums.counted += 1;
             sums.counted_of_item[item] += 1;
-            sums.mass += m;
+            for (c, says) in predicted(head.loss.activation, &z).into_iter().enumerate() {
+                // TP, FP, FN, TN
+                let which = if t[c] > 0.5 { 2 - 2 * usize::from(says) } else { 3 - 2 * usize::from(says) };
+                sums.hard_counts[item][c][which] += 1;
+            }
+            // a voxel of weight 0 adds nothing, whatever it holds
+            if m == 0.0 {
+                continue;
+            }
+            sums.mass[item] += m;
             let p = activate(head.loss.activation, &z);
             for c in 0..classes {
                 sums.i[item][c] += m * product(overlap, p[c], t[c]).0;
                 sums.p[item][c] += m * measure(p[c]);
                 sums.t[item][c] += m * measure(t[c]);
             }
-            for (c, says) in predicted(head.loss.activation, &z).into_iter().enumerate() {
-                // TP, FP, FN, TN
-                let which = if t[c] > 0.5 { 2 - 2 * usize::from(says) } else { 3 - 2 * usize::from(says) };
-                sums.hard_counts[item][c][which] += 1;
-            }
             let loss = m * pixel(head, &z, &t).0;
             sums.losses[item * voxels + v] = loss;
-            sums.pixel += loss;
+            sums.pixel[item] += loss;
         }
     }
     sums

@@ -1,7 +1,7 @@
 //! The terms at one voxel; see shaders/terms.wgsl.
 
 use super::count;
-use crate::spec::{Activation, Alpha, PixelKind, Product};
+use crate::spec::{Activation, Alpha, PixelKind, Product, ScalarAlpha};
 use crate::{Head, Overlap};
 
 /// softmax of one voxel, and log softmax.
@@ -63,10 +63,11 @@ pub fn predicted(activation: Activation, z: &[f64]) -> Vec<bool> {
 /// What I sums, and its derivative by p.
 #[must_use]
 pub fn product(overlap: Option<&Overlap>, p: f64, t: f64) -> (f64, f64) {
-    match overlap.map(|o| o.product) {
-        Some(Product::Minimum) if p < t => (p, 1.0),
-        Some(Product::Minimum) => (t, 0.0),
-        _ => (p * t, t),
+    // without an overlap term the soft Dice is of the product
+    match overlap.map_or(Product::Product, |overlap| overlap.product) {
+        Product::Product => (p * t, t),
+        Product::Minimum if p < t => (p, 1.0),
+        Product::Minimum => (t, 0.0),
     }
 }
 
@@ -99,8 +100,17 @@ pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
             };
             sum_over((0..classes).map(of_class))
         }
-        PixelKind::Focal { gamma, alpha, include_background } => {
+        PixelKind::Focal { gamma, alpha, scalar_alpha, include_background } => {
             let first = usize::from(!include_background && classes > 1);
+            // MONAI leaves a scalar out where the softmax is without the background
+            let alpha = match (alpha, scalar_alpha) {
+                (Alpha::Scalar(_), ScalarAlpha::IgnoredWithoutBackground)
+                    if first == 1 && head.loss.activation == Activation::Softmax =>
+                {
+                    &Alpha::None
+                }
+                (Alpha::None | Alpha::Scalar(_) | Alpha::PerClass(_), _) => alpha,
+            };
             let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c - first]));
             let gamma = f64::from(*gamma);
             let (loss, mut dz) = if head.loss.activation == Activation::Softmax {

@@ -1,7 +1,7 @@
 //! The tensors of one voxel: its logits, its target, and whether it counts.
 
 use super::{HeadData, TargetData};
-use crate::{Head, Target};
+use crate::Head;
 
 /// What a voxel's target and masks say.
 pub(super) enum Voxel {
@@ -23,15 +23,14 @@ pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize,
     match data.target {
         TargetData::Labels(labels) => {
             let label = labels[item * head.target_voxels() + source(head, voxel)];
-            let bits = |label: i64| match head.target {
-                Target::Labels(kind) if kind.range().contains(&label) => Some(label),
-                _ => None,
-            };
-            if head.ignore_index.and_then(bits) == Some(label) {
+            if head.ignore_index == Some(label) {
                 return Voxel::Ignored;
             }
             match usize::try_from(label) {
-                Ok(class) if class < classes => t[class] = 1.0,
+                // one channel: label 0 is the background, label 1 the class
+                Ok(0) if classes == 1 => {}
+                Ok(1) if classes == 1 => t[0] = 1.0,
+                Ok(class) if classes > 1 && class < classes => t[class] = 1.0,
                 _ => return Voxel::OutOfRange,
             }
         }

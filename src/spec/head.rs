@@ -16,27 +16,52 @@ pub enum Activation {
 }
 
 /// The integer type of labels in their buffer. Eight- and sixteen-bit labels lie packed in 32-bit words, the first in the
-/// low bits, as they do in the memory of every little-endian machine; no device feature is needed.
+/// low bits, as they do in the memory of every little-endian machine; no device feature is needed. A negative label that is
+/// not the ignore label is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LabelType {
-    /// One byte a voxel.
+    /// One byte per voxel, unsigned.
     U8,
-    /// Two bytes a voxel.
+    /// Two bytes per voxel, unsigned.
     U16,
-    /// Four bytes a voxel, signed. A negative label that is not the ignore label is out of range.
-    I32,
-    /// Four bytes a voxel.
+    /// Four bytes per voxel, unsigned.
     U32,
+    /// One byte per voxel, signed: nnU-Net's segmentations of few classes.
+    I8,
+    /// Two bytes per voxel, signed.
+    I16,
+    /// Four bytes per voxel, signed.
+    I32,
+    /// Eight bytes per voxel, signed: PyTorch's labels. Those beyond ±(2^31 − 1) are out of range.
+    I64,
 }
 
 impl LabelType {
+    /// All of them.
+    pub const ALL: [Self; 7] = [Self::U8, Self::U16, Self::U32, Self::I8, Self::I16, Self::I32, Self::I64];
+
     /// Bits of one label.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
-            Self::U8 => 8,
-            Self::U16 => 16,
-            Self::I32 | Self::U32 => 32,
+            Self::U8 | Self::I8 => 8,
+            Self::U16 | Self::I16 => 16,
+            Self::U32 | Self::I32 => 32,
+            Self::I64 => 64,
+        }
+    }
+
+    /// Its name in a specification's text: `u8`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "u8",
+            Self::U16 => "u16",
+            Self::U32 => "u32",
+            Self::I8 => "i8",
+            Self::I16 => "i16",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
         }
     }
 
@@ -46,14 +71,18 @@ impl LabelType {
         self.bits() as u64 / 8
     }
 
-    /// The labels that this type holds.
+    /// The labels of this type that may be a class or the ignore label: of 64 bits those in ±(2^31 − 1), else all that the
+    /// type holds.
     #[must_use]
     pub const fn range(self) -> std::ops::RangeInclusive<i64> {
         match self {
             Self::U8 => 0..=u8::MAX as i64,
             Self::U16 => 0..=u16::MAX as i64,
-            Self::I32 => i32::MIN as i64..=i32::MAX as i64,
             Self::U32 => 0..=u32::MAX as i64,
+            Self::I8 => i8::MIN as i64..=i8::MAX as i64,
+            Self::I16 => i16::MIN as i64..=i16::MAX as i64,
+            Self::I32 => i32::MIN as i64..=i32::MAX as i64,
+            Self::I64 => -(i32::MAX as i64)..=i32::MAX as i64,
         }
     }
 }
@@ -71,11 +100,24 @@ pub enum FloatType {
     Bf16,
 }
 
+impl FloatType {
+    /// Its name in a specification's text: `bf16`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// What the network should have said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// One class a voxel, shape `[N, *spatial]`.
+    /// One class per voxel, shape `[N, *spatial]`. With one channel (C = 1) there are two labels: 0 is the background, 1 the
+    /// channel's class.
     Labels(LabelType),
     /// A number in [0, 1] a class and voxel, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
     Probabilities(FloatType),
@@ -145,7 +187,9 @@ impl Default for Loss {
 pub struct Head {
     /// Shape of the logits, `[N, C, *spatial]`: items, classes, then any number of spatial axes (none: one voxel an item).
     pub shape: Vec<usize>,
-    /// The type of the logits and of their gradient.
+    /// The type of the logits and of their gradient. In f16 a mean over many voxels needs a loss scale
+    /// ([`Scalars::upstream`](crate::Scalars::upstream)): without one, of 2 · 128³ voxels a gradient is below four steps of the
+    /// type's smallest, and most are rounded to 0; `check_finite` sees what is too large alone.
     pub logits: FloatType,
     /// The target.
     pub target: Target,
@@ -158,8 +202,10 @@ pub struct Head {
     pub weight_map: bool,
     /// Whether a sample mask is bound: u8, `[N]`; items where it is 0 count nowhere, and leave the mean over items.
     pub sample_mask: bool,
-    /// The label that counts nowhere: neither in a term, nor in a mean, and its voxels' gradient is exactly 0. A label that
-    /// the target's type cannot hold (−100 in `u8`) ignores nothing.
+    /// The label that counts nowhere: neither in a term, nor in a mean, and its voxels' gradient is exactly 0. Where it
+    /// is a class, as 0 often is, that class stays in the softmax and in the mean over classes, to which it adds about 1 without
+    /// a voxel of its own: [`Overlap::include_background`] or [`Overlap::present_classes_only`] leave it out. The
+    /// target's type has to hold it (−100 in `u8` is an error).
     pub ignore_index: Option<i64>,
     /// Whether the report has counts of hits and misses.
     pub hard_counts: HardCounts,
@@ -170,7 +216,8 @@ pub struct Head {
     pub check_finite: bool,
     /// The terms.
     pub loss: Loss,
-    /// The weight of this head in the total; finite and not negative.
+    /// The weight of this head in the total; finite and not negative. At 0 the head adds exactly 0 to the total, and its
+    /// gradient is 0, whatever its logits and its terms are (NaN, say); the terms are reported all the same.
     pub weight: f32,
 }
 
@@ -322,11 +369,9 @@ impl Head {
         }
     }
 
-    /// The ignore label as the shader compares it: the bits of an i32 or u32, if the target can hold it.
+    /// The ignore label as the shader compares it: its low 32 bits, to which shorter labels are extended by their sign.
     pub(crate) fn ignore_bits(&self) -> Option<u32> {
-        let Target::Labels(labels) = self.target else { return None };
-        let label = self.ignore_index.filter(|label| labels.range().contains(label))?;
-        // the low 32 bits: two's complement for a negative i32
+        let label = self.ignore_index?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Some(label as u32)
     }

@@ -13,13 +13,15 @@ mod validate;
 
 pub use head::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Target};
 pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
-pub use pixel::{Alpha, Empty, Pixel, PixelKind, other_convention};
+pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, other_convention};
 
-pub use presets::{monai_deep_supervision, nnunet_deep_supervision};
+pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
 
 use crate::Error;
 
 /// How a term becomes one number.
+///
+/// MONAI's `FocalLoss(reduction="sum")` is [`SumOfItemMeans`](Self::SumOfItemMeans): it takes the mean over space first.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
@@ -27,6 +29,9 @@ pub enum Reduction {
     Mean,
     /// The sum.
     Sum,
+    /// Of a pixel term, but a top-k: the sum over items of their means over voxels, `Σ_n (Σ m ℓ / Σ m)`, where ℓ is the sum
+    /// over classes of focal and binary cross-entropy. An item without a voxel that counts adds 0.
+    SumOfItemMeans,
 }
 
 /// The loss of a network: its heads.

@@ -93,7 +93,8 @@ pub struct Overlap {
     pub product: Product,
     /// Averages each row over the classes with T > 0 alone; a row without any counts 0.
     pub present_classes_only: bool,
-    /// The weight of this term in the head (MONAI `lambda_dice`, nnU-Net `weight_dice`); finite and not negative.
+    /// The weight of this term in the head (MONAI `lambda_dice`, nnU-Net `weight_dice`); finite and not negative. At 0 the
+    /// term adds exactly 0 to the total and to the gradient, whatever it is.
     pub weight: f32,
 }
 
@@ -231,6 +232,14 @@ impl Overlap {
     pub(crate) fn weights_that_count(&self, classes: usize) -> Option<&[f32]> {
         let single = classes - self.first_class(classes) == 1;
         self.class_weights.as_deref().filter(|_| !(self.ignore_single_class_weight && single))
+    }
+
+    /// Losses of a row: one per class that takes part, or one where no class axis is left.
+    pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
+        match self.kind {
+            OverlapKind::Dice | OverlapKind::Jaccard | OverlapKind::Tversky { .. } => classes - self.first_class(classes),
+            OverlapKind::GeneralizedDice { .. } => 1,
+        }
     }
 
     /// The first class that takes part: 1 where the background is dropped and other classes remain.

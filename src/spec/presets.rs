@@ -1,6 +1,6 @@
 //! The published losses, with their own defaults.
 
-use super::{Activation, Alpha, ClassWeighting, Empty, Form, Loss, Overlap, Pixel};
+use super::{Activation, Alpha, ClassWeighting, Empty, Form, Loss, Overlap, Pixel, PixelKind, ScalarAlpha};
 
 /// The head weights of nnU-Net's deep supervision: 1, 1/2, 1/4, … for `levels` outputs from full resolution down, the lowest
 /// dropped (0), normalised to a sum of 1. A single level has weight 1 (nnU-Net divides 0 by 0 there).
@@ -16,10 +16,26 @@ pub fn nnunet_deep_supervision(levels: usize) -> Vec<f32> {
     weights
 }
 
-/// The head weights of MONAI's `DeepSupervisionLoss(weight_mode="exp")`: 1, 1/2, 1/4, … for `levels` outputs.
+/// `weight_mode` of MONAI's `DeepSupervisionLoss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightMode {
+    /// 1, 1/2, 1/4, … and 1/16 from the fifth output on: MONAI's default.
+    Exp,
+    /// 1 for every output.
+    Same,
+    /// 1 for the first output, 1/2 for the others.
+    Two,
+}
+
+/// The head weights of MONAI's `DeepSupervisionLoss` for `levels` outputs, from full resolution down.
 #[must_use]
-pub fn monai_deep_supervision(levels: usize) -> Vec<f32> {
-    std::iter::successors(Some(1.0), |weight| Some(weight * 0.5)).take(levels).collect()
+pub fn monai_deep_supervision(mode: WeightMode, levels: usize) -> Vec<f32> {
+    let exp = |least| std::iter::successors(Some(1.0_f32), move |weight| Some((weight * 0.5).max(least)));
+    match mode {
+        WeightMode::Exp => exp(0.0625).take(levels).collect(),
+        WeightMode::Same => vec![1.0; levels],
+        WeightMode::Two => exp(0.5).take(levels).collect(),
+    }
 }
 
 impl Loss {
@@ -71,15 +87,20 @@ impl Loss {
     }
 
     /// MONAI `GeneralizedDiceLoss(softmax=True, to_onehot_y=True)`: weights 1/T².
+    ///
+    /// The smoothing constants of 1e-5 swallow the ratio at 3-D sizes, as they do in MONAI: the weighted sums are about 1/T, so
+    /// that two classes of 2·10⁶ voxels each and 10 % overlap give 0.15 where 0.9 is meant. There set
+    /// [`smooth(0.0, 0.0)`](Overlap::smooth) and a [`denominator_floor`](Overlap::denominator_floor) far below 1/T.
     #[must_use]
     pub fn monai_generalized_dice() -> Self {
         Self::new().overlap(Overlap::generalized_dice(ClassWeighting::Square))
     }
 
-    /// MONAI `FocalLoss(to_onehot_y=True)`: on the sigmoid, γ = 2, no α, background included.
+    /// MONAI `FocalLoss(to_onehot_y=True)`: on the sigmoid, γ = 2, no α, background included. With another α or γ it is
+    /// [`Pixel::monai_focal`]; its `reduction="sum"` is [`Reduction::SumOfItemMeans`](super::Reduction::SumOfItemMeans).
     #[must_use]
     pub fn monai_focal() -> Self {
-        Self { activation: Activation::Sigmoid, ..Self::new().pixel(Pixel::focal(2.0, Alpha::None)) }
+        Self { activation: Activation::Sigmoid, ..Self::new().pixel(Pixel::monai_focal(2.0, Alpha::None)) }
     }
 
     /// MONAI `DiceFocalLoss(sigmoid=True, to_onehot_y=True)`.
@@ -96,6 +117,15 @@ impl Loss {
     }
 }
 
+impl Pixel {
+    /// MONAI's focal term, background included: a scalar α has no effect under a softmax without the background.
+    #[must_use]
+    pub fn monai_focal(gamma: f32, alpha: Alpha) -> Self {
+        let scalar_alpha = ScalarAlpha::IgnoredWithoutBackground;
+        Self { kind: PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: true }, ..Self::default() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +135,10 @@ mod tests {
         assert_eq!(nnunet_deep_supervision(3), [2.0 / 3.0, 1.0 / 3.0, 0.0]);
         assert_eq!(nnunet_deep_supervision(1), [1.0]);
         assert_eq!(nnunet_deep_supervision(0), [0.0; 0]);
-        assert_eq!(monai_deep_supervision(3), [1.0, 0.5, 0.25]);
+        // max(0.5^l, 0.0625), 1, and 1 for the first and 0.5 for the others
+        assert_eq!(monai_deep_supervision(WeightMode::Exp, 6), [1.0, 0.5, 0.25, 0.125, 0.0625, 0.0625]);
+        assert_eq!(monai_deep_supervision(WeightMode::Same, 3), [1.0; 3]);
+        assert_eq!(monai_deep_supervision(WeightMode::Two, 4), [1.0, 0.5, 0.5, 0.5]);
+        assert_eq!(monai_deep_supervision(WeightMode::Exp, 0), [0.0; 0]);
     }
 }

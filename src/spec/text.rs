@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, Overlap, OverlapKind,
-    Pixel, PixelKind, Product, Reduction, Target,
+    Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
 };
 
 /// A field that is there or not. TOML has no null: what is not there is left out.
@@ -107,20 +107,13 @@ fn one() -> f32 {
     1.0
 }
 
-const LABEL_TYPES: [(&str, LabelType); 4] =
-    [("u8", LabelType::U8), ("u16", LabelType::U16), ("i32", LabelType::I32), ("u32", LabelType::U32)];
-const FLOAT_TYPES: [(&str, FloatType); 3] =
-    [("f32", FloatType::F32), ("f16", FloatType::F16), ("bf16", FloatType::Bf16)];
+const FLOAT_TYPES: [FloatType; 3] = [FloatType::F32, FloatType::F16, FloatType::Bf16];
 
-fn named<T: Copy>(name: &str, types: &[(&str, T)]) -> Result<T, String> {
-    types.iter().find(|(known, _)| *known == name).map(|(_, found)| *found).ok_or_else(|| {
-        let known: Vec<_> = types.iter().map(|(known, _)| *known).collect();
+fn named<T: Copy>(name: &str, types: &[T], name_of: fn(T) -> &'static str) -> Result<T, String> {
+    types.iter().copied().find(|known| name_of(*known) == name).ok_or_else(|| {
+        let known: Vec<_> = types.iter().copied().map(name_of).collect();
         format!("target.dtype: expected one of {}, got {name}", known.join(", "))
     })
-}
-
-fn name_of<T: PartialEq>(wanted: &T, types: &[(&str, T)]) -> String {
-    types.iter().find(|(_, known)| known == wanted).map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 impl TryFrom<HeadFields> for Head {
@@ -129,8 +122,12 @@ impl TryFrom<HeadFields> for Head {
     fn try_from(fields: HeadFields) -> Result<Self, String> {
         let TargetFields { kind, dtype, spatial, resample } = fields.target;
         let target = match kind {
-            TargetKind::Labels => Target::Labels(named(dtype.as_deref().unwrap_or("u8"), &LABEL_TYPES)?),
-            TargetKind::Probabilities => Target::Probabilities(named(dtype.as_deref().unwrap_or("f32"), &FLOAT_TYPES)?),
+            TargetKind::Labels => {
+                Target::Labels(named(dtype.as_deref().unwrap_or("u8"), &LabelType::ALL, LabelType::name)?)
+            }
+            TargetKind::Probabilities => {
+                Target::Probabilities(named(dtype.as_deref().unwrap_or("f32"), &FLOAT_TYPES, FloatType::name)?)
+            }
         };
         if spatial.is_some() != resample.is_some() {
             return Err("target: expected spatial and resample together, got one of them".to_owned());
@@ -156,14 +153,14 @@ impl TryFrom<HeadFields> for Head {
 impl From<Head> for HeadFields {
     fn from(head: Head) -> Self {
         let (kind, dtype) = match head.target {
-            Target::Labels(labels) => (TargetKind::Labels, name_of(&labels, &LABEL_TYPES)),
-            Target::Probabilities(float) => (TargetKind::Probabilities, name_of(&float, &FLOAT_TYPES)),
+            Target::Labels(labels) => (TargetKind::Labels, labels.name()),
+            Target::Probabilities(float) => (TargetKind::Probabilities, float.name()),
         };
         let resample = head.resample.is_some().then_some(Resample::NearestExact);
         Self {
             shape: head.shape,
             dtype: head.logits,
-            target: TargetFields { kind, dtype: Some(dtype), spatial: head.resample, resample },
+            target: TargetFields { kind, dtype: Some(dtype.to_owned()), spatial: head.resample, resample },
             mask: head.mask,
             weight_map: head.weight_map,
             sample_mask: head.sample_mask,
@@ -315,13 +312,15 @@ impl From<Overlap> for OverlapFields {
 pub(super) struct PixelFields {
     kind: PixelName,
     #[serde(skip_serializing_if = "Option::is_none")]
-    k_percent: Option<f32>,
+    k_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pos_weight: Option<Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gamma: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alpha: Option<AlphaFields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scalar_alpha: Option<ScalarAlpha>,
     #[serde(skip_serializing_if = "Option::is_none")]
     include_background: Option<bool>,
     label_smoothing: f32,
@@ -359,12 +358,13 @@ impl TryFrom<PixelFields> for Pixel {
     type Error = String;
 
     fn try_from(fields: PixelFields) -> Result<Self, String> {
-        let PixelFields { k_percent, pos_weight, gamma, alpha, include_background, .. } = fields;
+        let PixelFields { k_percent, pos_weight, gamma, alpha, scalar_alpha, include_background, .. } = fields;
         let of_top_k = ("k_percent", k_percent.is_some());
         let of_binary = ("pos_weight", pos_weight.is_some());
         let of_focal = [
             ("gamma", gamma.is_some()),
             ("alpha", alpha.is_some()),
+            ("scalar_alpha", scalar_alpha.is_some()),
             ("include_background", include_background.is_some()),
         ];
         let others = |kind: &str, own: &str| {
@@ -393,6 +393,7 @@ impl TryFrom<PixelFields> for Pixel {
                         Some(AlphaFields::Scalar(alpha)) => Alpha::Scalar(alpha),
                         Some(AlphaFields::PerClass(alpha)) => Alpha::PerClass(alpha),
                     },
+                    scalar_alpha: scalar_alpha.unwrap_or(ScalarAlpha::FirstClass),
                     include_background: include_background.unwrap_or(true),
                 }
             }
@@ -417,6 +418,7 @@ impl From<Pixel> for PixelFields {
             pos_weight: None,
             gamma: None,
             alpha: None,
+            scalar_alpha: None,
             include_background: None,
             label_smoothing: pixel.label_smoothing,
             class_weights: pixel.class_weights,
@@ -433,7 +435,7 @@ impl From<Pixel> for PixelFields {
             PixelKind::BinaryCrossEntropy { pos_weight } => {
                 (fields.kind, fields.pos_weight) = (PixelName::BinaryCrossEntropy, pos_weight);
             }
-            PixelKind::Focal { gamma, alpha, include_background } => {
+            PixelKind::Focal { gamma, alpha, scalar_alpha, include_background } => {
                 fields.kind = PixelName::Focal;
                 fields.gamma = Some(gamma);
                 fields.alpha = match alpha {
@@ -441,6 +443,7 @@ impl From<Pixel> for PixelFields {
                     Alpha::Scalar(alpha) => Some(AlphaFields::Scalar(alpha)),
                     Alpha::PerClass(alpha) => Some(AlphaFields::PerClass(alpha)),
                 };
+                fields.scalar_alpha = Some(scalar_alpha);
                 fields.include_background = Some(include_background);
             }
         }

@@ -1,6 +1,8 @@
 //! Every way in which a setting can be wrong.
 
-use super::{Activation, Alpha, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Target};
+use super::{
+    Activation, Alpha, HardCounts, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, Target,
+};
 use crate::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
@@ -26,10 +28,16 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     if head.shape.iter().try_fold(1_usize, |size, &axis| size.checked_mul(axis)).is_none() {
         return check.refuse("shape", "a size that fits in memory", shape());
     }
-    if let Some(label) = head.ignore_index
-        && !(i64::from(i32::MIN)..=i64::from(u32::MAX)).contains(&label)
-    {
-        return check.refuse("ignore_index", "a label of 32 bits", label);
+    if let Target::Labels(labels) = head.target {
+        let (name, range) = (labels.name(), labels.range());
+        let largest = i64::try_from(head.classes() - 1).unwrap_or(i64::MAX);
+        if !range.contains(&largest) {
+            return check.refuse("target", &format!("a label type that names {} classes", head.classes()), name);
+        }
+        if let Some(label) = head.ignore_index.filter(|label| !range.contains(label)) {
+            let expected = format!("a label of {name}, {} to {}", range.start(), range.end());
+            return check.refuse("ignore_index", &expected, label);
+        }
     }
     if let Some(spatial) = &head.resample {
         let given = format!("{spatial:?}");
@@ -53,6 +61,7 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     if head.loss.overlap.is_none() && head.loss.pixel.is_none() {
         return check.refuse("loss", "an overlap term, a pixel term, or both", "neither");
     }
+    check.softmax_of_one(head)?;
     if let Some(overlap) = &head.loss.overlap {
         check.overlap(overlap, head.classes())?;
     }
@@ -87,7 +96,35 @@ impl Check {
         weights.iter().try_for_each(|&weight| self.not_negative(setting, weight))
     }
 
+    /// A softmax over one class is 1 whatever the logits are: a loss of it is constant, and trains nothing.
+    fn softmax_of_one(&self, head: &Head) -> Result<(), Error> {
+        let (classes, softmax) = (head.classes(), head.loss.activation == Activation::Softmax);
+        let pixel = head.loss.pixel.as_ref();
+        let taking_part = pixel.map_or(classes, |pixel| classes - pixel.first_class(classes));
+        match pixel.map(|pixel| &pixel.kind) {
+            Some(PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }) if classes == 1 => {
+                let expected = "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
+                return self.refuse("pixel.kind", expected, "a softmax cross-entropy");
+            }
+            Some(PixelKind::Focal { .. }) if softmax && classes > 1 && taking_part == 1 => {
+                let expected = "true for two classes, since the softmax of the one that is left is always 1; \
+                                alpha = [0, 1] leaves class 0 out after the softmax";
+                return self.refuse("pixel.include_background", expected, "false");
+            }
+            _ => {}
+        }
+        let focal = matches!(pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
+        let used = head.loss.overlap.is_some() || focal || head.hard_counts != HardCounts::None;
+        if softmax && classes == 1 && used {
+            return self.refuse("activation", "sigmoid or none for one class, of which the softmax is always 1", "softmax");
+        }
+        Ok(())
+    }
+
     fn overlap(&self, overlap: &Overlap, classes: usize) -> Result<(), Error> {
+        if overlap.reduction == Reduction::SumOfItemMeans {
+            return self.refuse("overlap.reduction", "mean or sum: the others are of pixel terms", "sum_of_item_means");
+        }
         self.not_negative("overlap.weight", overlap.weight)?;
         self.not_negative("overlap.smooth_nr", overlap.smooth_nr)?;
         self.not_negative("overlap.smooth_dr", overlap.smooth_dr)?;
@@ -138,6 +175,9 @@ impl Check {
                 let given = || format!("{k_percent} of {} voxels", head.items() * head.voxels());
                 if !(*k_percent > 0.0 && *k_percent <= 100.0) {
                     return self.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
+                }
+                if pixel.reduction == Reduction::SumOfItemMeans {
+                    return self.refuse("pixel.reduction", "mean or sum, for a top-k of the batch", "sum_of_item_means");
                 }
                 if pixel.top_k(head.items() * head.voxels()) == Some(0) {
                     return self.refuse("pixel.k_percent", "enough for one voxel", given());

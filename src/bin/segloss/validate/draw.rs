@@ -7,15 +7,16 @@ use proptest::sample::select;
 use segloss::trial::Tensors;
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Product, Reduction, Target,
+    OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
 };
 
 fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
     option::of(vec(0.1_f32..3.0, classes))
 }
 
-fn reduction() -> impl Strategy<Value = Reduction> {
-    select(vec![Reduction::Mean, Reduction::Sum])
+/// The weight of a head or a term: now and then 0, which switches it off.
+fn weight() -> impl Strategy<Value = f32> {
+    prop_oneof![9 => 0.1_f32..2.0, 1 => Just(0.0)]
 }
 
 fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
@@ -29,7 +30,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
         1 => (0.1_f32..1.0, 0.1_f32..1.0).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
         1 => select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
     ];
-    (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), reduction(), 0.1_f32..2.0).prop_map(
+    (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), any::<bool>(), weight()).prop_map(
         move |(
             kind,
             (include, batch, squared, negative, present),
@@ -37,7 +38,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
             smooth,
             floor,
             weights,
-            reduction,
+            summed,
             weight,
         )| {
             let first_class = usize::from(!include && classes > 1);
@@ -53,7 +54,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
                 denominator_floor: floor,
                 class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
                 ignore_single_class_weight: ignore_single,
-                reduction,
+                reduction: if summed { Reduction::Sum } else { Reduction::Mean },
                 form: if negative { Form::Negative } else { Form::OneMinus },
                 product: if minimum && !squared { Product::Minimum } else { Product::Product },
                 present_classes_only: present && !generalized,
@@ -69,26 +70,29 @@ fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
         (0.1_f32..0.9).prop_map(Alpha::Scalar),
         vec(0.1_f32..0.9, classes).prop_map(Alpha::PerClass)
     ];
-    let focal = (select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]), alpha, any::<bool>());
+    let scalar_alphas = vec![ScalarAlpha::FirstClass, ScalarAlpha::IgnoredWithoutBackground];
+    let focal = (select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]), alpha, select(scalar_alphas), any::<bool>());
     prop_oneof![
         2 => Just(PixelKind::CrossEntropy),
-        1 => select(vec![20.0_f32, 50.0, 100.0]).prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
+        1 => select(vec![20.0_f64, 50.0, 100.0]).prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
         1 => weights(classes).prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
-        2 => focal.prop_map(move |(gamma, alpha, include_background)| {
+        2 => focal.prop_map(move |(gamma, alpha, scalar_alpha, include_background)| {
             let first_class = usize::from(!include_background && classes > 1);
             let alpha = match alpha {
                 Alpha::PerClass(alpha) => Alpha::PerClass(alpha[first_class..].to_vec()),
                 other => other,
             };
-            PixelKind::Focal { gamma, alpha, include_background }
+            PixelKind::Focal { gamma, alpha, scalar_alpha, include_background }
         }),
     ]
 }
 
 fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
     let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
-    (pixel_kind(classes), smoothing, weights(classes), reduction(), any::<bool>(), 0.1_f32..2.0).prop_map(
+    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::SumOfItemMeans];
+    (pixel_kind(classes), smoothing, weights(classes), select(reductions), any::<bool>(), weight()).prop_map(
         move |(kind, label_smoothing, class_weights, reduction, over_voxels, weight)| {
+            let top_k = matches!(kind, PixelKind::TopKCrossEntropy { .. });
             let of_classes = matches!(kind, PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. });
             let (smoothed, weighted, first_class) = match kind {
                 PixelKind::BinaryCrossEntropy { .. } => (true, false, 0),
@@ -101,7 +105,7 @@ fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
                 kind,
                 label_smoothing: if smoothed { label_smoothing } else { 0.0 },
                 class_weights: class_weights.filter(|_| weighted).map(|w| w[first_class..].to_vec()),
-                reduction,
+                reduction: if top_k && reduction == Reduction::SumOfItemMeans { Reduction::Mean } else { reduction },
                 mean_over_voxels: of_classes && over_voxels,
                 weight,
                 empty: Empty::Zero,
@@ -124,12 +128,39 @@ fn loss(classes: usize) -> impl Strategy<Value = Loss> {
     })
 }
 
+/// Without a softmax over one class, which is refused.
+fn several_classes(mut head: Head) -> Head {
+    let classes = head.classes();
+    let softmax = head.loss.activation == Activation::Softmax;
+    if let Some(pixel) = &mut head.loss.pixel {
+        match &mut pixel.kind {
+            PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } if classes == 1 => {
+                pixel.kind = PixelKind::BinaryCrossEntropy { pos_weight: None };
+                pixel.class_weights = None;
+            }
+            PixelKind::Focal { alpha, include_background, .. } if softmax && classes == 2 && !*include_background => {
+                *include_background = true;
+                // they were of one class
+                pixel.class_weights = None;
+                if let Alpha::PerClass(_) = alpha {
+                    *alpha = Alpha::None;
+                }
+            }
+            _ => {}
+        }
+    }
+    if classes == 1 && softmax {
+        head.loss.activation = Activation::Sigmoid;
+    }
+    head
+}
+
 fn head() -> impl Strategy<Value = Head> {
     let shape = (1..4_usize, prop_oneof![3 => 1..8_usize, 1 => 15..40_usize], vec(1..9_usize, 0..4));
     shape.prop_flat_map(|(items, classes, spatial)| {
         let axes = spatial.len();
         let shape: Vec<usize> = [items, classes].into_iter().chain(spatial).collect();
-        let types = select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]);
+        let types = select(LabelType::ALL.to_vec());
         let floats = vec![FloatType::F32, FloatType::F32, FloatType::F16, FloatType::Bf16];
         let masks = (any::<bool>(), any::<bool>(), any::<bool>());
         let counts = select(vec![HardCounts::None, HardCounts::Head, HardCounts::Item]);
@@ -140,7 +171,7 @@ fn head() -> impl Strategy<Value = Head> {
             2 => select(floats.clone()).prop_map(|float| (Target::Probabilities(float), None)),
         ];
         let ignore = option::of(select(vec![0_i64, 255, -1]));
-        (Just(shape), loss(classes), (target, select(floats)), masks, (ignore, outputs), 0.1_f32..2.0).prop_map(
+        (Just(shape), loss(classes), (target, select(floats)), masks, (ignore, outputs), weight()).prop_map(
             |(shape, loss, ((target, resample), logits), (mask, weight_map, sample_mask), asked, weight)| {
                 let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
                 let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
@@ -152,7 +183,7 @@ fn head() -> impl Strategy<Value = Head> {
                     // enough for one voxel
                     *k_percent = 100.0;
                 }
-                Head {
+                several_classes(Head {
                     logits,
                     target,
                     resample,
@@ -164,7 +195,7 @@ fn head() -> impl Strategy<Value = Head> {
                     unreduced,
                     check_finite,
                     ..Head::new(shape, loss).weight(weight)
-                }
+                })
             },
         )
     })

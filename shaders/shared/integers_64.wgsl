@@ -1,0 +1,40 @@
+// Load a quad of integers of 64 bits: labels of four voxels that follow each other in a row, label by label, wherever the row
+// starts. Two words each, the low one first. One that 32 bits hold with its sign is its low word; any other is the least i32,
+// which is no class and no ignore label. Lanes past the end of the row repeat its last voxel, and count nowhere.
+//
+// bindings   BINDING_x0_w0  tensor_x0_w0  (labels)  read; u32, two per label. A tensor larger than a storage binding comes in
+//            windows of 2^WINDOW_x0 labels
+
+const BINDING_x0_w0 = 1u;
+const WINDOW_x0 = 31u;
+//# stand-in
+const w0 = 0u;
+//# end
+
+//# each w
+@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<vec2<u32>>;
+//# end
+
+fn one_x0(element: u32) -> u32 {
+    var words = vec2<u32>();
+    //# if not windows
+    words = tensor_x0_w0[element];
+    //# end
+    //# if windows
+    let at = element & ((1u << WINDOW_x0) - 1u);
+    switch element >> WINDOW_x0 {
+        //# each w
+        case w0: { words = tensor_x0_w0[at]; }
+        //# end
+        default: {}
+    }
+    //# end
+    let sign = bitcast<u32>(bitcast<i32>(words.x) >> 31u);
+    return select(0x80000000u, words.x, words.y == sign);
+}
+
+// first: the label of the quad's first voxel; left: voxels from there to the end of the row
+fn load_x0(first: u32, left: u32) -> vec4<u32> {
+    let i = vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u));
+    return vec4<u32>(one_x0(i.x), one_x0(i.y), one_x0(i.z), one_x0(i.w));
+}

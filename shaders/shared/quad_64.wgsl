@@ -1,0 +1,14 @@
+// Four integers of 64 bits in eight words, the low word of each first. One that 32 bits hold with its sign is its low word; any
+// other is the least i32, which is no class and no ignore label.
+
+struct Quad_x0 {
+    first: vec4<u32>,
+    second: vec4<u32>,
+}
+
+fn unpack_x0(quad: Quad_x0) -> vec4<u32> {
+    let low = vec4<u32>(quad.first.xz, quad.second.xz);
+    let high = vec4<u32>(quad.first.yw, quad.second.yw);
+    let sign = bitcast<vec4<u32>>(bitcast<vec4<i32>>(low) >> vec4<u32>(31u));
+    return select(vec4<u32>(0x80000000u), low, high == sign);
+}

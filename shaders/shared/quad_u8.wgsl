@@ -1,7 +1,0 @@
-// Four integers of 8 bits in one word, the first in the low bits.
-
-alias Quad_x0 = u32;
-
-fn unpack_x0(quad: Quad_x0) -> vec4<u32> {
-    return (vec4<u32>(quad) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
-}
