@@ -29,7 +29,7 @@ mod measure;
 mod search;
 
 #[cfg(feature = "tuning")]
-pub use clock::{Clock, Encode};
+pub use clock::{Clock, ClockKind, Encode};
 #[cfg(feature = "tuning")]
 pub use measure::{Measured, Tuned, remembered, tune};
 #[cfg(feature = "tuning")]
