@@ -218,6 +218,15 @@ fn device_error(error: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
+impl Clock {
+    /// A clock with timestamps that are longer than any wait; of a software driver too.
+    pub(super) fn with_bad_timestamps(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let timestamps = Some(Timestamps::new(&device, f64::INFINITY));
+        Self { device, queue, software: false, timestamps }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
