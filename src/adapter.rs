@@ -24,14 +24,19 @@ impl Default for AdapterChoice {
 }
 
 impl AdapterChoice {
-    /// The adapters that fit, best first.
+    /// The adapters that fit, best first. Those without compute shaders, such as those of GL ES 3.0, are left out: nothing of
+    /// this crate runs there.
     #[must_use]
     pub fn adapters(&self) -> Vec<wgpu::Adapter> {
-        let mut adapters = all_adapters(self.backends);
-        adapters.retain(|adapter| self.fits(&adapter.get_info()));
+        let adapters = all_adapters(self.backends).into_iter().filter(|adapter| self.fits(&adapter.get_info()));
+        let ranked = |adapter: wgpu::Adapter| {
+            let rank = rank(self.power_preference, adapter.get_info().device_type, has_compute(&adapter))?;
+            Some((rank, adapter))
+        };
+        let mut ranked: Vec<_> = adapters.filter_map(ranked).collect();
         // stable: adapters of a kind stay in wgpu's order
-        adapters.sort_by_key(|adapter| self.rank(adapter.get_info().device_type));
-        adapters
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, adapter)| adapter).collect()
     }
 
     /// Opens the best adapter that fits.
@@ -52,17 +57,22 @@ impl AdapterChoice {
         let name = name.to_lowercase();
         [&info.name, &info.driver, &info.driver_info].iter().any(|text| text.to_lowercase().contains(&name))
     }
+}
 
-    fn rank(&self, kind: wgpu::DeviceType) -> u8 {
-        let low_power = self.power_preference == wgpu::PowerPreference::LowPower;
-        match kind {
-            wgpu::DeviceType::DiscreteGpu => u8::from(low_power),
-            wgpu::DeviceType::IntegratedGpu => u8::from(!low_power),
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        }
-    }
+/// An adapter's place in the order, the best first; `None` for one that is never chosen.
+fn rank(preference: wgpu::PowerPreference, kind: wgpu::DeviceType, has_compute: bool) -> Option<u8> {
+    let low_power = preference == wgpu::PowerPreference::LowPower;
+    has_compute.then_some(match kind {
+        wgpu::DeviceType::DiscreteGpu => u8::from(low_power),
+        wgpu::DeviceType::IntegratedGpu => u8::from(!low_power),
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    })
+}
+
+fn has_compute(adapter: &wgpu::Adapter) -> bool {
+    adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
 }
 
 impl std::fmt::Display for AdapterChoice {
@@ -104,7 +114,56 @@ fn names(adapters: &[wgpu::Adapter]) -> String {
     }
     let name = |adapter: &wgpu::Adapter| {
         let info = adapter.get_info();
-        format!("{} ({:?})", info.name, info.backend)
+        name(&info.name, info.backend, has_compute(adapter))
     };
     adapters.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// As errors name an adapter; with the reason why it is left out, where it is.
+fn name(name: &str, backend: wgpu::Backend, has_compute: bool) -> String {
+    let without = if has_compute { "" } else { ", without compute shaders" };
+    format!("{name} ({backend:?}{without})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::{DeviceType, PowerPreference};
+
+    const KINDS: [DeviceType; 5] = [
+        DeviceType::DiscreteGpu,
+        DeviceType::IntegratedGpu,
+        DeviceType::VirtualGpu,
+        DeviceType::Other,
+        DeviceType::Cpu,
+    ];
+
+    #[test]
+    fn an_adapter_without_compute_shaders_is_never_chosen_and_a_software_one_with_them_is() {
+        for preference in [PowerPreference::HighPerformance, PowerPreference::LowPower] {
+            for kind in KINDS {
+                assert_eq!(rank(preference, kind, false), None, "{kind:?}");
+            }
+            assert!(rank(preference, DeviceType::Cpu, true).is_some());
+        }
+    }
+
+    #[test]
+    fn discrete_or_integrated_comes_first_as_wished_and_software_last() {
+        let order = |preference| {
+            let mut kinds = KINDS;
+            kinds.sort_by_key(|&kind| rank(preference, kind, true));
+            kinds
+        };
+        let [discrete, integrated, rest @ ..] = KINDS;
+        assert_eq!(order(PowerPreference::HighPerformance), KINDS);
+        assert_eq!(order(PowerPreference::LowPower)[..2], [integrated, discrete]);
+        assert_eq!(order(PowerPreference::LowPower)[2..], rest);
+    }
+
+    #[test]
+    fn an_adapter_without_compute_shaders_is_named_as_such() {
+        assert_eq!(name("Mali-400", wgpu::Backend::Gl, false), "Mali-400 (Gl, without compute shaders)");
+        assert_eq!(name("llvmpipe", wgpu::Backend::Vulkan, true), "llvmpipe (Vulkan)");
+    }
 }

@@ -81,6 +81,7 @@ fn every_candidate_computes_what_the_default_does_whatever_a_head_has() {
     let file = folder("every_head").join("tuning.json");
     let tuned = measure(&gpu, &spec, &file, 20).expect("tuned");
     assert!(!tuned.candidates.is_empty());
+    assert_eq!(tuned.kept, None, "this device can be measured");
     for candidate in &tuned.candidates {
         assert!(matches!(candidate.verdict, Verdict::Raced { .. }), "{candidate:?}");
     }
@@ -115,6 +116,7 @@ fn a_measurement_without_time_for_a_candidate_keeps_the_default_and_remembers_no
     let tuned = measure(&gpu, &spec(), &file, 0).expect("tuned");
     assert_eq!(tuned.variant, Variant::for_device(&gpu.device));
     assert!(!tuned.remembered && tuned.candidates.is_empty() && !file.exists());
+    assert_eq!(tuned.kept, None, "the time decided, not the device");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! How long an adapter takes for some commands.
 
-use std::time::Instant;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::plan::device::checked;
@@ -17,6 +19,29 @@ pub struct Clock {
     timestamps: Option<Timestamps>,
 }
 
+/// What the times of a [`Clock`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClockKind {
+    /// The GPU's timestamps at the beginning and the end of a compute pass.
+    Timestamps,
+    /// The host's clock, from submission to an idle device: the device lacks timestamps, or is a software driver.
+    Wall,
+    /// The host's clock too. The device has timestamps, but three pairs of them were not times.
+    TimestampsGivenUp,
+}
+
+/// As results state it: `timestamps`, `wall`, or `wall: the device's timestamps are not times`.
+impl fmt::Display for ClockKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timestamps => "timestamps",
+            Self::Wall => "wall",
+            Self::TimestampsGivenUp => "wall: the device's timestamps are not times",
+        })
+    }
+}
+
 /// Two queries around a compute pass, and where their results go.
 #[derive(Debug)]
 struct Timestamps {
@@ -24,10 +49,34 @@ struct Timestamps {
     resolved: wgpu::Buffer,
     host: wgpu::Buffer,
     period: f64,
+    trust: Trust,
+}
+
+/// A pair of timestamps, and what the host saw of the same commands.
+struct Reading {
+    /// At the beginning and the end of the compute pass.
+    ticks: [u64; 2],
+    /// From before the submission to an idle device.
+    waited: Duration,
+}
+
+/// Whether timestamps are believed. A single bad pair may be a counter that wrapped; [`MOST_BAD_PAIRS`] of them are a driver
+/// whose timestamps are not times.
+#[derive(Debug, Default)]
+struct Trust {
+    bad_pairs: AtomicU32,
 }
 
 /// Commands of a compute pass.
 pub type Encode<'a> = dyn Fn(&mut wgpu::ComputePass<'_>) + 'a;
+
+/// Pairs of timestamps that are not times, after which the host's clock is used.
+const MOST_BAD_PAIRS: u32 = 3;
+/// How much longer than the host's wait a pass may take by the timestamps: the two clocks drift apart, and the period that a
+/// driver states is rounded.
+const MOST_OVER_WAIT: f64 = 1.01;
+/// And besides, in nanoseconds: a coarse host clock steps by this much.
+const HOST_STEP: f64 = 1e6;
 
 /// What errors say was being done.
 const DURING: &str = "timing";
@@ -39,43 +88,34 @@ impl Clock {
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         // a software driver's timestamps are those of its queue thread: the wall is what a user waits for
         let has = device.features().contains(wgpu::Features::TIMESTAMP_QUERY) && !software;
-        let timestamps = has.then(|| {
-            let buffer = |usage| {
-                let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
-                device.create_buffer(&descriptor)
-            };
-            Timestamps {
-                queries: device.create_query_set(&wgpu::QuerySetDescriptor {
-                    label: None,
-                    ty: wgpu::QueryType::Timestamp,
-                    count: 2,
-                }),
-                resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
-                host: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
-                period: f64::from(queue.get_timestamp_period()),
-            }
-        });
+        let timestamps = has.then(|| Timestamps::new(&device, f64::from(queue.get_timestamp_period())));
         Self { device, queue, software, timestamps }
     }
 
-    /// What the times are: `timestamps` or `wall`.
+    /// What the times are from here on: with bad timestamps that changes once, during a call of [`time`](Self::time), which
+    /// then returns the first of the host's times.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
-        if self.timestamps.is_some() { "timestamps" } else { "wall" }
+    pub fn kind(&self) -> ClockKind {
+        match &self.timestamps {
+            Some(timestamps) if timestamps.trust.is_lost() => ClockKind::TimestampsGivenUp,
+            Some(_) => ClockKind::Timestamps,
+            None => ClockKind::Wall,
+        }
     }
 
     /// Nanoseconds of a compute pass: by the GPU's timestamps where it has them, else from submission to an idle device.
-    /// Waits for the device.
+    /// Waits for the device. Where two timestamps are not a time, the pass is encoded and run again; after three such pairs
+    /// in the life of this clock the host's clock is used.
     ///
     /// # Errors
     /// [`Error::Device`] where wgpu refuses, or the device is lost.
     pub fn time(&self, encode: &Encode<'_>) -> Result<f64, Error> {
-        match &self.timestamps {
-            Some(timestamps) => self.timestamped(timestamps, encode),
-            None => {
-                self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default())))
-            }
+        if let Some(timestamps) = &self.timestamps
+            && let Some(time) = timestamps.trust.time(timestamps.period, || self.read(timestamps, encode))?
+        {
+            return Ok(time);
         }
+        self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default())))
     }
 
     /// Nanoseconds of commands that are no compute pass, such as a copy: from submission to an idle device.
@@ -94,7 +134,7 @@ impl Clock {
         })?
     }
 
-    fn timestamped(&self, timestamps: &Timestamps, encode: &Encode<'_>) -> Result<f64, Error> {
+    fn read(&self, timestamps: &Timestamps, encode: &Encode<'_>) -> Result<Reading, Error> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let writes = wgpu::ComputePassTimestampWrites {
             query_set: &timestamps.queries,
@@ -106,13 +146,16 @@ impl Clock {
         encoder.resolve_query_set(&timestamps.queries, 0..2, &timestamps.resolved, 0);
         encoder.copy_buffer_to_buffer(&timestamps.resolved, 0, &timestamps.host, 0, 16);
         encoder.map_buffer_on_submit(&timestamps.host, wgpu::MapMode::Read, .., |_| {});
-        self.queue.submit([encoder.finish()]);
+        let commands = encoder.finish();
+        let start = Instant::now();
+        self.queue.submit([commands]);
         self.wait()?;
+        let waited = start.elapsed();
         let view = timestamps.host.get_mapped_range(..).map_err(device_error)?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
         drop(view);
         timestamps.host.unmap();
-        elapsed([ticks[0], ticks[1]], timestamps.period)
+        Ok(Reading { ticks: [ticks[0], ticks[1]], waited })
     }
 
     fn wait(&self) -> Result<(), Error> {
@@ -120,15 +163,54 @@ impl Clock {
     }
 }
 
-/// Nanoseconds between two timestamps. Some drivers write none, or write them out of order: no time at all is never an answer.
-fn elapsed([begin, end]: [u64; 2], period: f64) -> Result<f64, Error> {
-    if end == 0 {
-        return Err(device_error("the device's timestamps read zero"));
+impl Timestamps {
+    /// Of a device with the feature, whose timestamps count in this many nanoseconds.
+    fn new(device: &wgpu::Device, period: f64) -> Self {
+        let buffer = |usage| {
+            let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
+            device.create_buffer(&descriptor)
+        };
+        let queries = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 };
+        Self {
+            queries: device.create_query_set(&queries),
+            resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+            host: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+            period,
+            trust: Trust::default(),
+        }
     }
-    let ticks = end.checked_sub(begin).ok_or_else(|| device_error("the device's timestamps run backwards"))?;
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ticks")]
-    let nanoseconds = ticks as f64 * period;
-    Ok(nanoseconds)
+}
+
+impl Trust {
+    /// Nanoseconds of the first reading that is a time; `None` once the timestamps are given up, and from then on nothing is
+    /// read.
+    fn time(&self, period: f64, mut read: impl FnMut() -> Result<Reading, Error>) -> Result<Option<f64>, Error> {
+        while !self.is_lost() {
+            let time = elapsed(&read()?, period);
+            if time.is_some() {
+                return Ok(time);
+            }
+            self.bad_pairs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(None)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.bad_pairs.load(Ordering::Relaxed) >= MOST_BAD_PAIRS
+    }
+}
+
+/// Nanoseconds between two timestamps, where they are a time. Drivers write none of them, or one, or one that is left from
+/// something else; a counter of few bits wraps. A pass of no time at all is not a time either: nothing can be divided by it.
+fn elapsed(reading: &Reading, period: f64) -> Option<f64> {
+    let &Reading { ticks: [begin, end], waited } = reading;
+    if begin == 0 || end == 0 {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "what is beyond 2^53 ticks is refused below")]
+    let nanoseconds = end.checked_sub(begin)? as f64 * period;
+    let most = waited.as_secs_f64() * 1e9 * MOST_OVER_WAIT + HOST_STEP;
+    (nanoseconds > 0.0 && nanoseconds <= most).then_some(nanoseconds)
 }
 
 fn device_error(error: impl std::fmt::Display) -> Error {
@@ -136,14 +218,95 @@ fn device_error(error: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
+impl Clock {
+    /// A clock with timestamps that are longer than any wait; of a software driver too.
+    pub(super) fn with_bad_timestamps(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let timestamps = Some(Timestamps::new(&device, f64::INFINITY));
+        Self { device, queue, software: false, timestamps }
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::elapsed;
+    use super::*;
+
+    const PERIOD: f64 = 40.0;
+    /// A pair that is a time: 80 ns.
+    const GOOD: [u64; 2] = [7, 9];
+    /// What drivers write that is not a time: nothing, one of two, the later one first, a counter of 36 bits that wrapped,
+    /// a beginning that is left from something else, and no progress.
+    const BAD: [[u64; 2]; 8] =
+        [[0, 0], [7, 0], [0, 9], [9, 7], [(1 << 36) - 3, 2], [1, 5_000_000_000_000], [1, u64::MAX], [7, 7]];
+
+    fn after_a_millisecond(ticks: [u64; 2]) -> Reading {
+        Reading { ticks, waited: Duration::from_millis(1) }
+    }
+
+    /// What [`Trust::time`] gives where the device writes these pairs in turn, and how many of them it reads.
+    fn fed(trust: &Trust, pairs: &[[u64; 2]]) -> (Option<f64>, usize) {
+        let mut left = pairs.iter();
+        let time = trust.time(PERIOD, || Ok(after_a_millisecond(*left.next().expect("one more pair"))));
+        (time.expect("no error"), pairs.len() - left.len())
+    }
 
     #[test]
-    fn timestamps_that_read_zero_or_run_backwards_are_an_error() {
-        assert!(elapsed([0, 0], 1.0).unwrap_err().to_string().contains("read zero"));
-        assert!(elapsed([7, 0], 1.0).unwrap_err().to_string().contains("read zero"));
-        assert!(elapsed([7, 6], 1.0).unwrap_err().to_string().contains("run backwards"));
-        assert!(elapsed([7, 9], 40.0).is_ok_and(|nanoseconds| (nanoseconds - 80.0).abs() < 1e-9));
+    fn zeros_backward_wrapped_and_garbage_timestamps_are_not_times() {
+        for pair in BAD {
+            assert_eq!(elapsed(&after_a_millisecond(pair), PERIOD), None, "{pair:?}");
+        }
+        assert_eq!(elapsed(&after_a_millisecond(GOOD), PERIOD), Some(80.0));
+    }
+
+    #[test]
+    fn a_pass_takes_no_longer_by_timestamps_than_the_host_waited() {
+        let of = |ticks: u64, waited| elapsed(&Reading { ticks: [1, 1 + ticks], waited }, 1.0);
+        let second = Duration::from_secs(1);
+        assert_eq!(of(1_000_000_000, second), Some(1e9));
+        assert_eq!(of(1_005_000_000, second), Some(1.005e9), "the clocks drift");
+        assert_eq!(of(1_020_000_000, second), None);
+        assert_eq!(of(900_000, Duration::ZERO), Some(9e5), "a coarse host clock");
+        assert_eq!(of(1_100_000, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_period_that_is_not_a_number_of_nanoseconds_makes_no_time() {
+        for period in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(elapsed(&after_a_millisecond(GOOD), period), None, "{period}");
+        }
+    }
+
+    #[test]
+    fn a_bad_pair_is_measured_again_and_the_third_gives_the_timestamps_up() {
+        let trust = Trust::default();
+        assert_eq!(fed(&trust, &[GOOD]), (Some(80.0), 1));
+        assert_eq!(fed(&trust, &[[0, 9], GOOD]), (Some(80.0), 2));
+        assert_eq!(fed(&trust, &[[9, 7], GOOD]), (Some(80.0), 2));
+        assert!(!trust.is_lost());
+        // the third one in the life of the clock, however many were good between them
+        assert_eq!(fed(&trust, &[[0, 0], GOOD]), (None, 1));
+        assert!(trust.is_lost());
+        assert_eq!(fed(&trust, &[GOOD]), (None, 0), "nothing is read any more");
+    }
+
+    #[test]
+    fn a_device_whose_timestamps_are_never_times_is_given_up_in_the_first_call() {
+        let trust = Trust::default();
+        assert_eq!(fed(&trust, &BAD), (None, 3));
+        assert!(trust.is_lost());
+    }
+
+    #[test]
+    fn an_error_while_reading_is_no_bad_pair() {
+        let trust = Trust::default();
+        for _ in 0..5 {
+            assert_eq!(trust.time(PERIOD, || Err(device_error("lost"))), Err(device_error("lost")));
+        }
+        assert!(!trust.is_lost());
+    }
+
+    #[test]
+    fn a_clock_that_gave_the_timestamps_up_says_so() {
+        let named = [ClockKind::Timestamps, ClockKind::Wall, ClockKind::TimestampsGivenUp].map(|kind| kind.to_string());
+        assert_eq!(named, ["timestamps", "wall", "wall: the device's timestamps are not times"]);
     }
 }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Clock;
 use super::candidates::Candidates;
-use super::check::Expected;
+use super::check::{Expected, Outcome};
 use super::file::{self, Choice, Key};
-use super::search::{Candidate, Progress, Trials, search};
+use super::search::{Candidate, End, Found, Progress, Trials, search};
+use super::{Clock, ClockKind, Kept};
 use crate::host::HostStep;
 use crate::reference::Evaluation;
-use crate::trial::{self, Tensors, evaluate, small_copy};
+use crate::trial::{Tensors, evaluate, small_copy};
 use crate::{Error, Head, LossSpec, Plan, Variant};
 
 /// Logits that are compared with the f64 reference.
@@ -55,6 +55,8 @@ pub struct Tuned {
     /// Nanoseconds of a step of the default and of the chosen variant, of runs that followed each other. Empty where the
     /// default was chosen, or nothing was measured.
     pub pairs: Vec<[f64; 2]>,
+    /// Why it is the default variant, where the device cannot be measured and no race decided it.
+    pub kept: Option<Kept>,
 }
 
 /// The choice that a file has for this device and specification.
@@ -73,12 +75,16 @@ pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path
 /// the medians of their ratios decide; by the GPU's timestamps where the device has them. A measurement that ends before any
 /// candidate was raced is not remembered.
 ///
+/// A device that cannot be measured keeps its default variant, which is no error and not remembered: [`Tuned::kept`] says
+/// why. That is one whose timestamps are not times, and one that is less exact than [`trial`](crate::trial)'s bounds by up to
+/// 1e-4.
+///
 /// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four
 /// plans; the host holds the gradients twice. Submits to the queue, and waits for the device.
 ///
 /// # Errors
 /// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read or written, which is said before anything is
-/// measured where that can be known; [`Error::WrongResult`] where the default variant computes something wrong;
+/// measured where that can be known; [`Error::WrongResult`] where the default variant computes something wrong, or is off by more than 1e-4;
 /// [`Error::Device`] where the tensors do not fit in the device's memory.
 pub fn tune(
     device: &wgpu::Device,
@@ -89,18 +95,24 @@ pub fn tune(
 ) -> Result<Tuned, Error> {
     spec.validate()?;
     if let Some(variant) = remembered(device, spec, &measured.file)? {
-        return Ok(Tuned { variant, remembered: true, candidates: Vec::new(), pairs: Vec::new() });
+        return Ok(Tuned { variant, remembered: true, candidates: Vec::new(), pairs: Vec::new(), kept: None });
     }
-    let default = Variant::for_device(device);
-    let mut gpu = Gpu::new(device, queue, spec)?;
-    let found = search(&mut gpu, default, &Candidates::new(device, spec), measured.budget, progress)?;
-    if !found.candidates.is_empty() {
+    measure(Gpu::new(device, queue, spec)?, measured, progress)
+}
+
+/// Measured, and remembered where that decided something.
+fn measure(mut gpu: Gpu, measured: &Measured, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Tuned, Error> {
+    let (device, spec) = (gpu.clock.device.clone(), gpu.spec.clone());
+    let (default, candidates) = (Variant::for_device(&device), Candidates::new(&device, &spec));
+    let found = search(&mut gpu, default, &candidates, measured.budget, progress)?;
+    if found.decides() {
         let of = |which: usize| found.pairs.iter().map(|pair| pair[which]).sum::<f64>();
         let default_over_chosen = if found.pairs.is_empty() { 1.0 } else { of(0) / of(1) };
         let (variant, tried) = (found.variant, found.candidates.len());
-        file::remember(&measured.file, Choice { key: Key::new(device, spec), variant, tried, default_over_chosen })?;
+        file::remember(&measured.file, Choice { key: Key::new(&device, &spec), variant, tried, default_over_chosen })?;
     }
-    Ok(Tuned { variant: found.variant, remembered: false, candidates: found.candidates, pairs: found.pairs })
+    let Found { variant, candidates, pairs, kept } = found;
+    Ok(Tuned { variant, remembered: false, candidates, pairs, kept })
 }
 
 /// Tensors of a specification on a device, and what a step on them should give.
@@ -175,27 +187,95 @@ impl Trials for Gpu {
         Ok(step)
     }
 
-    fn check(&mut self, ready: &HostStep) -> Result<Option<String>, Error> {
+    fn check(&mut self, ready: &HostStep) -> Result<Outcome, Error> {
         let small = self.small.bind(&ready.step().plan.sibling(&self.small_spec)?)?.run()?;
-        if let Err(difference) = trial::compare(&self.small_spec, small, &self.small_expected) {
-            return Ok(Some(difference));
+        let outcome = Outcome::new(&self.small_spec, small, &self.small_expected);
+        if outcome != Outcome::Right {
+            return Ok(outcome);
         }
         let given = ready.run()?;
         if let Some(expected) = &self.expected {
-            return Ok(expected.difference(&given));
+            return Ok(expected.difference(&given).map_or(Outcome::Right, Outcome::Wrong));
         }
         self.expected = Some(Expected::new(&self.spec, given, &self.small_expected));
-        Ok(None)
+        Ok(Outcome::Right)
     }
 
-    fn time(&mut self, ready: &HostStep) -> Result<f64, Error> {
-        self.clock.time(&|pass| {
+    fn time(&mut self, ready: &HostStep) -> Result<f64, End> {
+        let time = self.clock.time(&|pass| {
             ready.step().forward(pass);
             ready.step().backward(pass);
-        })
+        })?;
+        // this one would be the host's
+        if self.clock.kind() == ClockKind::TimestampsGivenUp {
+            Err(End::Kept(Kept::TimestampsGivenUp))
+        } else {
+            Ok(time)
+        }
     }
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AdapterChoice, FloatType, Loss};
+
+    fn gpu() -> Gpu {
+        let (device, queue) = AdapterChoice::default().open().expect("an adapter");
+        let spec = LossSpec::new()
+            .head(Head::new([1, 3, 16, 16], Loss::monai_dice_ce()))
+            .head(Head::new([1, 4, 8, 8], Loss::nnunet_dc_ce()).logits(FloatType::F16));
+        Gpu::new(&device, &queue, &spec).expect("tensors are drawn")
+    }
+
+    /// What tuning such a device gives, and whether anything is remembered.
+    fn tuned(gpu: Gpu, test: &str) -> (Result<Tuned, Error>, bool) {
+        let file = std::env::temp_dir().join(format!("segloss-{test}-{}.json", std::process::id()));
+        let given = measure(gpu, &Measured::new(&file).budget(Duration::from_secs(5)), &mut |_| {});
+        let is_remembered = file.exists();
+        let _ = std::fs::remove_file(&file);
+        (given, is_remembered)
+    }
+
+    #[test]
+    fn a_device_whose_timestamps_are_not_times_is_tuned_to_its_default_without_an_error() {
+        let mut gpu = gpu();
+        gpu.clock = Clock::with_bad_timestamps(gpu.clock.device, gpu.clock.queue);
+        let default = Variant::for_device(&gpu.clock.device);
+        let (given, is_remembered) = tuned(gpu, "clock");
+        let given = given.expect("no error");
+        assert_eq!((given.variant, given.kept), (default, Some(Kept::TimestampsGivenUp)));
+        assert!(given.candidates.is_empty() && given.pairs.is_empty() && !is_remembered);
+    }
+
+    #[test]
+    fn a_device_that_is_less_exact_than_the_bounds_is_tuned_to_its_default_without_an_error() {
+        let mut gpu = gpu();
+        gpu.small_expected.total *= 1.0 + 5e-5;
+        for head in &mut gpu.small_expected.heads {
+            head.gradient.iter_mut().for_each(|g| *g *= 1.0 + 3e-5);
+            head.soft_dice.iter_mut().for_each(|dice| *dice += 2e-5);
+        }
+        let default = Variant::for_device(&gpu.clock.device);
+        let (given, is_remembered) = tuned(gpu, "inexact");
+        let given = given.expect("no error");
+        let Some(Kept::Inexact(off)) = given.kept else { panic!("{given:?}") };
+        let near = |found: f64, made: f64| (found - made).abs() < 3e-6;
+        assert!(near(off.loss, 5e-5) && near(off.gradient, 3e-5) && near(off.soft_dice, 2e-5), "{off:?}");
+        assert_eq!(given.variant, default);
+        assert!(given.candidates.is_empty() && given.pairs.is_empty() && !is_remembered);
+    }
+
+    #[test]
+    fn a_device_that_is_off_by_more_than_a_part_in_ten_thousand_is_an_error() {
+        let mut gpu = gpu();
+        gpu.small_expected.total *= 1.0 + 2e-4;
+        let (given, is_remembered) = tuned(gpu, "wrong");
+        let message = given.expect_err("an error").to_string();
+        assert!(message.contains("off by 2.0e-4") && !is_remembered, "{message}");
     }
 }

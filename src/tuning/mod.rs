@@ -24,12 +24,16 @@ pub(crate) mod defaults;
 #[cfg(feature = "tuning")]
 mod file;
 #[cfg(feature = "tuning")]
+mod kept;
+#[cfg(feature = "tuning")]
 mod measure;
 #[cfg(feature = "tuning")]
 mod search;
 
 #[cfg(feature = "tuning")]
-pub use clock::{Clock, Encode};
+pub use clock::{Clock, ClockKind, Encode};
+#[cfg(feature = "tuning")]
+pub use kept::{Inexactness, Kept};
 #[cfg(feature = "tuning")]
 pub use measure::{Measured, Tuned, remembered, tune};
 #[cfg(feature = "tuning")]
@@ -45,7 +49,8 @@ pub enum Tuning {
     #[default]
     Default,
     /// What was measured to be fastest for this adapter, driver and specification. Where the file does not say, making the
-    /// plan measures: it allocates, compiles, submits to the queue and waits for it, for at most the time given.
+    /// plan measures: it allocates, compiles, submits to the queue and waits for it, for at most the time given. On a device
+    /// that cannot be measured ([`Kept`]) it is the default variant, and the next plan tries again.
     #[cfg(feature = "tuning")]
     Measured(Measured),
     /// This one.

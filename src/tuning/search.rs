@@ -6,7 +6,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::Kept;
 use super::candidates::Candidates;
+use super::check::Outcome;
 use crate::{Error, Variant};
 
 /// Rounds of a race between a candidate and the best so far.
@@ -14,7 +16,7 @@ const ROUNDS: usize = 11;
 /// Rounds after which a candidate is given up that is slower by more than a quarter.
 const FIRST_ROUNDS: usize = 3;
 const HOPELESS: f64 = 1.25;
-/// A candidate that takes more of the best's time than this is not better: clocks tremble.
+/// A candidate that takes more of the best's time than this is not better: two measurements of one variant differ by as much.
 const BETTER: f64 = 0.98;
 /// Rounds of the race between the default and the best.
 const LAST_ROUNDS: usize = 31;
@@ -27,12 +29,27 @@ pub(super) trait Trials {
     type Ready;
     /// Makes a variant ready.
     fn prepare(&mut self, variant: Variant) -> Result<Self::Ready, Error>;
-    /// What it computes wrong, if anything.
-    fn check(&mut self, ready: &Self::Ready) -> Result<Option<String>, Error>;
-    /// Nanoseconds of a step.
-    fn time(&mut self, ready: &Self::Ready) -> Result<f64, Error>;
+    /// Whether it computes what it should.
+    fn check(&mut self, ready: &Self::Ready) -> Result<Outcome, Error>;
+    /// Nanoseconds of a step, all by one clock: where that is given up, the search ends.
+    fn time(&mut self, ready: &Self::Ready) -> Result<f64, End>;
     /// Since the beginning.
     fn elapsed(&self) -> Duration;
+}
+
+/// Why a search ends before it has found anything.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With the default variant.
+    Kept(Kept),
+    /// With an error.
+    Error(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 /// How a candidate did.
@@ -84,9 +101,18 @@ pub(super) struct Found {
     pub candidates: Vec<Candidate>,
     /// Nanoseconds of the default and of the variant, of runs that followed each other; empty where they are the same.
     pub pairs: Vec<[f64; 2]>,
+    /// Why it is the default, where no race decided that.
+    pub kept: Option<Kept>,
 }
 
-/// Finds the fastest variant that computes what the default does.
+impl Found {
+    /// Whether it is worth remembering: something was compared, to the end.
+    pub(super) fn decides(&self) -> bool {
+        self.kept.is_none() && !self.candidates.is_empty()
+    }
+}
+
+/// Finds the fastest variant that computes what the default does; or the default, where the device cannot be measured.
 pub(super) fn search<T: Trials>(
     trials: &mut T,
     default: Variant,
@@ -95,11 +121,28 @@ pub(super) fn search<T: Trials>(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Found, Error> {
     let mut run = Run { trials, budget, progress, tried: Vec::new() };
+    let (variant, pairs, kept) = match descend(&mut run, default, candidates) {
+        Ok((variant, pairs)) => (variant, pairs, None),
+        Err(End::Kept(kept)) => (default, Vec::new(), Some(kept)),
+        Err(End::Error(error)) => return Err(error),
+    };
+    Ok(Found { variant, candidates: run.tried, pairs, kept })
+}
+
+/// The fastest variant, and the pairs of its last race.
+fn descend<T: Trials>(
+    run: &mut Run<'_, T>,
+    default: Variant,
+    candidates: &Candidates,
+) -> Result<(Variant, Vec<[f64; 2]>), End> {
+    let budget = run.budget;
     run.report("the default");
     let begun = run.trials.elapsed();
     let first = run.trials.prepare(default)?;
-    if let Some(difference) = run.trials.check(&first)? {
-        return Err(Error::WrongResult { difference });
+    match run.trials.check(&first)? {
+        Outcome::Right => {}
+        Outcome::Inexact(inexactness) => return Err(End::Kept(Kept::Inexact(inexactness))),
+        Outcome::Wrong(difference) => return Err(Error::WrongResult { difference }.into()),
     }
     let mut step = Duration::from_secs_f64(run.trials.time(&first)? / 1e9);
     let rounds = |step: Duration, rounds: usize| 2 * step * u32::try_from(rounds + 1).unwrap_or(u32::MAX);
@@ -142,7 +185,7 @@ pub(super) fn search<T: Trials>(
             pairs.clear();
         }
     }
-    Ok(Found { variant: chosen, candidates: run.tried, pairs })
+    Ok((chosen, pairs))
 }
 
 /// A search that is under way.
@@ -165,14 +208,17 @@ impl<T: Trials> Run<'_, T> {
         change: &str,
         variant: Variant,
         best: &T::Ready,
-    ) -> Result<(Verdict, Option<T::Ready>), Error> {
+    ) -> Result<(Verdict, Option<T::Ready>), End> {
         self.report(change);
         let ready = match self.trials.prepare(variant) {
             Ok(ready) => ready,
             Err(error) => return Ok((Verdict::Refused(error), None)),
         };
-        if let Some(difference) = self.trials.check(&ready)? {
-            return Ok((Verdict::Wrong(difference), None));
+        match self.trials.check(&ready)? {
+            Outcome::Right => {}
+            // the default is within the bounds: it is not the device
+            Outcome::Inexact(inexactness) => return Ok((Verdict::Wrong(inexactness.to_string()), None)),
+            Outcome::Wrong(difference) => return Ok((Verdict::Wrong(difference), None)),
         }
         let pairs = self.race(change, best, &ready, ROUNDS, HOPELESS)?;
         let over_best = median(pairs.iter().map(|[best, candidate]| candidate / best));
@@ -191,7 +237,7 @@ impl<T: Trials> Run<'_, T> {
         second: &T::Ready,
         rounds: usize,
         hopeless: f64,
-    ) -> Result<Vec<[f64; 2]>, Error> {
+    ) -> Result<Vec<[f64; 2]>, End> {
         // a first run warms up
         self.trials.time(second)?;
         let mut pairs = Vec::new();
@@ -223,6 +269,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tuning::Inexactness;
     use crate::tuning::candidates::Setting;
     use crate::tuning::defaults::INTEGRATED;
 
@@ -231,9 +278,11 @@ mod tests {
     /// A device with a clock of its own: a step takes what a function says, and making a variant a second.
     struct Table<F: Fn(Variant) -> f64> {
         seconds: F,
-        is_wrong: fn(Variant) -> bool,
+        computes: fn(Variant) -> Outcome,
         elapsed: Duration,
         timed: Vec<Variant>,
+        /// Steps that are timed before the clock is given up.
+        clock_lasts: usize,
     }
 
     impl<F: Fn(Variant) -> f64> Trials for Table<F> {
@@ -248,11 +297,14 @@ mod tests {
             Ok(variant)
         }
 
-        fn check(&mut self, ready: &Variant) -> Result<Option<String>, Error> {
-            Ok((self.is_wrong)(*ready).then(|| "the total: expected 1, got 2".to_owned()))
+        fn check(&mut self, ready: &Variant) -> Result<Outcome, Error> {
+            Ok((self.computes)(*ready))
         }
 
-        fn time(&mut self, ready: &Variant) -> Result<f64, Error> {
+        fn time(&mut self, ready: &Variant) -> Result<f64, End> {
+            if self.timed.len() == self.clock_lasts {
+                return Err(End::Kept(Kept::TimestampsGivenUp));
+            }
             self.timed.push(*ready);
             let seconds = (self.seconds)(*ready);
             self.elapsed += Duration::from_secs_f64(seconds);
@@ -265,7 +317,12 @@ mod tests {
     }
 
     fn table<F: Fn(Variant) -> f64>(seconds: F) -> Table<F> {
-        Table { seconds, is_wrong: |_| false, elapsed: Duration::ZERO, timed: Vec::new() }
+        let computes = |_| Outcome::Right;
+        Table { seconds, computes, elapsed: Duration::ZERO, timed: Vec::new(), clock_lasts: usize::MAX }
+    }
+
+    fn wrong() -> Outcome {
+        Outcome::Wrong("the total: expected 1, got 2".to_owned())
     }
 
     fn run<F: Fn(Variant) -> f64>(table: &mut Table<F>, budget: u64) -> Found {
@@ -292,7 +349,7 @@ mod tests {
     #[test]
     fn a_variant_that_is_wrong_is_never_timed_however_fast_it_is() {
         let mut table = table(|variant| if variant.invocations == 8 { 0.001 } else { valley(variant) });
-        table.is_wrong = |variant| variant.invocations == 8;
+        table.computes = |variant| if variant.invocations == 8 { wrong() } else { Outcome::Right };
         let found = run(&mut table, 10_000);
         assert_eq!(found.variant.invocations, 16);
         assert!(table.timed.iter().all(|variant| variant.invocations != 8));
@@ -303,11 +360,52 @@ mod tests {
     #[test]
     fn a_default_that_is_wrong_is_an_error_and_nothing_is_timed() {
         let mut table = table(valley);
-        table.is_wrong = |_| true;
+        table.computes = |_| wrong();
         let found =
             search(&mut table, DEFAULT, &Candidates::all(&[4]), Duration::from_secs(100), &mut |_| {}).unwrap_err();
         assert_eq!(found, Error::WrongResult { difference: "the total: expected 1, got 2".to_owned() });
         assert!(table.timed.is_empty());
+    }
+
+    const INEXACT: Inexactness = Inexactness { loss: 1e-5, gradient: 3e-5, soft_dice: 0.0 };
+
+    #[test]
+    fn a_default_that_is_inexact_is_kept_with_how_far_it_is_off_and_nothing_is_timed() {
+        let mut table = table(valley);
+        table.computes = |_| Outcome::Inexact(INEXACT);
+        let found = run(&mut table, 10_000);
+        assert_eq!((found.variant, found.kept), (DEFAULT, Some(Kept::Inexact(INEXACT))));
+        assert!(table.timed.is_empty() && found.candidates.is_empty() && !found.decides());
+        let text = found.kept.expect("kept").to_string();
+        assert!(text.ends_with("within 4e-6, got 1.0e-5, 3.0e-5 and 0.0e0"), "{text}");
+    }
+
+    #[test]
+    fn a_candidate_that_is_inexact_where_the_default_is_not_is_wrong() {
+        let mut table = table(valley);
+        table.computes = |variant| if variant.invocations == 16 { Outcome::Inexact(INEXACT) } else { Outcome::Right };
+        let found = run(&mut table, 10_000);
+        assert!(table.timed.iter().all(|variant| variant.invocations != 16));
+        assert_eq!(found.kept, None);
+        let inexact = found.candidates.iter().find(|candidate| candidate.variant.invocations == 16).expect("tried");
+        assert_eq!(inexact.verdict, Verdict::Wrong(INEXACT.to_string()));
+    }
+
+    #[test]
+    fn a_clock_that_is_given_up_at_any_time_ends_with_the_default_and_decides_nothing() {
+        let whole = {
+            let mut table = table(valley);
+            assert!(run(&mut table, 10_000).decides());
+            table.timed.len()
+        };
+        for lasts in 0..whole {
+            let mut table = table(valley);
+            table.clock_lasts = lasts;
+            let found = run(&mut table, 10_000);
+            assert_eq!((found.variant, found.kept), (DEFAULT, Some(Kept::TimestampsGivenUp)), "after {lasts}");
+            assert!(found.pairs.is_empty() && !found.decides(), "after {lasts}");
+            assert_eq!(table.timed.len(), lasts, "nothing is timed after it");
+        }
     }
 
     #[test]

@@ -60,6 +60,22 @@ fn print(shape: &str, tuned: &Tuned, default: Variant) {
         println!("{shape}: remembered: {}", differences(tuned.variant, default));
         return;
     }
+    if !tuned.candidates.is_empty() {
+        println!("{}", candidates(tuned));
+    }
+    match &tuned.kept {
+        Some(kept) => println!("{shape}: the default, which is not remembered: {kept}"),
+        None => println!("{shape}: {}", differences(tuned.variant, default)),
+    }
+    if !tuned.pairs.is_empty() {
+        let of = |which: usize| tuned.pairs.iter().map(|pair| pair[which]).collect::<Vec<_>>();
+        let Ratio { median, low, high, pairs, .. } = Ratio::new("", shape, &of(0), &of(1));
+        println!("{shape}: default over chosen: {median:.3} (95 %: {low:.3} to {high:.3}, {pairs} pairs)");
+    }
+}
+
+/// One row per candidate.
+fn candidates(tuned: &Tuned) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["from the best so far", "ms", "over it", "verdict"]);
@@ -77,12 +93,7 @@ fn print(shape: &str, tuned: &Tuned, default: Variant) {
     for column in [1, 2] {
         table.column_mut(column).expect("four columns").set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}\n{shape}: {}", differences(tuned.variant, default));
-    if !tuned.pairs.is_empty() {
-        let of = |which: usize| tuned.pairs.iter().map(|pair| pair[which]).collect::<Vec<_>>();
-        let Ratio { median, low, high, pairs, .. } = Ratio::new("", shape, &of(0), &of(1));
-        println!("{shape}: default over chosen: {median:.3} (95 %: {low:.3} to {high:.3}, {pairs} pairs)");
-    }
+    table
 }
 
 /// A variant, as `bench --variant` takes it.

@@ -12,7 +12,8 @@ pub struct Figures {
     pub machine: Machine,
     /// The version that was measured.
     pub commit: String,
-    /// `timestamps` of the GPU, or `wall`: from submission to an idle device.
+    /// `timestamps` of the GPU, or `wall`: from submission to an idle device; with `: ` and a reason where the GPU's
+    /// timestamps were given up.
     pub clock: String,
     pub figures: Vec<Figure>,
     #[serde(default)]

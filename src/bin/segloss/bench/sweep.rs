@@ -1,7 +1,7 @@
 //! Nanoseconds a logit, against the number of classes and against the volume.
 
 use anyhow::Result;
-use segloss::tuning::Clock;
+use segloss::tuning::{Clock, ClockKind};
 use segloss::{FloatType, Variant};
 
 use super::figures::{Figures, Ratio};
@@ -17,12 +17,15 @@ pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 
 const SIDES: [usize; 6] = [25, 32, 48, 64, 96, 128];
 const ROUNDS: usize = 15;
 
-pub fn run(clock: &Clock, float: FloatType, all: &mut Figures) -> Result<()> {
-    for classes in CLASSES {
-        one(clock, &[1, classes, LOGITS / classes / 64 * 64], float, all)?;
-    }
-    for side in SIDES {
-        one(clock, &[2, 4, side, side, side], float, all)?;
+/// Ends early where the clock is no longer of this kind.
+pub fn run(clock: &Clock, kind: ClockKind, float: FloatType, all: &mut Figures) -> Result<()> {
+    let classes = CLASSES.map(|classes| vec![1, classes, LOGITS / classes / 64 * 64]);
+    let volumes = SIDES.map(|side| vec![2, 4, side, side, side]);
+    for shape in classes.into_iter().chain(volumes) {
+        one(clock, &shape, float, all)?;
+        if clock.kind() != kind {
+            break;
+        }
     }
     Ok(())
 }
