@@ -1,7 +1,8 @@
 # On Debian and Ubuntu these install what is missing, a software Vulkan driver included; elsewhere they use what is there.
 
 CARGO ?= cargo
-CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz
+CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz \
+    tests/cases/reported.json
 # Mesa's EGL asks for it; any writable folder will do.
 export XDG_RUNTIME_DIR ?= /tmp
 

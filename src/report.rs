@@ -209,7 +209,11 @@ fn class_counts(words: &[u32], counted: u32) -> Vec<ClassCounts> {
 fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
     let Some(overlap) = &head.loss.overlap else { return Vec::new() };
     let rows = if overlap.batch { 1 } else { head.items() };
-    words.chunks(overlap.losses_of_row(head.classes())).take(rows).map(|row| row.iter().map(|&word| f32::from_bits(word)).collect()).collect()
+    words
+        .chunks(overlap.losses_of_row(head.classes()))
+        .take(rows)
+        .map(|row| row.iter().map(|&word| f32::from_bits(word)).collect())
+        .collect()
 }
 
 pub(crate) fn encode_report(

@@ -37,6 +37,12 @@ fn values_printed_in_monais_own_tests() {
     all_pass("monai_tests.json.gz", 51, 0);
 }
 
+/// Reported in public: another value than the published implementation's, without an error.
+#[test]
+fn what_people_reported() {
+    all_pass("reported.json", 7, 0);
+}
+
 #[test]
 fn combinations_of_published_terms() {
     all_pass("combinations.json.gz", 278, 0);

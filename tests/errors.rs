@@ -6,9 +6,10 @@ mod common;
 use std::num::NonZeroU64;
 
 use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
+use segloss::host::{self, HostTensors};
 use segloss::{
-    AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Gradient, Head, HeadTensors, LabelType, Loss,
-    LossSpec, Overlap, Pixel, Plan, Product, Scalars, Tensor, Variant, wgpu,
+    Activation, AdapterChoice, Alpha, ClassWeighting, Empty, Error, FloatType, Gradient, HardCounts, Head, HeadTensors,
+    LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Plan, Product, Reduction, Scalars, Tensor, Variant, wgpu,
 };
 
 fn refusal(head: Head) -> String {
@@ -21,6 +22,13 @@ fn refusal(head: Head) -> String {
 
 fn with_pixel(pixel: Pixel) -> Head {
     Head::new([1, 3, 4], Loss::new().pixel(pixel))
+}
+
+/// A focal term that drops class 0 before the activation.
+fn without_background(mut pixel: Pixel) -> Pixel {
+    let PixelKind::Focal { include_background, .. } = &mut pixel.kind else { unreachable!("used with focal alone") };
+    *include_background = false;
+    pixel
 }
 
 fn with_overlap(overlap: Overlap) -> Head {
@@ -50,7 +58,58 @@ fn wrong_settings_are_refused_by_name() {
         ),
         (
             Head::new([1, 2, 4], Loss::monai_dice_ce()).ignore_index(1 << 40),
-            "head 1: ignore_index: expected a label of 32 bits, got 1099511627776",
+            "head 1: ignore_index: expected a label of u8, 0 to 255, got 1099511627776",
+        ),
+        (
+            Head::new([1, 2, 4], Loss::monai_dice_ce()).ignore_index(-1),
+            "head 1: ignore_index: expected a label of u8, 0 to 255, got -1",
+        ),
+        (
+            Head::new([1, 2, 4], Loss::monai_dice_ce()).labels(LabelType::I64).ignore_index(i64::from(i32::MIN)),
+            "head 1: ignore_index: expected a label of i64, -2147483647 to 2147483647, got -2147483648",
+        ),
+        (
+            Head::new([1, 300, 4], Loss::monai_dice_ce()),
+            "head 1: target: expected a label type that names 300 classes, got u8",
+        ),
+        (
+            Head::new([1, 129, 4], Loss::monai_dice_ce()).labels(LabelType::I8),
+            "head 1: target: expected a label type that names 129 classes, got i8",
+        ),
+        (
+            Head::new([1, 1, 4], Loss::monai_dice()),
+            "head 1: activation: expected sigmoid or none for one class, of which the softmax is always 1, got softmax",
+        ),
+        (
+            Head::new([1, 1, 4], Loss::torch_cross_entropy()),
+            "head 1: pixel.kind: expected binary_cross_entropy or a sigmoid focal for one class, of which the softmax is \
+             always 1, got a softmax cross-entropy",
+        ),
+        (
+            Head::new([1, 1, 4], Loss::new().pixel(Pixel::top_k_cross_entropy(50.0))),
+            "head 1: pixel.kind: expected binary_cross_entropy or a sigmoid focal for one class, of which the softmax is \
+             always 1, got a softmax cross-entropy",
+        ),
+        (
+            Head::new([1, 1, 4], Loss::new().pixel(Pixel::focal(2.0, Alpha::None))).probabilities(FloatType::F32),
+            "head 1: activation: expected sigmoid or none for one class, of which the softmax is always 1, got softmax",
+        ),
+        (
+            Head::new([1, 1, 4], Loss::new().pixel(Pixel::binary_cross_entropy())).hard_counts(HardCounts::Head),
+            "head 1: activation: expected sigmoid or none for one class, of which the softmax is always 1, got softmax",
+        ),
+        (
+            Head::new([1, 2, 4], Loss::new().pixel(without_background(Pixel::focal(2.0, Alpha::None)))),
+            "head 1: pixel.include_background: expected true for two classes, since the softmax of the one that is left is \
+             always 1; alpha = [0, 1] leaves class 0 out after the softmax, got false",
+        ),
+        (
+            with_overlap(Overlap::dice().reduction(Reduction::SumOfItemMeans)),
+            "head 1: overlap.reduction: expected mean or sum: the others are of pixel terms, got sum_of_item_means",
+        ),
+        (
+            with_pixel(Pixel::top_k_cross_entropy(50.0).reduction(Reduction::SumOfItemMeans)),
+            "head 1: pixel.reduction: expected mean or sum, for a top-k of the batch, got sum_of_item_means",
         ),
         (with_pixel(ce().label_smoothing(1.5)), "head 1: pixel.label_smoothing: expected a number in [0, 1], got 1.5"),
         (
@@ -157,6 +216,24 @@ fn wrong_settings_are_refused_by_name() {
     assert_eq!(LossSpec::new().validate(), Err(Error::NoHeads));
 }
 
+#[test]
+fn a_softmax_over_one_class_is_taken_where_no_term_uses_it() {
+    // a softmax Dice drops the background after the softmax, and binary cross-entropy has no softmax
+    let dice = Loss::new().overlap(Overlap::dice().include_background(false));
+    let regions = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(Overlap::dice()) };
+    for head in [
+        Head::new([1, 2, 4], dice),
+        Head::new([1, 1, 4], Loss::new().pixel(Pixel::binary_cross_entropy())),
+        Head::new([1, 1, 4], regions.clone().pixel(without_background(Pixel::focal(2.0, Alpha::None)))),
+        Head::new([1, 2, 4], regions.pixel(without_background(Pixel::focal(2.0, Alpha::None)))),
+        Head::new([1, 3, 4], Loss::new().pixel(without_background(Pixel::focal(2.0, Alpha::None)))),
+        Head::new([1, 256, 4], Loss::monai_dice()),
+        Head::new([1, 128, 4], Loss::monai_dice()).labels(LabelType::I8).ignore_index(-1),
+    ] {
+        assert_eq!(LossSpec::new().head(head).validate(), Ok(()));
+    }
+}
+
 fn spec() -> LossSpec {
     LossSpec::new()
         .head(Head::new([1, 2, 8], Loss::monai_dice_ce()))
@@ -173,7 +250,7 @@ fn at(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BufferBinding<'_> 
 
 /// Binds the specification above with one thing wrong in head 1.
 fn bind_error(gpu: &Gpu, change: impl for<'a> FnOnce(&mut HeadTensors<'a>, &'a wgpu::Buffer)) -> Error {
-    let buffers: Vec<_> = (0..7).map(|_| storage(gpu, &[0; 256])).collect();
+    let buffers = [64, 8, 64, 120, 20, 120, 256].map(|bytes| storage(gpu, &vec![0; bytes]));
     let head = |i: usize| HeadTensors::new(whole(&buffers[i]), whole(&buffers[i + 1])).gradient(whole(&buffers[i + 2]));
     let mut heads = [head(0), head(3)];
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
@@ -214,7 +291,7 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
 
     // the lifetimes of these two buffers end here, so they are bound by hand
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
-    let buffers: Vec<_> = (0..6).map(|_| storage(&gpu, &[0; 256])).collect();
+    let buffers = [64, 8, 64, 120, 20, 120].map(|bytes| storage(&gpu, &vec![0; bytes]));
     let bind = |logits: &wgpu::Buffer, target: &wgpu::Buffer| {
         let first = HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]));
         let second = HeadTensors::new(whole(logits), whole(target)).gradient(whole(&buffers[5]));
@@ -231,6 +308,80 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     assert_eq!(plan.bind(&[]).map(|_| ()), Err(Error::WrongHeadCount { expected: 2, given: 0 }));
 }
 
+/// What people bind by mistake: a tensor of another type or shape, which has more bytes.
+#[test]
+fn a_binding_that_is_larger_than_its_tensor_is_refused() {
+    let gpu = gpu();
+    // 16 labels, and 2 classes
+    let bind = |labels: LabelType, target: wgpu::BufferBinding<'_>| {
+        let spec = LossSpec::new().head(Head::new([1, 2, 16], Loss::monai_dice_ce()).labels(labels));
+        let logits = storage(&gpu, &[0; 2 * 16 * 4]);
+        let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+        plan.bind(&[HeadTensors::new(whole(&logits), target)]).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let refused = |needed: u64, given: &str| {
+        Err(format!(
+            "head 0: target: expected {needed} bytes at offset 0, filled up to a whole word at most, got {given}"
+        ))
+    };
+    let bytes = |bytes: usize| storage(&gpu, &vec![0; bytes]);
+    // i64 bound as i32, u16 as u8, a one-hot as labels: with a stated size, and as the rest of a buffer
+    let (longs, shorts, one_hot) = (bytes(16 * 8), bytes(16 * 2), bytes(2 * 16));
+    assert_eq!(bind(LabelType::I32, at(&longs, 0, 128)), refused(64, "128"));
+    assert_eq!(bind(LabelType::U8, at(&shorts, 0, 32)), refused(16, "32"));
+    assert_eq!(bind(LabelType::U8, whole(&one_hot)), refused(16, "32 to the end of its buffer: state the size"));
+    assert_eq!(bind(LabelType::I64, whole(&longs)), Ok(()));
+    assert_eq!(bind(LabelType::U8, at(&one_hot, 0, 16)), Ok(()));
+
+    // filled up to a word, wherever it begins
+    let spec = LossSpec::new().head(Head::new([1, 2, 5], Loss::monai_dice_ce()));
+    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+    let (logits, labels) = (bytes(40), bytes(8));
+    let bind = |offset, size| {
+        let target = wgpu::BufferBinding { buffer: &labels, offset, size: NonZeroU64::new(size) };
+        plan.bind(&[HeadTensors::new(whole(&logits), target)]).is_ok()
+    };
+    for (offset, size, fits) in [
+        (0, 5, true),
+        (0, 8, true),
+        (0, 4, false),
+        (0, 9, false),
+        (3, 5, true),
+        (3, 0, true),
+        (1, 0, true),
+        (2, 7, true),
+    ] {
+        assert_eq!(bind(offset, size), fits, "{size} at {offset}");
+    }
+}
+
+#[test]
+fn slices_of_another_size_and_labels_of_another_type_are_refused() {
+    let gpu = gpu();
+    let spec = LossSpec::new().head(Head::new([1, 2, 4], Loss::monai_dice_ce()).mask(true));
+    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+    let logits = [0.5; 8];
+    let refused = |tensors: HostTensors<'_>| host::run(&plan, &[tensors], 1.0).map(|_| ()).unwrap_err().to_string();
+    let mask: &[u8] = &[1; 4];
+    let with = |labels: &'static [i64]| HostTensors { mask: Some(mask), ..HostTensors::labels(&logits, labels) };
+    // short by less than a word
+    assert_eq!(refused(with(&[0, 1, 1])), "head 0: target: expected 4 elements, got 3");
+    assert_eq!(refused(with(&[0, 1, 1, 0, 0])), "head 0: target: expected 4 elements, got 5");
+    assert_eq!(refused(with(&[0, 1, 1, 256])), "head 0: target: expected labels of u8, got 256");
+    assert_eq!(refused(with(&[0, -1, 1, 1])), "head 0: target: expected labels of u8, got -1");
+    let short = HostTensors { mask: Some(&[1; 3]), ..with(&[0; 4]) };
+    assert_eq!(refused(short), "head 0: mask: expected 4 elements, got 3");
+    let short = HostTensors { logits: &logits[..7], ..with(&[0; 4]) };
+    assert_eq!(refused(short), "head 0: logits: expected 8 elements, got 7");
+    let other = HostTensors { mask: Some(mask), ..HostTensors::probabilities(&logits, &logits) };
+    assert_eq!(refused(other), "head 0: target: expected labels, as the head says, got probabilities");
+    assert_eq!(
+        refused(HostTensors::labels(&logits, &[0; 4])),
+        "head 0: mask: expected a tensor, as the head says, got none"
+    );
+    assert!(host::run(&plan, &[with(&[0; 4])], 1.0).is_ok());
+}
+
 #[test]
 fn overlapping_writes_are_refused() {
     let gpu = gpu();
@@ -240,8 +391,8 @@ fn overlapping_writes_are_refused() {
     let labels = storage(&gpu, &[0; 64]);
     let heads = |gradient_0: u64, gradient_1: u64| {
         [
-            HeadTensors::new(at(&pool, 0, first), whole(&labels)).gradient(at(&pool, gradient_0, first)),
-            HeadTensors::new(at(&pool, 1024, second), whole(&labels)).gradient(at(&pool, gradient_1, second)),
+            HeadTensors::new(at(&pool, 0, first), at(&labels, 0, 8)).gradient(at(&pool, gradient_0, first)),
+            HeadTensors::new(at(&pool, 1024, second), at(&labels, 0, 20)).gradient(at(&pool, gradient_1, second)),
         ]
     };
     assert!(plan.bind(&heads(64, 2048)).is_ok());
@@ -265,7 +416,7 @@ fn wrong_scalars_are_refused() {
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
-    let heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
+    let heads = [HeadTensors::new(whole(&buffers[0]), at(&buffers[1], 0, 8)).gradient(whole(&buffers[2]))];
     let refused = |upstream| {
         let scalars = Scalars { upstream: Some(upstream), weights: None };
         plan.bind_with(&heads, &scalars).map(|_| ()).expect_err("refused").to_string()
@@ -274,7 +425,20 @@ fn wrong_scalars_are_refused() {
         refused(at(&buffers[1], 2, 4)),
         "upstream gradient: expected an offset that is a multiple of 4 bytes, got 2"
     );
-    assert_eq!(refused(at(&buffers[1], 64, 4)), "upstream gradient: expected 4 bytes at offset 64, got 0");
+    assert_eq!(refused(at(&buffers[1], 64, 4)), "upstream gradient: expected a buffer of at least 68 bytes, got 64");
+    assert_eq!(refused(at(&buffers[1], 0, 2)), "upstream gradient: expected 4 bytes at offset 0, got 2");
+    assert_eq!(
+        refused(at(&buffers[1], 0, 8)),
+        "upstream gradient: expected 4 bytes at offset 0, filled up to a whole word at most, got 8"
+    );
+    assert_eq!(
+        refused(whole(&buffers[1])),
+        "upstream gradient: expected 4 bytes at offset 0, filled up to a whole word at most, \
+         got 64 to the end of its buffer: state the size"
+    );
+    let weights = Scalars { upstream: None, weights: Some(at(&buffers[1], 0, 16)) };
+    let error = plan.bind_with(&heads, &weights).map(|_| ()).expect_err("refused").to_string();
+    assert_eq!(error, "weights: expected 12 bytes at offset 0, filled up to a whole word at most, got 16");
     let inside = refused(at(&buffers[2], 32, 4));
     assert_eq!(
         inside,
@@ -289,7 +453,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
-    let mut heads = [HeadTensors::new(whole(&buffers[0]), whole(&buffers[1])).gradient(whole(&buffers[2]))];
+    let mut heads = [HeadTensors::new(whole(&buffers[0]), at(&buffers[1], 0, 8)).gradient(whole(&buffers[2]))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
     let words = "head 0: the bindings of one item's tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
     assert_eq!(error.to_string(), words);
@@ -354,7 +518,16 @@ fn no_adapter_is_an_error_that_names_what_there_is() {
 #[test]
 fn labels_out_of_range_count_nowhere_and_are_reported() {
     let gpu = gpu();
-    let types = [(LabelType::U8, 200), (LabelType::U16, 65_535), (LabelType::I32, -7), (LabelType::U32, 1 << 31)];
+    let types = [
+        (LabelType::U8, 200),
+        (LabelType::U16, 65_535),
+        (LabelType::U32, 1 << 31),
+        (LabelType::I8, -7),
+        (LabelType::I16, -300),
+        (LabelType::I32, -7),
+        (LabelType::I64, -7),
+        (LabelType::I64, 1 << 32),
+    ];
     for (labels, strange) in types {
         for classes in [3, 30] {
             let loss =

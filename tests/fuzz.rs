@@ -20,7 +20,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::cases::{CaseFile, read, run};
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, Target,
+    OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, ScalarAlpha, Target,
 };
 use serde_json::{Value, json};
 
@@ -83,21 +83,26 @@ fn pixel() -> impl Strategy<Value = Pixel> {
         prop_oneof![Just(Alpha::None), number().prop_map(Alpha::Scalar), vec(number(), 0..7).prop_map(Alpha::PerClass)];
     let kind = prop_oneof![
         Just(PixelKind::CrossEntropy),
-        prop_oneof![number(), 0.0_f32..100.0].prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
+        prop_oneof![number().prop_map(f64::from), 0.0_f64..100.0]
+            .prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
         weights().prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
-        (number(), alpha, any::<bool>()).prop_map(|(gamma, alpha, include_background)| PixelKind::Focal {
-            gamma,
-            alpha,
-            include_background
+        (number(), alpha, any::<[bool; 2]>()).prop_map(|(gamma, alpha, [include_background, first])| {
+            PixelKind::Focal {
+                gamma,
+                alpha,
+                scalar_alpha: if first { ScalarAlpha::FirstClass } else { ScalarAlpha::IgnoredWithoutBackground },
+                include_background,
+            }
         }),
     ];
-    (kind, option::of(number()), weights(), any::<[bool; 3]>(), number()).prop_map(
-        |(kind, smoothing, class_weights, [sum, over_voxels, nan], weight)| Pixel {
+    let reductions = select(vec![Reduction::Mean, Reduction::Sum, Reduction::SumOfItemMeans]);
+    (kind, option::of(number()), weights(), (reductions, any::<[bool; 2]>()), number()).prop_map(
+        |(kind, smoothing, class_weights, (reduction, [over_voxels, nan]), weight)| Pixel {
             kind,
             label_smoothing: smoothing.unwrap_or(0.0),
             class_weights,
-            reduction: if sum { Reduction::Sum } else { Reduction::Mean },
-            mean_over_voxels: over_voxels && sum,
+            reduction,
+            mean_over_voxels: over_voxels && reduction == Reduction::Sum,
             weight,
             empty: if nan { Empty::Nan } else { Empty::Zero },
         },
@@ -107,7 +112,7 @@ fn pixel() -> impl Strategy<Value = Pixel> {
 fn head() -> impl Strategy<Value = Head> {
     let floats = || select(vec![FloatType::F32, FloatType::F16, FloatType::Bf16]);
     let target = prop_oneof![
-        3 => select(vec![LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32]).prop_map(Target::Labels),
+        3 => select(LabelType::ALL.to_vec()).prop_map(Target::Labels),
         1 => floats().prop_map(Target::Probabilities),
     ];
     let resample = prop_oneof![8 => Just(None), 1 => vec(axis(), 0..4).prop_map(Some)];

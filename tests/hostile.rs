@@ -117,12 +117,20 @@ fn labels_of_all_bit_patterns_are_classes_or_counted_out_of_range() {
     let mut random = fastrand::Rng::with_seed(3);
     let edges = [0, 1, 4, 5, 127, 128, 255, 256, 32_767, 65_535, 65_536, 1 << 31, (1 << 31) - 1, u32::MAX];
     let words: Vec<u32> = edges.into_iter().chain((0..498).map(|_| random.u32(..))).collect();
-    let signed = words.iter().map(|&word| word.cast_signed().into()).collect();
-    let cases: [(LabelType, Vec<i64>, Vec<Option<i64>>); 4] = [
-        (LabelType::U8, (0..512).map(|label| label % 256).collect(), vec![None, Some(255), Some(-1), Some(3)]),
-        (LabelType::U16, (0..65_536).collect(), vec![None, Some(65_535), Some(-1)]),
-        (LabelType::I32, signed, vec![None, Some(-1), Some(i32::MIN.into()), Some(u32::MAX.into())]),
-        (LabelType::U32, words.into_iter().map(i64::from).collect(), vec![None, Some(-1), Some(1 << 31)]),
+    let signed: Vec<i64> = words.iter().map(|&word| word.cast_signed().into()).collect();
+    // classes with a high word of any bits, and random ones
+    let long = (0..512).map(|label| if label % 3 == 0 { label % 7 } else { (random.i64(..) << 32) | (label % 7) });
+    let edges =
+        [-1, -7, i64::MIN, i64::MAX, i32::MIN.into(), i32::MAX.into(), 1 << 31, 1 << 32, -(1 << 32), -(1 << 31) + 1];
+    let long: Vec<i64> = long.chain(edges).collect();
+    let cases: [(LabelType, Vec<i64>, Vec<Option<i64>>); 7] = [
+        (LabelType::U8, (0..512).map(|label| label % 256).collect(), vec![None, Some(255), Some(3)]),
+        (LabelType::U16, (0..65_536).collect(), vec![None, Some(65_535)]),
+        (LabelType::U32, words.into_iter().map(i64::from).collect(), vec![None, Some(1 << 31), Some(u32::MAX.into())]),
+        (LabelType::I8, (0..512).map(|label| label % 256 - 128).collect(), vec![None, Some(-1), Some(-128), Some(3)]),
+        (LabelType::I16, (-32_768..32_768).collect(), vec![None, Some(-1), Some(-32_768)]),
+        (LabelType::I32, signed, vec![None, Some(-1), Some(i32::MIN.into())]),
+        (LabelType::I64, long, vec![None, Some(-1), Some(i32::MAX.into()), Some(-7)]),
     ];
     for gpu in all_gpus() {
         for (label_type, labels, ignored) in &cases {
@@ -276,9 +284,9 @@ fn a_nan_that_counts_is_seen() {
                 let result = run_variant(&gpu, &LossSpec::new().head(head), &tensors, 1.0, variant);
                 let seen = result.report.heads[0].non_finite.expect("it was asked for");
                 assert_eq!(seen.logits, 1, "{}: {loss:?}", gpu.name);
-                // a top-k may leave the voxel out
+                // a top-k takes a NaN before any number, as torch.topk does
                 let told = !result.report.total.is_finite() || seen.gradient;
-                assert!(told || is_top_k(&loss), "{}: {loss:?}", gpu.name);
+                assert!(told, "{}: {loss:?}", gpu.name);
             }
         }
     }

@@ -75,9 +75,14 @@ fn every_candidate_computes_what_the_default_does_whatever_a_head_has() {
                 .resample([18, 14])
                 .sample_mask(true),
         )
-        .head(Head::new([1, 5, 16, 16], sigmoid).probabilities(FloatType::Bf16).logits(FloatType::Bf16).mask(true))
+        .head(
+            Head::new([1, 5, 16, 16], sigmoid.clone())
+                .probabilities(FloatType::Bf16)
+                .logits(FloatType::Bf16)
+                .mask(true),
+        )
         .head(Head::new([1, 20, 12, 12], Loss::nnunet_dc_topk()).weight_map(true).unreduced(true))
-        .head(Head::new([1, 1, 8, 8], loss()));
+        .head(Head::new([1, 1, 8, 8], sigmoid));
     let file = folder("every_head").join("tuning.json");
     let tuned = measure(&gpu, &spec, &file, 20).expect("tuned");
     assert!(!tuned.candidates.is_empty());

@@ -18,8 +18,8 @@ use ::burn::backend::{
 };
 use ::burn::tensor::Tensor;
 
-use super::{Forward, On};
 use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
+use super::{Forward, On};
 use crate::{Error, Scalars};
 
 /// The total as a tensor of burn's: a node of its graph where some logits are in one.

@@ -80,8 +80,8 @@ impl HeadStages {
         if let (Some(losses), Some(compiled)) = (&scratch.losses, &pipelines.top_k) {
             let heads = [u32::try_from(layout.heads.len()).expect("the table fits in a uniform binding"), 1];
             let runs = device::grid(layout.loss_runs, side);
-            let [begin, histogram, pick, sum_top] = [0, 1, 2, 3]
-                .map(|i| stage(&compiled[i], [heads, runs, heads, runs][i], [losses, &scratch.selection]));
+            let [begin, histogram, pick, sum_top] =
+                [0, 1, 2, 3].map(|i| stage(&compiled[i], [heads, runs, heads, runs][i], [losses, &scratch.selection]));
             top_k.push(begin);
             // a digit of 8 bits a round
             for _ in 0..4 {
@@ -134,11 +134,7 @@ fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
 }
 
 /// The bindings of finish besides the table.
-fn finish_entries<'a>(
-    shared: &Shared,
-    scratch: &'a StepScratch,
-    weights: &wgpu::BufferBinding<'a>,
-) -> Vec<Entry<'a>> {
+fn finish_entries<'a>(shared: &Shared, scratch: &'a StepScratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
     let StepScratch { statistics, coefficients, report, selection, losses } = scratch;
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let mut bindings = vec![whole(statistics), whole(coefficients), whole(report), weights.clone()];

@@ -369,7 +369,10 @@ pub(crate) fn check_scalars(
     let extent = Extent { buffer: buffer.clone(), bytes: offset..offset + needed, format, wide: false };
     for (head, extents) in heads.iter().enumerate() {
         if let Some((tensor, _)) = extents.writes().find(|(_, written)| written.overlaps(&extent)) {
-            return Err(error("numbers that no stage writes".into(), format!("some inside the {tensor} of head {head}")));
+            return Err(error(
+                "numbers that no stage writes".into(),
+                format!("some inside the {tensor} of head {head}"),
+            ));
         }
     }
     Ok(extent)

@@ -224,9 +224,7 @@ fn pixel_term(head: &Head, sums: &Statistics, finished: &mut Finished) {
             count(k)
         }
         PixelKind::CrossEntropy => match head.target {
-            Target::Labels(_) => {
-                sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
-            }
+            Target::Labels(_) => sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum(),
             Target::Probabilities(_) => voxel_mass,
         },
         PixelKind::BinaryCrossEntropy { .. } => of_classes(head.classes()),

@@ -237,7 +237,9 @@ impl Overlap {
     /// Losses of a row: one per class that takes part, or one where no class axis is left.
     pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
         match self.kind {
-            OverlapKind::Dice | OverlapKind::Jaccard | OverlapKind::Tversky { .. } => classes - self.first_class(classes),
+            OverlapKind::Dice | OverlapKind::Jaccard | OverlapKind::Tversky { .. } => {
+                classes - self.first_class(classes)
+            }
             OverlapKind::GeneralizedDice { .. } => 1,
         }
     }

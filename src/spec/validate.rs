@@ -1,8 +1,6 @@
 //! Every way in which a setting can be wrong.
 
-use super::{
-    Activation, Alpha, HardCounts, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, Target,
-};
+use super::{Activation, Alpha, HardCounts, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, Target};
 use crate::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
@@ -103,7 +101,8 @@ impl Check {
         let taking_part = pixel.map_or(classes, |pixel| classes - pixel.first_class(classes));
         match pixel.map(|pixel| &pixel.kind) {
             Some(PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }) if classes == 1 => {
-                let expected = "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
+                let expected =
+                    "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
                 return self.refuse("pixel.kind", expected, "a softmax cross-entropy");
             }
             Some(PixelKind::Focal { .. }) if softmax && classes > 1 && taking_part == 1 => {
@@ -116,7 +115,11 @@ impl Check {
         let focal = matches!(pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
         let used = head.loss.overlap.is_some() || focal || head.hard_counts != HardCounts::None;
         if softmax && classes == 1 && used {
-            return self.refuse("activation", "sigmoid or none for one class, of which the softmax is always 1", "softmax");
+            return self.refuse(
+                "activation",
+                "sigmoid or none for one class, of which the softmax is always 1",
+                "softmax",
+            );
         }
         Ok(())
     }
@@ -177,7 +180,11 @@ impl Check {
                     return self.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
                 }
                 if pixel.reduction == Reduction::SumOfItemMeans {
-                    return self.refuse("pixel.reduction", "mean or sum, for a top-k of the batch", "sum_of_item_means");
+                    return self.refuse(
+                        "pixel.reduction",
+                        "mean or sum, for a top-k of the batch",
+                        "sum_of_item_means",
+                    );
                 }
                 if pixel.top_k(head.items() * head.voxels()) == Some(0) {
                     return self.refuse("pixel.k_percent", "enough for one voxel", given());
