@@ -50,6 +50,11 @@ fn lines(one: &Validation, other: &Validation) -> Vec<Line> {
         };
         lines.push(("shaders".to_owned(), name.to_owned(), both.map(answer)));
     }
+    let in_loops = |v: &Validation| {
+        let found = v.shaders.switches_in_loops.as_ref();
+        found.map_or("–".to_owned(), |found| format!("{} of {} permutations", found.any, found.permutations))
+    };
+    lines.push(("shaders".to_owned(), "HLSL 5.1: a switch inside a loop".to_owned(), both.map(in_loops)));
     // two validations of one device each are two devices: side by side, whatever their names
     if let ([a], [b]) = (&one.adapters[..], &other.adapters[..]) {
         lines.extend(adapter_lines("adapter", [Some(a), Some(b)]));

@@ -7,6 +7,7 @@ mod numbers;
 mod page;
 mod progress;
 mod record;
+mod switches;
 mod tools;
 mod translate;
 
@@ -27,7 +28,8 @@ use crate::adapters::name;
 use crate::bench::commit;
 use numbers::Results;
 use progress::Progress;
-use record::{Adapter, SCHEMA, Shaders, Validation};
+use record::{Adapter, SCHEMA, Shaders, SwitchesInLoops, Validation};
+use translate::Answers;
 
 #[derive(clap::Args)]
 pub struct Validate {
@@ -133,13 +135,14 @@ impl Validate {
         let covering: HashSet<String> = covering().into_iter().map(|shader| shader.name).collect();
         let all = permutations();
         let permutations = all.len();
-        let (mut tools, few) =
+        let Answers { mut tools, switches_in_loops, kept: few } =
             translate::translate(all, |name| covering.contains(name), || progress.tick("shaders: naga"));
         tools.push(tools::spirv_val(&few, || progress.tick("shaders: spirv-val")));
         tools.push(tools::dxc(&few, self.dxc.as_deref(), || progress.tick("shaders: DXC")));
         progress.tick("shaders: Tint");
         tools.push(tools::tint(&few, &self.dawn));
-        Shaders { permutations, covering: covering.len(), tools }
+        let switches_in_loops = Some(switches_in_loops);
+        Shaders { permutations, covering: covering.len(), tools, switches_in_loops }
     }
 
     fn write(&self, validation: &Validation) -> Result<ExitCode> {
@@ -165,6 +168,9 @@ impl Validate {
         }
         for tool in &validation.shaders.tools {
             println!("{}: {} checked, {} failed", tool.name, tool.checked, tool.failures.len());
+        }
+        if let Some(SwitchesInLoops { permutations, any, .. }) = validation.shaders.switches_in_loops {
+            println!("HLSL 5.1: {any} of {permutations} permutations have a switch inside a loop");
         }
         for adapter in &validation.adapters {
             for (what, counts) in [("cases", adapter.cases), ("every pair of choices", adapter.covering)] {

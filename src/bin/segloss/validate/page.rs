@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::*;
 use segloss::trial::{GRADIENT_BOUND, LOSS_BOUND};
 
-use super::record::{Adapter, Bin, Counts, Shaders, Spread, Tool, Validation};
+use super::record::{Adapter, Bin, Counts, Shaders, Spread, SwitchesInLoops, Tool, Validation};
 
 const STYLE: &str = "
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -48,6 +48,27 @@ fn shaders(shaders: &Shaders) -> Markup {
         table {
             tr { th { "tool" } th { "what it says" } th { "checked" } th { "failed" } }
             @for tool in &shaders.tools { (row(tool)) }
+        }
+        @if let Some(found) = &shaders.switches_in_loops { (switches(found)) }
+    }
+}
+
+fn switches(found: &SwitchesInLoops) -> Markup {
+    html! {
+        h3 { "A " code { "switch" } " inside a loop" }
+        p { "In HLSL at shader model 5.1, " (found.any) " of " (found.permutations) " permutations have a " code { "switch" }
+             " inside a loop: " (found.own_loop) " in a loop of the same function, the others in a loop that calls the \
+             function. FXC, which wgpu's DX12 takes where it finds no DXC, inlines every call, and is known to miscompile \
+             such a " code { "switch" } ". No tool here is FXC, so this is where to look, not a failure. The \
+             table counts permutations." }
+        @if !found.functions.is_empty() {
+            table {
+                tr { th { "stage" } th { "function" } th { "in its own loop" } th { "in a caller's loop" } }
+                @for row in &found.functions {
+                    tr { td { (row.stage) } td { code { (row.function) } } td.n { (row.own_loop) }
+                         td.n { (row.callers_loop) } }
+                }
+            }
         }
     }
 }

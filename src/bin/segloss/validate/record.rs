@@ -26,6 +26,30 @@ pub struct Shaders {
     pub permutations: usize,
     pub covering: usize,
     pub tools: Vec<Tool>,
+    /// `None` in reports older than the search.
+    #[serde(default)]
+    pub switches_in_loops: Option<SwitchesInLoops>,
+}
+
+/// Permutations whose HLSL at shader model 5.1 has a `switch` inside a loop: known to go wrong in FXC.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SwitchesInLoops {
+    /// Those that were searched.
+    pub permutations: usize,
+    /// Those with such a `switch`, and those where it is in a loop of its own function.
+    pub any: usize,
+    pub own_loop: usize,
+    pub functions: Vec<Switch>,
+}
+
+/// A function with a `switch`, in how many permutations it is inside a loop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switch {
+    pub stage: String,
+    pub function: String,
+    /// In a loop of the function, and in a loop of a caller.
+    pub own_loop: usize,
+    pub callers_loop: usize,
 }
 
 /// A tool, and what it says.
@@ -123,5 +147,17 @@ impl Validation {
         let tools = self.shaders.tools.iter().map(|tool| (tool.name.as_str(), &tool.failures));
         let adapters = self.adapters.iter().map(|adapter| (adapter.name.as_str(), &adapter.failures));
         tools.chain(adapters).flat_map(|(name, failures)| failures.iter().map(move |failure| (name, failure)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_older_than_the_search_for_switches_is_read() {
+        let older = r#"{ "permutations": 2, "covering": 1, "tools": [] }"#;
+        let shaders: Shaders = serde_json::from_str(older).expect("the record");
+        assert!(shaders.switches_in_loops.is_none());
     }
 }

@@ -4,7 +4,8 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use segloss::shaders::ComposedShader;
 
-use super::record::{Failure, Tool};
+use super::record::{Failure, SwitchesInLoops, Tool};
+use super::switches;
 
 /// A shader and its translations.
 pub struct Translated {
@@ -13,37 +14,45 @@ pub struct Translated {
     pub hlsl: String,
 }
 
-/// The four languages, and validation before them.
+/// The languages, and validation before them.
 struct Questions {
     valid: Tool,
     spirv: Tool,
     msl: Tool,
     hlsl: Tool,
+    hlsl_5_1: Tool,
     glsl: Tool,
 }
 
+/// What naga finds in all shaders.
+pub struct Answers {
+    pub tools: Vec<Tool>,
+    pub switches_in_loops: SwitchesInLoops,
+    /// Those that are kept for other tools.
+    pub kept: Vec<Translated>,
+}
+
 /// Validates and translates; keeps the translations of those that `wanted` names.
-pub fn translate(
-    shaders: Vec<ComposedShader>,
-    wanted: impl Fn(&str) -> bool,
-    tick: impl Fn(),
-) -> (Vec<Tool>, Vec<Translated>) {
+pub fn translate(shaders: Vec<ComposedShader>, wanted: impl Fn(&str) -> bool, tick: impl Fn()) -> Answers {
     let mut questions = Questions {
         valid: Tool::new("naga", "the WGSL is valid"),
         spirv: Tool::new("naga → SPIR-V", "translates"),
         msl: Tool::new("naga → MSL", "translates; no workgroup memory is filled with zeros; barriers as in the WGSL"),
         hlsl: Tool::new("naga → HLSL", "translates"),
+        hlsl_5_1: Tool::new("naga → HLSL 5.1", "translates, where no subgroup operation is in it"),
         glsl: Tool::new("naga → GLSL ES 3.1", "translates, where no subgroup operation is in it"),
     };
-    let mut kept = Vec::new();
+    let (mut switches_in_loops, mut kept) = (SwitchesInLoops::default(), Vec::new());
     for shader in shaders {
         tick();
         let name = shader.name.clone();
         let Some((module, info)) = questions.valid.check(&name, parse(&shader.source)) else { continue };
         let spirv = questions.spirv.check(&name, to_spirv(&module, &info));
         questions.msl.check(&name, to_msl(&shader, &module, &info));
-        let hlsl = questions.hlsl.check(&name, to_hlsl(&shader, &module, &info));
+        let hlsl = questions.hlsl.check(&name, to_hlsl(&shader, &module, &info, hlsl::ShaderModel::V6_0));
         if !uses_subgroups(&shader.source) {
+            questions.hlsl_5_1.check(&name, to_hlsl(&shader, &module, &info, hlsl::ShaderModel::V5_1));
+            switches_in_loops.count(shader.entry_point, switches::in_loops(&module, shader.entry_point));
             questions.glsl.check(&name, to_glsl(&shader, &module, &info));
         }
         if let (Some(spirv), Some(hlsl)) = (spirv, hlsl)
@@ -52,8 +61,8 @@ pub fn translate(
             kept.push(Translated { shader, spirv, hlsl });
         }
     }
-    let Questions { valid, spirv, msl, hlsl, glsl } = questions;
-    (vec![valid, spirv, msl, hlsl, glsl], kept)
+    let Questions { valid, spirv, msl, hlsl, hlsl_5_1, glsl } = questions;
+    Answers { tools: vec![valid, spirv, msl, hlsl, hlsl_5_1, glsl], switches_in_loops, kept }
 }
 
 impl Tool {
@@ -107,9 +116,14 @@ fn to_msl(shader: &ComposedShader, module: &naga::Module, info: &ModuleInfo) -> 
     Ok(())
 }
 
-fn to_hlsl(shader: &ComposedShader, module: &naga::Module, info: &ModuleInfo) -> Result<String, String> {
+fn to_hlsl(
+    shader: &ComposedShader,
+    module: &naga::Module,
+    info: &ModuleInfo,
+    shader_model: hlsl::ShaderModel,
+) -> Result<String, String> {
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V6_0,
+        shader_model,
         // where wgpu puts the grid's size
         special_constants_binding: Some(hlsl::BindTarget { space: 1, ..Default::default() }),
         zero_initialize_workgroup_memory: false,
