@@ -2,8 +2,10 @@
 //!
 //! For tools, tuners and tests; a trainer has tensors of its own.
 
+mod kinds;
 mod small;
 
+pub use kinds::{overlap_kinds, pixel_kinds, reductions};
 pub use small::small_copy;
 
 use std::sync::{Mutex, PoisonError};

@@ -243,3 +243,31 @@ fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit(
         assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)), "{logits} logits");
     }
 }
+
+/// wgpu bounds storage and uniform buffers of a stage together: 28 by default, 29 on Metal.
+#[test]
+fn heads_are_split_over_dispatches_where_all_buffers_of_a_stage_are_bounded_together() {
+    let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
+    let storage_buffers = adapter.limits().max_storage_buffers_per_shader_stage;
+    let spec = LossSpec { heads: vec![Head::new([1, 3, 50], Loss::monai_dice_ce()); 10] };
+    let tensors = tensors(&spec);
+    let mut expected = None;
+    // the last as many as the device has: all ten heads in one dispatch, where that is enough
+    for (sum, dispatches) in [(28, (1, 2)), (29, (1, 2)), (19, (2, 2)), (64, (1, 1))] {
+        let limits = wgpu::Limits {
+            max_storage_buffers_per_shader_stage: storage_buffers,
+            max_buffers_and_acceleration_structures_per_shader_stage: sum,
+            ..wgpu::Limits::default()
+        };
+        let gpu = common::gpu_with_limits(limits);
+        let buffers = common::Buffers::upload(&gpu, &spec, &tensors);
+        let plan = Plan::with_variant(&gpu.device, &gpu.queue, &spec, one_dispatch(&gpu)).expect("the plan is made");
+        let step = plan.bind(&buffers.bindings()).expect("the tensors are bound");
+        if storage_buffers >= 32 {
+            assert_eq!(step.dispatches(), dispatches, "{sum} buffers");
+        }
+        let given = buffers.step(&gpu, &step);
+        let given = (given.report.total.to_bits(), given.gradients);
+        assert!(*expected.get_or_insert(given.clone()) == given, "{sum} buffers");
+    }
+}

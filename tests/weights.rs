@@ -5,8 +5,12 @@ mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Buffers, Tensors, all_gpus, random_tensors, storage};
-use segloss::{Head, Loss, LossSpec, Plan, Scalars, wgpu};
+use common::{Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
+use segloss::host::{HostResult, float_bytes, label_bytes};
+use segloss::{
+    Activation, Alpha, Empty, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars,
+    Variant, wgpu,
+};
 
 /// A head with both terms, one with overlap alone, one with a pixel term alone; with these weights, three a head.
 fn spec(weights: [f32; 9]) -> LossSpec {
@@ -67,5 +71,210 @@ fn the_report_has_the_derivative_by_each_weight() {
         let head = &report.heads[at / 3];
         let given = [head.by_weight, head.by_overlap_weight, head.by_pixel_weight][at % 3];
         assert!((f64::from(given) - slope).abs() < 4e-6, "weight {at}: got {given}, expected {slope}");
+    }
+}
+
+/// Losses of every way in which two terms meet in a gradient, each with a part that is spoiled by infinite logits.
+fn two_terms() -> Vec<Loss> {
+    let sigmoid = |loss: Loss| Loss { activation: Activation::Sigmoid, ..loss };
+    let dice = || Loss::new().overlap(Overlap::dice().smooth(0.0, 0.0));
+    vec![
+        Loss::monai_dice_ce(),
+        dice().pixel(Pixel::cross_entropy().label_smoothing(0.1).class_weights([1.0, 2.0, 3.0])),
+        Loss::nnunet_dc_topk(),
+        dice().pixel(Pixel::binary_cross_entropy()),
+        dice().pixel(Pixel::focal(2.0, Alpha::None)),
+        sigmoid(dice().pixel(Pixel::cross_entropy())),
+        sigmoid(dice().pixel(Pixel::focal(2.0, Alpha::Scalar(0.25)))),
+        Loss { activation: Activation::None, ..Loss::new().overlap(Overlap::dice().squared(true)) }
+            .pixel(Pixel::binary_cross_entropy()),
+        Loss { activation: Activation::None, ..dice() }.pixel(Pixel::cross_entropy()),
+    ]
+}
+
+/// Held, split and streamed classes.
+fn variants(gpu: &Gpu) -> [Variant; 3] {
+    let default = Variant::for_device(&gpu.device);
+    let split = Variant { register_classes: 2, split_classes: 2, ..default };
+    [default, split, Variant { register_classes: 2, split_classes: 0, chunk: 2, ..default }]
+}
+
+fn result(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], variant: Variant) -> HostResult {
+    common::run_variant(gpu, spec, tensors, 1.0, variant)
+}
+
+fn zero(gradient: &[f32]) -> bool {
+    gradient.iter().all(|dz| dz.to_bits() == 0)
+}
+
+#[test]
+fn a_head_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
+    for gpu in all_gpus() {
+        for variant in variants(&gpu) {
+            for (loss, seed) in two_terms().into_iter().zip(1..) {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let on = Head::new([2, 3, 37], Loss::monai_dice_ce());
+                let tensors = random_tensors(&on, 3.0, &mut random);
+                let alone = result(&gpu, &LossSpec::new().head(on.clone()), std::slice::from_ref(&tensors), variant);
+                let off = Head::new([2, 3, 37], loss.clone()).weight(0.0);
+                let mut spoiled = random_tensors(&off, 3.0, &mut random);
+                for z in spoiled.logits.iter_mut().step_by(5) {
+                    *z = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN][random.usize(0..5)];
+                }
+                let spec = LossSpec::new().head(on).head(off);
+                let given = result(&gpu, &spec, &[tensors.clone(), spoiled], variant);
+                let what = format!("{}: {loss:?}", gpu.name);
+                assert_eq!(given.report.total.to_bits(), alone.report.total.to_bits(), "{what}");
+                assert_eq!(given.gradients[0], alone.gradients[0], "{what}");
+                assert!(zero(&given.gradients[1]), "{what}: {:?}", given.gradients[1]);
+                let report = &given.report.heads[1];
+                for term in [report.overlap, report.pixel].into_iter().flatten() {
+                    assert_eq!(term.weighted.to_bits(), 0, "{what}");
+                }
+                // the terms are reported as they are, and so is what their weight would do
+                assert!(report.by_weight.is_nan() || report.by_weight.is_infinite(), "{what}: {}", report.by_weight);
+                assert_eq!([report.by_overlap_weight, report.by_pixel_weight], [0.0; 2], "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn all_ignored_and_out_of_what_f32_holds_is_0_in_a_head_of_weight_0() {
+    for gpu in all_gpus() {
+        let on = Head::new([1, 2, 2], Loss::monai_dice_ce());
+        let empty = Loss::new().pixel(Pixel::cross_entropy().empty(Empty::Nan));
+        let spec = LossSpec::new().head(on).head(Head::new([1, 2, 1], empty).ignore_index(255).weight(0.0));
+        let tensors = [
+            Tensors { logits: vec![1.0, -0.5, 0.25, 2.0], labels: vec![0, 1], ..Tensors::default() },
+            Tensors { logits: vec![0.5, -0.5], labels: vec![255], ..Tensors::default() },
+        ];
+        let given = common::run(&gpu, &spec, &tensors, 1.0);
+        assert!(given.report.total.is_finite() && given.report.heads[1].pixel.expect("a term").value.is_nan());
+        assert!(zero(&given.gradients[1]));
+    }
+}
+
+#[test]
+fn a_term_of_weight_0_adds_exactly_0_to_the_gradient_of_the_other() {
+    for gpu in all_gpus() {
+        for variant in variants(&gpu) {
+            for (loss, seed) in two_terms().into_iter().zip(31..) {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let head = |loss: &Loss| LossSpec::new().head(Head::new([2, 3, 41], loss.clone()));
+                let tensors = [random_tensors(&head(&loss).heads[0], 3.0, &mut random)];
+                let (mut no_overlap, mut no_pixel) = (loss.clone(), loss.clone());
+                no_overlap.overlap.as_mut().expect("it has one").weight = 0.0;
+                no_pixel.pixel.as_mut().expect("it has one").weight = 0.0;
+                for (off, alone) in [
+                    (no_overlap, Loss { overlap: None, ..loss.clone() }),
+                    (no_pixel, Loss { pixel: None, ..loss.clone() }),
+                ] {
+                    // a class without a voxel and p of 0: 0/0 where nothing smooths
+                    let mut absent = tensors.clone();
+                    absent[0].labels.iter_mut().for_each(|label| *label %= 2);
+                    absent[0].logits.chunks_mut(41).skip(2).step_by(3).for_each(|row| row.fill(-3e38));
+                    for tensors in [&tensors, &absent] {
+                        let [given, expected] = [&off, &alone].map(|loss| result(&gpu, &head(loss), tensors, variant));
+                        let what = format!("{}: {off:?}", gpu.name);
+                        let (given_total, total) = (given.report.total, expected.report.total);
+                        assert!(
+                            (given_total - total).abs() <= 1e-6 * total.abs().max(1.0),
+                            "{what}: {given_total}, {total}"
+                        );
+                        let largest = expected.gradients[0].iter().fold(0.0_f32, |a, g| a.max(g.abs()));
+                        for (x, e) in given.gradients[0].iter().zip(&expected.gradients[0]) {
+                            assert!((x - e).abs() <= 2e-6 * largest, "{what}: {x}, not {e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the terms share no softmax, logits that spoil the one that is off leave the other's gradient.
+#[test]
+fn logits_that_spoil_a_term_of_weight_0_leave_the_other_terms_gradient() {
+    let gpu = common::gpu();
+    for variant in variants(&gpu) {
+        // the softmax Dice of an infinite logit is NaN, its binary cross-entropy is not
+        let mut loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::binary_cross_entropy());
+        loss.overlap.as_mut().expect("it has one").weight = 0.0;
+        let alone = Loss { overlap: None, ..loss.clone() };
+        let head = |loss: Loss| LossSpec::new().head(Head::new([1, 3, 8], loss).labels(LabelType::I8));
+        let mut tensors = [random_tensors(&head(alone.clone()).heads[0], 3.0, &mut fastrand::Rng::with_seed(3))];
+        tensors[0].labels[5] = 1;
+        tensors[0].logits[8 + 5] = f32::INFINITY;
+        let [given, expected] = [loss, alone].map(|loss| result(&gpu, &head(loss), &tensors, variant));
+        assert!(expected.gradients[0].iter().all(|dz| dz.is_finite()));
+        assert_eq!(given.gradients, expected.gradients);
+        assert_eq!(given.report.total.to_bits(), expected.report.total.to_bits());
+        assert!(given.report.heads[0].overlap.expect("it has one").value.is_nan());
+    }
+}
+
+#[test]
+fn a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_bit() {
+    for gpu in all_gpus() {
+        for (float, elements) in [FloatType::F32, FloatType::F16, FloatType::Bf16].into_iter().zip([72, 74, 78]) {
+            let head = Head::new([1, 2, elements / 2], Loss::monai_dice_ce()).logits(float);
+            let spec = LossSpec::new().head(head);
+            let mut logits = vec![0.5_f32; elements];
+            logits[3] = f32::NAN;
+            let logits = float_bytes(&logits, float);
+            let labels = storage(&gpu, &label_bytes(&vec![0; elements / 2], LabelType::U8));
+            // −0, subnormals, infinities, NaN of any payload: whatever bits there are
+            let mut random = fastrand::Rng::with_seed(61);
+            let before: Vec<u8> = (0..logits.len()).map(|_| random.u8(..)).collect();
+            let weights = storage(&gpu, bytemuck::cast_slice(&[0.0_f32, 1.0, 1.0]));
+            let scalars = Scalars { upstream: None, weights: Some(weights.as_entire_buffer_binding()) };
+            let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+            let (z, dz) = (storage(&gpu, &logits), storage(&gpu, &before));
+            let tensors = HeadTensors::new(z.as_entire_buffer_binding(), labels.as_entire_buffer_binding());
+            let run = |tensors: HeadTensors<'_>| {
+                let step = plan.bind_with(&[tensors], &scalars).expect("the tensors are bound");
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                step.forward(&mut encoder);
+                step.backward(&mut encoder);
+                gpu.queue.submit([encoder.finish()]);
+            };
+            run(tensors.clone().accumulate(dz.as_entire_buffer_binding()));
+            assert_eq!(download(&gpu, &dz), before, "{} {float:?}", gpu.name);
+            run(tensors.clone().gradient(dz.as_entire_buffer_binding()));
+            assert!(
+                download(&gpu, &dz)[..logits.len() / 4 * 4].iter().all(|&byte| byte == 0),
+                "{} {float:?}",
+                gpu.name
+            );
+            run(tensors.in_place());
+            assert!(download(&gpu, &z)[..logits.len() / 4 * 4].iter().all(|&byte| byte == 0), "{} {float:?}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn a_voxel_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
+    for gpu in all_gpus() {
+        for variant in variants(&gpu) {
+            for (loss, seed) in two_terms().into_iter().zip(71..) {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let spec = LossSpec::new().head(Head::new([2, 3, 29], loss.clone()).weight_map(true));
+                let mut tensors = [random_tensors(&spec.heads[0], 3.0, &mut random)];
+                tensors[0].weight_map.iter_mut().step_by(4).for_each(|m| *m = 0.0);
+                let bits = |tensors: &[Tensors]| {
+                    let given = result(&gpu, &spec, tensors, variant);
+                    let dz: Vec<u32> = given.gradients[0].iter().map(|dz| dz.to_bits()).collect();
+                    (format!("{:?}", given.report), dz)
+                };
+                let expected = bits(&tensors);
+                for at in (0..58).step_by(4) {
+                    for class in 0..3 {
+                        tensors[0].logits[(at / 29 * 3 + class) * 29 + at % 29] = f32::NAN;
+                    }
+                }
+                assert!(bits(&tensors) == expected, "{}: {loss:?}", gpu.name);
+            }
+        }
     }
 }
