@@ -1,6 +1,7 @@
 // Reading and writing a group's tensors: logits, target, masks, losses and gradient of a quad of voxels.
 //
-// One copy a group. The heads of a group may lie in different bindings; the switch on the slot is uniform.
+// One copy per group. The heads of a group may lie in different bindings; the switch on the slot is uniform. Where they lie in
+// one there is no switch: some compilers do not like one inside the loops of the callers.
 // First elements are those of the head's tensors in their slots; `voxel` is the quad's first voxel in its item, and `left`
 // the voxels from there to the end of the row.
 
@@ -77,12 +78,19 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
     //# end
     //# if probabilities
     let first = head.target_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
+    //# if one_probabilities
+    //# each q
+    t = load_q0(first, left);
+    //# end
+    //# end
+    //# if not one_probabilities
     switch head.target_slot {
         //# each q
         case q0: { t = load_q0(first, left); }
         //# end
         default: {}
     }
+    //# end
     t = select(NONE, t, quad.valid);
     //# end
     return t;
@@ -93,12 +101,19 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     var inside = present;
     //# if mask
     var mask = LANES;
+    //# if one_mask
+    //# each m
+    mask = load_m0(head.mask_first + place.item * head.voxels + voxel, left);
+    //# end
+    //# end
+    //# if not one_mask
     switch head.mask_slot {
         //# each m
         case m0: { mask = load_m0(head.mask_first + place.item * head.voxels + voxel, left); }
         //# end
         default: {}
     }
+    //# end
     inside = inside & (mask != vec4<u32>());
     //# end
     var quad = Quad_g0(LANES, inside, vec4<bool>(), select(NONE, ONES, inside));
@@ -123,6 +138,12 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     //# if resample
     let row = head.target_first + place.item * head.target_voxels;
     let source = row + resampled(head, voxel + min(LANES, vec4<u32>(left - 1u)));
+    //# if one_target
+    //# each t
+    labels = vec4<u32>(one_t0(source.x), one_t0(source.y), one_t0(source.z), one_t0(source.w));
+    //# end
+    //# end
+    //# if not one_target
     switch head.target_slot {
         //# each t
         case t0: { labels = vec4<u32>(one_t0(source.x), one_t0(source.y), one_t0(source.z), one_t0(source.w)); }
@@ -130,17 +151,25 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
         default: {}
     }
     //# end
+    //# end
     let y = classify(labels, inside, CLASSES_g0, head);
     quad = Quad_g0(y.class_of, y.valid, y.out_of_range, select(NONE, ONES, y.valid));
     //# end
     //# if weight_map
     var weight = ONES;
+    //# if one_weight_map
+    //# each u
+    weight = load_u0(head.weight_map_first + place.item * head.voxels + voxel, left);
+    //# end
+    //# end
+    //# if not one_weight_map
     switch head.weight_map_slot {
         //# each u
         case u0: { weight = load_u0(head.weight_map_first + place.item * head.voxels + voxel, left); }
         //# end
         default: {}
     }
+    //# end
     quad.m = select(NONE, weight, quad.valid);
     //# end
     return quad;
@@ -159,12 +188,19 @@ fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> {
 fn item_counts_g0(place: Place, head: Head) -> bool {
     var counts = true;
     //# if sample_mask
+    //# if one_sample_mask
+    //# each n
+    counts = one_n0(head.sample_mask_first + place.item) != 0u;
+    //# end
+    //# end
+    //# if not one_sample_mask
     switch head.sample_mask_slot {
         //# each n
         case n0: { counts = one_n0(head.sample_mask_first + place.item) != 0u; }
         //# end
         default: {}
     }
+    //# end
     //# end
     return counts;
 }
@@ -195,11 +231,18 @@ fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, v
 // m ℓ of a quad, for a caller who asked for the losses of voxels.
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {
     let first = head.voxel_losses_first + place.item * head.voxels + voxel;
+    //# if one_voxel_losses
+    //# each l
+    _ = store_l0(first, left, value);
+    //# end
+    //# end
+    //# if not one_voxel_losses
     switch head.voxel_losses_slot {
         //# each l
         case l0: { _ = store_l0(first, left, value); }
         //# end
         default: {}
     }
+    //# end
 }
 //# end

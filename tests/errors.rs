@@ -460,11 +460,12 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     heads[0].gradient = None;
     assert!(plan.bind(&heads).is_ok());
 
-    let too_many = LossSpec::new().head(Head::new([1 << 20, 1 << 10, 1 << 10], Loss::monai_dice_ce()));
+    let too_many = Head::new([1 << 20, 1 << 10, 1 << 10], Loss::monai_dice_ce()).labels(LabelType::U16);
+    let too_many = LossSpec::new().head(too_many);
     let error = Plan::new(&gpu.device, &gpu.queue, &too_many).map(|_| ()).expect_err("refused");
     assert!(matches!(error, Error::Limit { head: Some(0), limit: "range of a 32-bit index", .. }), "{error:?}");
 
-    let wide = LossSpec::new().head(Head::new([1, 1 << 24], Loss::monai_dice_ce()));
+    let wide = LossSpec::new().head(Head::new([1, 1 << 24], Loss::monai_dice_ce()).labels(LabelType::U32));
     let error = Plan::new(&gpu.device, &gpu.queue, &wide).map(|_| ()).expect_err("refused");
     assert!(matches!(error, Error::Limit { limit: "max_storage_buffer_binding_size", .. }), "{error:?}");
 

@@ -123,13 +123,15 @@ fn labels_of_all_bit_patterns_are_classes_or_counted_out_of_range() {
     let edges =
         [-1, -7, i64::MIN, i64::MAX, i32::MIN.into(), i32::MAX.into(), 1 << 31, 1 << 32, -(1 << 32), -(1 << 31) + 1];
     let long: Vec<i64> = long.chain(edges).collect();
-    let cases: [(LabelType, Vec<i64>, Vec<Option<i64>>); 7] = [
+    let cases: [(LabelType, Vec<i64>, Vec<Option<i64>>); 8] = [
         (LabelType::U8, (0..512).map(|label| label % 256).collect(), vec![None, Some(255), Some(3)]),
         (LabelType::U16, (0..65_536).collect(), vec![None, Some(65_535)]),
         (LabelType::U32, words.into_iter().map(i64::from).collect(), vec![None, Some(1 << 31), Some(u32::MAX.into())]),
         (LabelType::I8, (0..512).map(|label| label % 256 - 128).collect(), vec![None, Some(-1), Some(-128), Some(3)]),
         (LabelType::I16, (-32_768..32_768).collect(), vec![None, Some(-1), Some(-32_768)]),
         (LabelType::I32, signed, vec![None, Some(-1), Some(i32::MIN.into())]),
+        // rows of whole quads, and rows that are not
+        (LabelType::I64, long[10..].to_vec(), vec![None, Some(-1)]),
         (LabelType::I64, long, vec![None, Some(-1), Some(i32::MAX.into()), Some(-7)]),
     ];
     for gpu in all_gpus() {

@@ -170,6 +170,27 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
     }
 }
 
+#[test]
+fn each_item_has_a_scale_of_its_own_in_a_sum_of_item_means() {
+    for gpu in all_gpus() {
+        for kind in trial::pixel_kinds().filter(|kind| !matches!(kind, PixelKind::TopKCrossEntropy { .. })) {
+            let pixel = Pixel { kind: kind.clone(), ..Pixel::default() }.reduction(Reduction::SumOfItemMeans);
+            // few classes, many, and items of which 0, 10, 20, 30 voxels count
+            for classes in [3, 40] {
+                let head = Head::new([4, classes, 31], Loss::new().pixel(pixel.clone())).mask(true);
+                let mut tensors = common::random_tensors(&head, 3.0, &mut fastrand::Rng::with_seed(5));
+                tensors.mask = (0..4 * 31).map(|at| u8::from(at % 31 < at / 31 * 10)).collect();
+                let spec = LossSpec::new().head(head);
+                let tensors = [tensors];
+                let expected = common::evaluate(&spec, &tensors, 1.0);
+                let worst = common::differences(&run(&gpu, &spec, &tensors, 1.0), &expected);
+                let what = format!("{}: {kind:?}, {classes} classes: {worst:?}", gpu.name);
+                assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{what}");
+            }
+        }
+    }
+}
+
 /// Of three classes, the softmax without class 0: MONAI ignores a scalar α there, and the first class takes 1 − α otherwise.
 #[test]
 fn a_scalar_alpha_without_background_is_ignored_or_of_the_first_class() {

@@ -277,14 +277,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     }
     for role in Role::LISTS {
         let used = groups.slots(group, role);
-        let only = used.len() == 1;
-        values = match role {
-            Role::Logits => values.flag("one_logits", only),
-            Role::Labels => values.flag("one_target", only),
-            Role::Gradient => values.flag("one_gradient", only),
-            _ => values,
-        };
-        values = values.list(role.letter(), used);
+        values = values.flag(role.alone(), used.len() == 1).list(role.letter(), used);
     }
     let kernel: &[&str] = if split.is_some() { &[stage.registers] } else { &[files::SOFTMAX_STREAMED, stage.streamed] };
     let files = [files::VOXELS, files::TERMS].iter().chain(kernel);

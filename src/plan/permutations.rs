@@ -108,7 +108,13 @@ fn steps() -> Vec<StepChoice> {
                 let spec = LossSpec::new().head(slots.types(head));
                 let mut choices = [&target[..], &slots.names()].concat();
                 choices.push(("reduction", reduction.to_owned()));
-                all.push((choices, spec, Variant { subgroups, ..VARIANT }, slots));
+                all.push((choices.clone(), spec.clone(), Variant { subgroups, ..VARIANT }, slots));
+                // heads that share their text, each with slots of its own
+                if slots.is_simple() && !subgroups {
+                    choices.push(("heads", "two-heads".to_owned()));
+                    let spec = LossSpec { heads: [&spec.heads[..], &spec.heads[..]].concat() };
+                    all.push((choices, spec, VARIANT, slots));
+                }
             }
         }
     }
@@ -120,8 +126,7 @@ fn steps() -> Vec<StepChoice> {
 #[must_use]
 pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
     let mut pairs = Pairs::default();
-    let simple = |slots: &SlotChoice| slots.windows == 1 && !slots.pooled && slots.gradient == Role::Gradient;
-    let steps = steps().into_iter().filter(|(.., slots)| simple(slots));
+    let steps = steps().into_iter().filter(|(.., slots)| slots.is_simple());
     let covering = steps.filter(|(choices, ..)| pairs.grow(choices));
     let named = covering.map(|(choices, spec, variant, slots)| {
         (joined(choices.iter().map(|(_, chosen)| chosen.as_str())), spec, Variant { wide: slots.wide, ..variant })
@@ -303,6 +308,11 @@ impl SlotChoice {
             }
         }
         all
+    }
+
+    /// Tensors bound one by one, and an overwritten gradient.
+    fn is_simple(&self) -> bool {
+        self.windows == 1 && !self.pooled && self.gradient == Role::Gradient
     }
 
     /// The head with tensors of these types.

@@ -60,6 +60,20 @@ impl Role {
         matches!(self, Self::VoxelLosses | Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace)
     }
 
+    /// The flag of a group whose heads have but one slot of its list.
+    pub(crate) const fn alone(self) -> &'static str {
+        match self {
+            Self::Logits => "one_logits",
+            Self::Labels => "one_target",
+            Self::Probabilities => "one_probabilities",
+            Self::Mask => "one_mask",
+            Self::WeightMap => "one_weight_map",
+            Self::SampleMask => "one_sample_mask",
+            Self::VoxelLosses => "one_voxel_losses",
+            Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace => "one_gradient",
+        }
+    }
+
     /// The letter of its list.
     pub(crate) const fn letter(self) -> char {
         match self {

@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 14] = [
+pub const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -104,15 +104,99 @@ pub const MUTANTS: [Mutant; 14] = [
     Mutant {
         name: "half of a word that is not cleared",
         file: "shaders/shared/store_halves_scalar.wgsl",
-        find: "    half_bits = encode_x0(stored);\n    atomicAnd(&tensor_x0_w0[element / 2u], others);\n",
-        replace: "    half_bits = encode_x0(stored);\n",
+        find: "    atomicAnd(&tensor_x0_w0[element / 2u], others);\n",
+        replace: "",
         test: "halves::odd_rows_at_odd_offsets_share_words_and_nothing_else_changes",
     },
     Mutant {
         name: "a NaN that is multiplied away",
         file: "shaders/statistics_registers.wgsl",
-        find: "let counted_loss = select(NONE, quad.m * loss, quad.valid);",
+        find: "let counted_loss = select(NONE, worth_g0(quad, loss), quad.valid);",
         replace: "let counted_loss = quad.m * loss;",
         test: "errors::ignored_voxels_have_zero_gradient_whatever_their_logits",
+    },
+    Mutant {
+        name: "a weight of 0 that is multiplied",
+        file: "shaders/finish.wgsl",
+        find: "return select(weight * value, 0.0, is_off(weight));",
+        replace: "return weight * value;",
+        test: "weights::a_head_of_weight_0_adds_exactly_0_whatever_its_logits_hold",
+    },
+    Mutant {
+        name: "a switched-off term in the other's gradient",
+        file: "shaders/gradient_registers.wgsl",
+        find: "            of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));\n",
+        replace: "",
+        test: "weights::logits_that_spoil_a_term_of_weight_0_leave_the_other_terms_gradient",
+    },
+    Mutant {
+        name: "a voxel weight of 0 that is multiplied",
+        file: "shaders/voxels.wgsl",
+        find: "worth = select(quad.m * x, NONE, is_zero(quad.m));",
+        replace: "worth = quad.m * x;",
+        test: "weights::a_voxel_of_weight_0_adds_exactly_0_whatever_its_logits_hold",
+    },
+    Mutant {
+        name: "a 0 that is accumulated",
+        file: "shaders/shared/store_scalar.wgsl",
+        find: "return select(before + value, before, is_zero(vec4<f32>(value)).x);",
+        replace: "return before + value;",
+        test: "weights::a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_bit",
+    },
+    Mutant {
+        name: "a share of 0 of an infinite distance",
+        file: "shaders/shared/math.wgsl",
+        find: "return select(q * x, NONE, is_zero(q));",
+        replace: "return q * x;",
+        test: "hostile::a_class_at_minus_infinity_is_a_class_that_cannot_be",
+    },
+    Mutant {
+        name: "a NaN that leaves the top-k",
+        file: "shaders/statistics.wgsl",
+        find: "let kept = select(bitcast<vec4<u32>>(max(loss, NONE)), size, size > vec4<u32>(0x7f800000u));",
+        replace: "let kept = bitcast<vec4<u32>>(max(loss, NONE));",
+        test: "hostile::a_nan_that_counts_is_seen",
+    },
+    Mutant {
+        name: "one channel with one label",
+        file: "shaders/shared/target.wgsl",
+        find: "let background = select(0u, 1u, classes == 1u);",
+        replace: "let background = 0u;",
+        test: "one_channel::labels_0_and_1_are_the_probabilities_0_and_1",
+    },
+    Mutant {
+        name: "a label without its sign",
+        file: "shaders/shared/quad_8.wgsl",
+        find: "bitcast<vec4<u32>>(bitcast<vec4<i32>>(labels << vec4<u32>(24u)) >> vec4<u32>(24u))",
+        replace: "labels",
+        test: "hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
+    },
+    Mutant {
+        name: "a high word that is not read",
+        file: "shaders/shared/integers_64.wgsl",
+        find: "words.x, words.y == sign",
+        replace: "words.x, true",
+        test: "hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
+    },
+    Mutant {
+        name: "high words that are not read",
+        file: "shaders/shared/quad_64.wgsl",
+        find: "low, high == sign",
+        replace: "low, vec4<bool>(true)",
+        test: "hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
+    },
+    Mutant {
+        name: "a kind that finish does not know",
+        file: "shaders/finish.wgsl",
+        find: "case JACCARD: {",
+        replace: "case 99u: {",
+        test: "kinds::every_overlap_kind_is_its_own_formula",
+    },
+    Mutant {
+        name: "the first item's scale for every item",
+        file: "shaders/gradient_registers.wgsl",
+        find: "SWITCHES + (head.first_item + place.item) * head.kappa_row",
+        replace: "SWITCHES + head.first_item * head.kappa_row",
+        test: "kinds::each_item_has_a_scale_of_its_own_in_a_sum_of_item_means",
     },
 ];
