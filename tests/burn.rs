@@ -331,9 +331,9 @@ fn the_logits_own_buffer_is_bound() {
     assert_eq!(run(logits), expected);
 }
 
-/// The bridge has no more plans than losses that were alive at once.
+/// Losses of one specification share a plan, however many are alive: what stands between forward and backward is their own.
 #[test]
-fn plans_are_used_again_once_their_loss_is_done() {
+fn losses_of_a_specification_share_a_plan() {
     let (device, bridge) = bridge();
     let spec = one_head(Loss::monai_dice_ce());
     let (logits, labels) = (random([1, 3, 50], 105, &device).require_grad(), labels([1, 50], 3, 106, &device));
@@ -342,17 +342,10 @@ fn plans_are_used_again_once_their_loss_is_done() {
     let _ = loss().backward();
     let one = bridge.memory();
     assert!(one > 0);
-    for _ in 0..5 {
-        let _ = loss().backward();
-    }
-    assert_eq!(bridge.memory(), one);
     let _ = (loss() + loss()).backward();
-    assert_eq!(bridge.memory(), 2 * one);
-    // burn may keep a graph without a backward until its next backward
-    drop(loss());
     drop(loss());
     let _ = loss().backward();
-    assert!(bridge.memory() <= 3 * one, "{} bytes, {one} a plan", bridge.memory());
+    assert_eq!(bridge.memory(), one);
     // shapes that come and go
     for voxels in 1..40 {
         let (logits, labels) = (random([1, 3, voxels], 107, &device), self::labels([1, voxels], 3, 108, &device));

@@ -252,7 +252,8 @@ fn the_lists_are_laid_out_as_documented() {
         Tensors { logits: vec![0.0; 8], labels: vec![0, 1, 1, 255], ..Tensors::default() },
         Tensors {
             logits: vec![0.0; 6],
-            labels: vec![0; 6],
+            // of one channel the class
+            labels: vec![1; 6],
             weight_map: vec![0.5, 1.0, 1.5, 9.0, 9.0, 9.0],
             sample_mask: vec![1, 0],
             ..Tensors::default()

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -271,7 +272,7 @@ fn a_tensor_of_another_device_is_a_typed_error() {
                 mapped_at_creation: false,
             });
             let mut bindings: Vec<HeadTensors<'_>> = bound.buffers.bindings();
-            bindings[1].target = foreign.as_entire_buffer_binding();
+            bindings[1].target = wgpu::BufferBinding { buffer: &foreign, offset: 0, size: NonZeroU64::new(17) };
             let refused = bound.plan.bind(&bindings).map(|_| ());
             assert!(matches!(refused, Err(Error::Device { during: "binding tensors", .. })), "{refused:?}");
             bound.everything_else_goes_on();
@@ -279,7 +280,7 @@ fn a_tensor_of_another_device_is_a_typed_error() {
     }
 }
 
-/// Plans of a few hundred MB until there is no more, in a process whose address space is bounded.
+/// Plans, and then steps, of dozens of MB until there is no more, in a process whose address space is bounded.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_not_there_is_a_typed_error() {
@@ -295,7 +296,8 @@ fn memory_that_is_not_there_is_a_typed_error() {
         return;
     }
     let Gpu { device, queue, .. } = common::gpu();
-    let spec = LossSpec::new().head(Head::new([1, 2, 1 << 24], Loss::nnunet_dc_topk()));
+    // a row of partial sums per item
+    let spec = LossSpec::new().head(Head::new([1 << 19, 8, 1], Loss::monai_dice_ce()));
     let mut plans = Vec::new();
     let error = loop {
         assert!(plans.len() < 200, "there is more memory than the process may have");
@@ -310,4 +312,26 @@ fn memory_that_is_not_there_is_a_typed_error() {
     plans.clear();
     device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
     Plan::new(&device, &queue, &spec).expect("the plan is made");
+
+    // a loss per voxel, which a step keeps for its top-k
+    let spec = LossSpec::new().head(Head::new([1, 2, 1 << 24], Loss::nnunet_dc_topk()));
+    let plan = Plan::new(&device, &queue, &spec).expect("the plan is made");
+    let [logits, labels] = [1 << 27, 1 << 24].map(|size| {
+        let usage = wgpu::BufferUsages::STORAGE;
+        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    });
+    let tensors = [HeadTensors::new(logits.as_entire_buffer_binding(), labels.as_entire_buffer_binding())];
+    let mut steps = Vec::new();
+    let error = loop {
+        assert!(steps.len() < 200, "there is more memory than the process may have");
+        match plan.bind(&tensors) {
+            Ok(step) => steps.push(step),
+            Err(error) => break error,
+        }
+    };
+    println!("{} steps of {} bytes, then: {error}", steps.len(), steps[0].memory());
+    assert!(matches!(error, Error::OutOfMemory { during: "binding tensors", .. }), "{error:?}");
+    steps.clear();
+    device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
+    plan.bind(&tensors).expect("the tensors are bound");
 }

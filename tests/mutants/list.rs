@@ -75,8 +75,8 @@ pub const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "a label past the last class",
         file: "shaders/shared/target.wgsl",
-        find: "let known = labels < vec4<u32>(classes);",
-        replace: "let known = labels <= vec4<u32>(classes);",
+        find: "let known = labels < vec4<u32>(classes + background);",
+        replace: "let known = labels <= vec4<u32>(classes + background);",
         test: "hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
     },
     Mutant {
