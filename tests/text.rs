@@ -88,7 +88,10 @@ fn wrong_text_is_refused_by_name() {
         (r#""pixel": {"kind": "focal"}"#, "pixel.gamma: expected a value for focal, got none"),
         (r#""pixel": {"kind": "top_k_cross_entropy"}"#, "pixel.k_percent: expected a value"),
         (r#""pixel": {"reduction": "none"}"#, "unknown variant `none`"),
-        (r#""target": {"kind": "labels", "dtype": "f16"}"#, "target.dtype: expected one of u8, u16, i32, u32, got f16"),
+        (
+            r#""target": {"kind": "labels", "dtype": "f16"}"#,
+            "target.dtype: expected one of u8, u16, u32, i8, i16, i32, i64, got f16",
+        ),
         (r#""target": {"kind": "labels", "spatial": [4]}"#, "expected spatial and resample together"),
         (r#""dtype": "f64""#, "unknown variant `f64`"),
     ] {
