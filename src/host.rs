@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::error::Tensor;
-use crate::plan::device::{buffer, buffer_with, checked};
+use crate::gpu::device::{buffer, buffer_with, checked};
+use crate::layout::tensors::{Gradient, HeadTensors, Scalars};
+use crate::plan::Plan;
+use crate::report::Report;
 use crate::spec::Target;
-use crate::{Error, FloatType, Gradient, Head, HeadTensors, LabelType, Plan, Report, Scalars, Step};
+use crate::spec::{FloatType, Head, LabelType};
+use crate::step::Step;
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +179,7 @@ impl HostStep {
             shared.device.poll(wgpu::PollType::wait_indefinitely())
         })?
         .map_err(|error| Error::Device { during: MOVING, message: error.to_string() })?;
-        let heads = self.buffers.heads.iter().zip(&shared.spec.heads);
+        let heads = self.buffers.heads.iter().zip(&shared.heads.spec.heads);
         heads
             .map(|(buffers, head)| buffers.gradient.read(head.logits, head.items() * head.voxels() * head.classes()))
             .collect()
@@ -206,7 +211,7 @@ impl HostStep {
         })??;
         let report = pending.read_blocking()?;
         let mut result = HostResult { report, gradients: Vec::new(), voxel_losses: Vec::new() };
-        for (buffers, head) in self.buffers.heads.iter().zip(&shared.spec.heads) {
+        for (buffers, head) in self.buffers.heads.iter().zip(&shared.heads.spec.heads) {
             let voxels = head.items() * head.voxels();
             result.gradients.push(buffers.gradient.read(head.logits, voxels * head.classes())?);
             let losses = buffers.voxel_losses.as_ref().map(|losses| losses.read(FloatType::F32, voxels));

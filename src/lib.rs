@@ -27,28 +27,32 @@
 //! What is wrong is a typed [`Error`], when the plan is made or tensors are bound. [`mod@reference`] is the same loss on the CPU
 //! in f64; `shaders/README.md` derives the mathematics.
 
-pub mod adapter;
 #[cfg(feature = "burn")]
 pub mod burn;
 #[cfg(feature = "cases")]
 pub mod cases;
 mod error;
-mod global_sums;
+mod gpu;
 pub mod host;
+mod kernels;
+mod layout;
 mod plan;
 pub mod reference;
 mod report;
 mod spec;
-mod staging;
 mod step;
 pub mod trial;
 pub mod tuning;
 
-pub use adapter::{AdapterChoice, open_adapter};
 pub use error::{Error, Tensor};
-pub use global_sums::{GlobalSums, PendingGlobalSums};
-pub use plan::{Gradient, HeadTensors, Plan, PlanOptions, Scalars, Variant};
-pub use report::{ClassCounts, HeadReport, ItemCounts, NonFinite, PendingReport, Report, Term, VoxelPosition};
+pub use gpu::adapter::{AdapterChoice, open_adapter};
+pub use layout::tensors::{Gradient, HeadTensors, Scalars};
+pub use layout::variant::Variant;
+pub use plan::{Plan, PlanOptions};
+pub use report::{
+    ClassCounts, GlobalSums, HeadReport, ItemCounts, NonFinite, Pending, PendingGlobalSums, PendingReport, Report,
+    Term, VoxelPosition,
+};
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
     OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target, WeightMode, monai_deep_supervision,
@@ -60,9 +64,11 @@ pub use wgpu;
 
 /// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.
 pub mod shaders {
-    pub use crate::plan::device::Access;
-    pub use crate::plan::{BoundRange, Recipe};
-    pub use crate::plan::{ComposedShader, covering, covering_steps, of_classes, permutations, representative};
+    pub use crate::gpu::device::Access;
+    pub use crate::gpu::dispatch::{BoundRange, Recipe};
+    pub use crate::kernels::catalogue::{
+        ComposedShader, covering, covering_steps, of_classes, permutations, representative,
+    };
 }
 
 #[doc = include_str!("../docs/coming-from.md")]

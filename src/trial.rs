@@ -10,9 +10,13 @@ pub use small::small_copy;
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::error::Error;
 use crate::host::{self, HostResult, HostTarget, HostTensors};
+use crate::layout::variant::Variant;
+use crate::plan::Plan;
 use crate::reference::{self, Evaluation, HeadData, HeadEvaluation, TargetData};
-use crate::{ClassCounts, Error, FloatType, Head, HeadReport, LossSpec, Plan, Target, Variant, wgpu};
+use crate::report::{ClassCounts, HeadReport};
+use crate::spec::{FloatType, Head, LossSpec, Target};
 
 /// The tensors of a head on the host; those that it has not are empty.
 #[derive(Clone, Debug, Default)]

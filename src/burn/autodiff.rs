@@ -20,7 +20,8 @@ use ::burn::tensor::Tensor;
 
 use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
 use super::{Forward, On};
-use crate::{Error, Scalars};
+use crate::error::Error;
+use crate::layout::tensors::Scalars;
 
 /// The total as a tensor of burn's: a node of its graph where some logits are in one.
 pub(super) fn total(on: &On, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
@@ -125,7 +126,7 @@ impl Saved {
         let inputs = self.heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
         let bound = outputs.iter().map(|output| output.as_ref().map(Output::bound).transpose());
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
-        let bindings: Vec<crate::HeadTensors<'_>> = inputs
+        let bindings: Vec<crate::layout::tensors::HeadTensors<'_>> = inputs
             .iter()
             .zip(&bound)
             .map(|(head, gradient)| match gradient {

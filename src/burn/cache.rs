@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::error::Error;
 use crate::plan::Making;
-use crate::{Error, LossSpec, Plan};
+use crate::plan::Plan;
+use crate::spec::LossSpec;
 
 /// Plans that are kept: enough for a few shapes.
 const KEPT: usize = 16;

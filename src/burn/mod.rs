@@ -43,9 +43,12 @@ use ::burn::tensor::{Device, Tensor};
 
 pub use tensors::HeadTensors;
 
-use crate::plan::HeadStages;
-use crate::plan::device::checked;
-use crate::{Error, LossSpec, PendingReport, Plan};
+use crate::error::Error;
+use crate::gpu::device::checked;
+use crate::plan::Plan;
+use crate::plan::stages::HeadStages;
+use crate::report::PendingReport;
+use crate::spec::LossSpec;
 use cache::Plans;
 use tensors::{Bound, Checked, Output};
 
@@ -139,7 +142,8 @@ impl Bridge {
     ) -> Result<(Forward, Option<PendingReport>), Error> {
         let inputs = heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
         let total = total.bound()?;
-        let bindings: Vec<crate::HeadTensors<'_>> = inputs.iter().map(tensors::BoundHead::bindings).collect();
+        let bindings: Vec<crate::layout::tensors::HeadTensors<'_>> =
+            inputs.iter().map(tensors::BoundHead::bindings).collect();
         let step = plan.bind(&bindings)?;
         let all = inputs.iter().flat_map(tensors::BoundHead::all).chain([&total]);
         let report = self.on.submit(all, |encoder| {

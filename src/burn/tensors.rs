@@ -15,8 +15,9 @@ use cubecl::client::Client;
 use cubecl::wgpu::WgpuServer;
 
 use super::DURING;
+use crate::error::Error;
 use crate::error::Tensor as Name;
-use crate::{Error, FloatType, Head, LabelType, Target};
+use crate::spec::{FloatType, Head, LabelType, Target};
 
 /// A float tensor in a graph, or one that may be.
 pub(super) type Tracked = FloatTensor<Autodiff<Cube>>;
@@ -344,9 +345,9 @@ pub(super) struct BoundHead {
 }
 
 impl BoundHead {
-    pub fn bindings(&self) -> crate::HeadTensors<'_> {
-        let bindings = crate::HeadTensors::new(self.logits.binding(), self.target.binding());
-        crate::HeadTensors { weight_map: self.weight_map.as_ref().map(Bound::binding), ..bindings }
+    pub fn bindings(&self) -> crate::layout::tensors::HeadTensors<'_> {
+        let bindings = crate::layout::tensors::HeadTensors::new(self.logits.binding(), self.target.binding());
+        crate::layout::tensors::HeadTensors { weight_map: self.weight_map.as_ref().map(Bound::binding), ..bindings }
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Bound> {

@@ -2,8 +2,9 @@
 
 use super::schema::{Case, Number};
 use crate::host::{self, HostResult};
+use crate::report::ClassCounts;
+use crate::spec::{HardCounts, Head, LossSpec, Target};
 use crate::trial::{Differences, Plans, Tensors};
-use crate::{ClassCounts, HardCounts, Head, LossSpec, Target};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,45 +1,27 @@
 //! What the device will run: everything that depends on shapes and settings alone, and what binding adds.
 
-mod bind;
-mod compose;
-pub(crate) mod device;
-mod iterations;
-pub(crate) mod layout;
-mod permutations;
-mod pipelines;
-pub(crate) mod recipe;
-mod scratch;
-mod shader;
-mod slots;
-mod stages;
-mod table;
-mod tensors;
-mod variant;
+pub(crate) mod scratch;
+pub(crate) mod stages;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use permutations::{ComposedShader, covering, covering_steps, of_classes, permutations, representative};
-pub use tensors::{Gradient, HeadTensors, Scalars};
-pub use variant::Variant;
-
-use crate::global_sums;
-use crate::staging::Ring;
-use crate::step::Step;
-use crate::{Error, LossSpec, Tuning};
-use device::Access;
-use layout::Layout;
-use pipelines::{Compiled, Pipelines};
-pub use recipe::{BoundRange, Recipe};
+use crate::error::Error;
+use crate::gpu::device::{self, Access};
+use crate::gpu::pipelines::{Compiled, Pipelines};
+use crate::layout::slots::{PartText, check_items};
+use crate::layout::variant::Variant;
+use crate::layout::{HeadLayout, Layout};
+use crate::report::{GlobalSums, Heads, Mailbox, Report};
+use crate::spec::LossSpec;
+use crate::tuning::Tuning;
 use scratch::{PlanScratch, check_scratch};
-use slots::PartText;
 use stages::HeadPipelines;
-pub(crate) use stages::HeadStages;
 
 /// A loss on a device: pipelines, and the scratch that a forward uses up within its own commands.
 ///
-/// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`]. Cloning is cheap and shares
+/// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`](crate::Step). Cloning is cheap and shares
 /// everything. Steps of one plan do not disturb each other: their forwards, backwards and reports run in any order, and are
 /// submitted in any order, from any thread. A forward runs whole, though: between its statistics and its combine, no
 /// statistics of another step of the plan may run.
@@ -79,7 +61,7 @@ const LOGITS_PER_DISPATCH: u64 = 1 << 30;
 pub(crate) struct Making {
     variant: Variant,
     distributed: bool,
-    logits_per_dispatch: u64,
+    pub logits_per_dispatch: u64,
     pipelines: Arc<Pipelines>,
 }
 
@@ -109,18 +91,17 @@ type PartKey = (&'static str, PartText, Vec<Access>);
 pub(crate) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    pub spec: LossSpec,
-    pub layout: Layout,
-    variant: Variant,
-    limits: wgpu::Limits,
-    scratch: PlanScratch,
+    pub heads: Arc<Heads>,
+    pub variant: Variant,
+    pub limits: wgpu::Limits,
+    pub scratch: PlanScratch,
     pipelines: HeadPipelines,
-    making: Making,
+    pub making: Making,
     /// The pipelines of parts that were bound before: binding the like again composes no text.
     parts: Mutex<HashMap<PartKey, Compiled>>,
-    pub reports: Ring,
+    pub reports: Mailbox<Report>,
     /// Where the batch is distributed.
-    pub global_sums: Option<Ring>,
+    pub global_sums: Option<Mailbox<GlobalSums>>,
 }
 
 impl Plan {
@@ -162,7 +143,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         // before anything is measured
         if options.distributed {
-            global_sums::check_spec(spec)?;
+            spec.check_distributed()?;
         }
         let variant = options.tuning.variant(device, queue, spec)?;
         let making = Making::new(device, variant, options);
@@ -188,7 +169,7 @@ impl Plan {
         spec.validate()?;
         let Making { variant, distributed, ref pipelines, .. } = *making;
         if distributed {
-            global_sums::check_spec(spec)?;
+            spec.check_distributed()?;
         }
         variant.validate(device)?;
         let limits = device.limits();
@@ -197,19 +178,18 @@ impl Plan {
         let variant = variant.within_iterations(spec, device)?;
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
-        bind::check_items(spec, &layout.heads, &limits, variant)?;
+        check_items(spec, &layout, &limits, variant)?;
         let shared = device::checked(device, "making a plan", || {
             let scratch = PlanScratch::new(device, spec, &layout);
             let pipelines = HeadPipelines::new(spec, &layout, variant, distributed, pipelines);
-            let reports = Ring::new(device, "segloss: report, staging", layout.report);
-            let words = layout.heads.iter().map(layout::HeadLayout::global_words).sum();
-            let global_sums = || Ring::new(device, "segloss: global sums, staging", words);
-            let global_sums = distributed.then(global_sums);
+            let heads = Arc::new(Heads { spec: spec.clone(), layout });
+            let reports = Mailbox::new(device, "segloss: report, staging", heads.layout.report, &heads);
+            let words = heads.layout.heads.iter().map(HeadLayout::global_words).sum();
+            let global_sums = distributed.then(|| Mailbox::new(device, "segloss: global sums, staging", words, &heads));
             Shared {
                 device: device.clone(),
                 queue: queue.clone(),
-                spec: spec.clone(),
-                layout,
+                heads,
                 variant,
                 limits,
                 scratch,
@@ -224,51 +204,20 @@ impl Plan {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1, and the weights are those of the
-    /// specification.
-    ///
-    /// # Errors
-    /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
-    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::DeviceLost`],
-    /// [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
-    pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
-        self.bind_with(tensors, &Scalars::default())
-    }
-
-    /// Binds the heads' tensors, and numbers that the step reads from the caller's buffers: the upstream gradient, the
-    /// weights.
-    ///
-    /// # Errors
-    /// As [`bind`](Self::bind), and [`Error::Scalars`].
-    pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
-        bind::bind(self, tensors, scalars, None)
-    }
-
-    /// Binds tensors that came after a forward, to what that forward left: the backward of a graph.
-    #[cfg(feature = "burn")]
-    pub(crate) fn bind_after(
-        &self,
-        forward: &Arc<HeadStages>,
-        tensors: &[HeadTensors<'_>],
-        scalars: &Scalars<'_>,
-    ) -> Result<Step, Error> {
-        bind::bind(self, tensors, scalars, Some(forward))
-    }
-
     /// The specification.
     #[must_use]
     pub fn spec(&self) -> &LossSpec {
-        &self.shared.spec
+        &self.shared.heads.spec
     }
 
     /// Bytes of GPU memory that the plan itself holds: partial sums, and the staging of reports. Each step adds what
-    /// [`Step::memory`] says. Where items have a tile's voxels and more, a plan and a step are together below 1 % of the
+    /// [`Step::memory`](crate::Step::memory) says. Where items have a tile's voxels and more, a plan and a step are together below 1 % of the
     /// logits' bytes plus 1 MiB, but for a top-k, which adds 4 bytes per voxel; an item takes at least one row of partial sums,
     /// however small it is.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
-        shared.scratch.bytes() + shared.reports.bytes() + shared.global_sums.as_ref().map_or(0, Ring::bytes)
+        shared.scratch.bytes() + shared.reports.bytes() + shared.global_sums.as_ref().map_or(0, Mailbox::bytes)
     }
 
     /// The variant of the kernels.
@@ -285,7 +234,7 @@ impl Shared {
     }
 
     /// The pipeline of a part; its text is composed once.
-    fn compiled(
+    pub(crate) fn compiled(
         &self,
         stage: &'static str,
         text: PartText,
@@ -300,7 +249,7 @@ impl Shared {
     }
 
     /// Forgets the pipelines, after a call that wgpu refused.
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.making.pipelines.forget();
     }

@@ -1,9 +1,10 @@
 //! What a plan and its steps keep on the device, and whether it fits.
 
-use super::layout::Layout;
-use super::slots::largest_binding;
-use super::{device, table};
-use crate::{Error, LossSpec};
+use crate::error::Error;
+use crate::gpu::device;
+use crate::layout::slots::largest_binding;
+use crate::layout::{Layout, table};
+use crate::spec::LossSpec;
 
 /// What all steps of a plan share: what a forward leaves behind within its own commands, and constants.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl PlanScratch {
         let with = |label, contents: &[u8]| device::buffer_with(device, label, contents, USAGE);
         Self {
             partials: device::buffer(device, "segloss: partials", layout.partials, USAGE),
-            table: table::buffer(device, &table::rows(spec, &layout.heads)),
+            table: table_buffer(device, &table::rows(spec, &layout.heads)),
             one: with("segloss: upstream 1", bytemuck::bytes_of(&1.0_f32)),
             weights: with("segloss: weights", bytemuck::cast_slice(&table::weights(spec))),
         }
@@ -73,6 +74,12 @@ impl StepScratch {
         let Self { statistics, coefficients, losses, selection, report } = self;
         [statistics, coefficients, selection, report].into_iter().chain(losses).map(wgpu::Buffer::size).sum()
     }
+}
+
+/// A table of heads on the device.
+pub(crate) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+    device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
 
 /// Every scratch buffer fits in one binding, and every dispatch in a grid.

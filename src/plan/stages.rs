@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::device::{self, Access, Entry};
-use super::layout::{HeadLayout, Layout};
-use super::pipelines::{Compiled, Pipelines};
-use super::recipe::Recipe;
-use super::scratch::StepScratch;
-use super::variant::Variant;
-use super::{Shared, compose, table, tensors};
-use crate::step::Dispatch;
-use crate::{Head, LossSpec};
+use super::Shared;
+use super::scratch::{StepScratch, table_buffer};
+use crate::gpu::device::{self, Access, Entry};
+use crate::gpu::dispatch::Dispatch;
+use crate::gpu::pipelines::{Compiled, Pipelines};
+use crate::kernels::compose;
+use crate::layout::variant::Variant;
+use crate::layout::{HeadLayout, Layout, table, tensors};
+use crate::spec::{Head, LossSpec};
 
 /// Their pipelines.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ impl HeadPipelines {
             pipelines.pipeline(Arc::clone(text), entry, accesses, variant.unchecked)
         };
         let combine = compose::combine(heads, variant).into();
-        let top_k = compose::has_top_k(&layout.heads).then(|| {
+        let top_k = layout.has_top_k().then(|| {
             let text = compose::top_k(heads, variant).into();
             ["begin", "histogram", "pick", "sum_top"]
                 .map(|entry| compile(&text, entry, &[Access::Read, Access::ReadWrite]))
         });
-        let finish = compose::finish(&layout.heads, variant, distributed).into();
+        let finish = compose::finish(layout, variant, distributed).into();
         let accesses = finish_accesses(distributed, top_k.is_some());
         let own_rows = |(head, layout): (&Head, &HeadLayout)| {
             layout.item_means || head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch)
@@ -66,13 +66,14 @@ impl HeadPipelines {
 impl HeadStages {
     /// With scratch of their own; `weights` are the caller's, else those of the specification are taken.
     pub fn new(shared: &Shared, weights: Option<(&tensors::Extent, u64)>) -> Self {
-        let Shared { device, layout, pipelines, scratch: of_plan, .. } = shared;
+        let Shared { device, pipelines, scratch: of_plan, .. } = shared;
+        let layout = &shared.heads.layout;
         let scratch = StepScratch::new(device, layout, shared.distributed());
         let side = shared.limits.max_compute_workgroups_per_dimension;
         let stage = |compiled: &Compiled, grid, buffers: [&wgpu::Buffer; 2]| {
             let [read, written] = buffers;
             let entries = vec![Entry::whole(Access::Read, read), Entry::whole(Access::ReadWrite, written)];
-            dispatch(device, compiled, &of_plan.table, grid, entries)
+            Dispatch::new(device, compiled, &of_plan.table, grid, entries)
         };
         let columns = device::grid(layout.columns, side);
         let combine = stage(&pipelines.combine, columns, [&of_plan.partials, &scratch.statistics]);
@@ -92,18 +93,18 @@ impl HeadStages {
         let of_specification = of_plan.weights.as_entire_buffer_binding();
         let row_sums = pipelines.row_sums.as_ref().map(|compiled| {
             let entries = finish_entries(shared, &scratch, &of_specification);
-            dispatch(device, compiled, &of_plan.table, [1, 1], entries)
+            Dispatch::new(device, compiled, &of_plan.table, [1, 1], entries)
         });
         let finish = |table, weights: &wgpu::BufferBinding<'_>| {
-            dispatch(device, &pipelines.finish, table, [1, 1], finish_entries(shared, &scratch, weights))
+            Dispatch::new(device, &pipelines.finish, table, [1, 1], finish_entries(shared, &scratch, weights))
         };
         let (finish, own_table) = match weights {
             None => (finish(&of_plan.table, &of_specification), None),
             Some((weights, alignment)) => {
                 let (binding, first) = tensors::aligned(weights, alignment);
-                let mut rows = table::rows(&shared.spec, &layout.heads);
+                let mut rows = table::rows(&shared.heads.spec, &layout.heads);
                 rows.iter_mut().for_each(|row| row.weights += first);
-                let table = table::buffer(device, &rows);
+                let table = table_buffer(device, &rows);
                 (finish(&table, &binding), Some(table))
             }
         };
@@ -141,21 +142,4 @@ fn finish_entries<'a>(shared: &Shared, scratch: &'a StepScratch, weights: &wgpu:
     bindings.extend(losses.as_ref().map(|_| whole(selection)));
     let accesses = finish_accesses(shared.distributed(), losses.is_some());
     accesses.into_iter().zip(bindings).map(|(access, binding)| Entry { access, binding }).collect()
-}
-
-/// A dispatch whose binding 0 is the table of heads, and whose others are `entries`.
-pub(super) fn dispatch<'a>(
-    device: &wgpu::Device,
-    compiled: &Compiled,
-    table: &'a wgpu::Buffer,
-    grid: [u32; 2],
-    entries: Vec<Entry<'a>>,
-) -> Dispatch {
-    let all: Vec<_> = std::iter::once(Entry::whole(Access::Uniform, table)).chain(entries).collect();
-    Dispatch {
-        pipeline: compiled.pipeline.clone(),
-        bindings: device::bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
-        layout: compiled.layout.clone(),
-        recipe: Recipe::new(compiled, all, grid),
-    }
 }

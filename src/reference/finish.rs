@@ -3,7 +3,7 @@
 use super::statistics::Statistics;
 use super::{HeadData, count};
 use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Target};
-use crate::{Head, Overlap, Reduction};
+use crate::spec::{Head, Overlap, Reduction};
 
 /// What the finish stage knows of a head.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use super::HeadData;
 use super::finish::Finished;
 use super::terms::{activate, activation_slope, pixel, product};
 use super::voxels::{Voxel, gather, voxel};
-use crate::Head;
+use crate::spec::Head;
 
 /// `[N, C, *spatial]`; exactly 0 where a voxel does not count.
 pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, upstream: f64) -> Vec<f64> {

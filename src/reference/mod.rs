@@ -10,7 +10,8 @@ pub mod statistics;
 pub mod terms;
 mod voxels;
 
-use crate::{Error, LossSpec, Target};
+use crate::error::Error;
+use crate::spec::{LossSpec, Target};
 
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +112,7 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
     Ok(Evaluation { total, heads })
 }
 
-fn check_sizes(index: usize, head: &crate::Head, data: &HeadData<'_>) -> Result<(), Error> {
+fn check_sizes(index: usize, head: &crate::spec::Head, data: &HeadData<'_>) -> Result<(), Error> {
     let all = head.items() * head.voxels();
     let target = match (data.target, head.target) {
         (TargetData::Labels(labels), Target::Labels(_)) => Some(labels.len()),

@@ -3,7 +3,7 @@
 use super::terms::{activate, pixel, predicted, product};
 use super::voxels::{Voxel, gather, voxel};
 use super::{HeadData, TargetData};
-use crate::Head;
+use crate::spec::Head;
 
 /// The statistics of a head.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::count;
 use crate::spec::{Activation, Alpha, PixelKind, Product, ScalarAlpha};
-use crate::{Head, Overlap};
+use crate::spec::{Head, Overlap};
 
 /// softmax of one voxel, and log softmax.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The tensors of one voxel: its logits, its target, and whether it counts.
 
 use super::{HeadData, TargetData};
-use crate::Head;
+use crate::spec::Head;
 
 /// What a voxel's target and masks say.
 pub(super) enum Voxel {

@@ -17,7 +17,7 @@ pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, other_convention};
 
 pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
 
-use crate::Error;
+use crate::error::Error;
 
 /// How a term becomes one number.
 ///
@@ -76,5 +76,21 @@ impl LossSpec {
             return Err(Error::NoHeads);
         }
         self.heads.iter().enumerate().try_for_each(|(index, head)| validate::head(index, head))
+    }
+
+    /// A term that is no sum over voxels cannot be added up over ranks.
+    pub(crate) fn check_distributed(&self) -> Result<(), Error> {
+        let is_top_k = |head: &Head| {
+            head.loss.pixel.as_ref().is_some_and(|pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. }))
+        };
+        match self.heads.iter().position(is_top_k) {
+            Some(head) => Err(Error::Spec {
+                head,
+                setting: "pixel.kind",
+                expected: "a sum over voxels, since the batch is distributed".to_owned(),
+                given: "top_k_cross_entropy".to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 }

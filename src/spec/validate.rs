@@ -1,7 +1,7 @@
 //! Every way in which a setting can be wrong.
 
 use super::{Activation, Alpha, HardCounts, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, Target};
-use crate::Error;
+use crate::error::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
 const LONGEST_AXIS: usize = 1 << 24;

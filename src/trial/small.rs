@@ -1,6 +1,6 @@
 //! A small copy of a specification, for the reference, which is slow.
 
-use crate::{Head, LossSpec};
+use crate::spec::{Head, LossSpec};
 
 /// The specification with shorter axes, until its logits are no more than `most` or nothing can be shortened. Rows that four
 /// elements divide stay so, and others do not become so: the kernels load both alike.
@@ -38,7 +38,7 @@ fn shorter(head: &Head) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Loss;
+    use crate::spec::Loss;
 
     #[test]
     fn a_small_copy_has_the_same_classes_and_rows_that_are_loaded_alike() {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{LossSpec, Variant};
+use crate::layout::variant::Variant;
+use crate::spec::LossSpec;
 
 /// One setting of a variant, or two that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

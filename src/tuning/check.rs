@@ -3,8 +3,8 @@
 use super::Inexactness;
 use crate::host::HostResult;
 use crate::reference::Evaluation;
+use crate::spec::{FloatType, LossSpec};
 use crate::trial::{self, CANCELLING, Differences, GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
-use crate::{FloatType, LossSpec};
 
 /// What a device may be off and still be called inexact, not wrong.
 const MOST_INEXACT: f64 = 1e-4;
@@ -180,8 +180,9 @@ fn rounding(float: FloatType) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::reference::HeadEvaluation;
+    use crate::report::{HeadReport, Report, Term};
+    use crate::spec::{Head, Loss};
     use crate::trial::{Tensors, evaluate};
-    use crate::{Head, HeadReport, Loss, Report, Term};
 
     /// What the reference gives, as a device gives it that rounds nothing but the gradients to their type.
     fn exact(spec: &LossSpec, expected: &Evaluation) -> HostResult {

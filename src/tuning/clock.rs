@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Error;
-use crate::plan::device::checked;
+use crate::error::Error;
+use crate::gpu::device::checked;
 
 /// An open adapter, and how its time is read.
 #[derive(Debug)]

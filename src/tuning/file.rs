@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LossSpec, Variant};
+use crate::error::Error;
+use crate::layout::variant::Variant;
+use crate::spec::LossSpec;
 
 const SCHEMA: &str = "segloss-tuning/1";
 

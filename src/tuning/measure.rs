@@ -8,10 +8,13 @@ use super::check::{Expected, Outcome};
 use super::file::{self, Choice, Key};
 use super::search::{Candidate, End, Found, Progress, Trials, search};
 use super::{Clock, ClockKind, Kept};
+use crate::error::Error;
 use crate::host::HostStep;
+use crate::layout::variant::Variant;
+use crate::plan::Plan;
 use crate::reference::Evaluation;
+use crate::spec::{Head, LossSpec};
 use crate::trial::{Tensors, evaluate, small_copy};
-use crate::{Error, Head, LossSpec, Plan, Variant};
 
 /// Logits that are compared with the f64 reference.
 const MOST_REFERENCE: usize = 1 << 18;
@@ -222,7 +225,8 @@ impl Trials for Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AdapterChoice, FloatType, Loss};
+    use crate::gpu::adapter::AdapterChoice;
+    use crate::spec::{FloatType, Loss};
 
     fn gpu() -> Gpu {
         let (device, queue) = AdapterChoice::default().open().expect("an adapter");

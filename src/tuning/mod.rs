@@ -20,7 +20,6 @@ mod candidates;
 mod check;
 #[cfg(feature = "tuning")]
 mod clock;
-pub(crate) mod defaults;
 #[cfg(feature = "tuning")]
 mod file;
 #[cfg(feature = "tuning")]
@@ -39,7 +38,9 @@ pub use measure::{Measured, Tuned, remembered, tune};
 #[cfg(feature = "tuning")]
 pub use search::{Candidate, Progress, Verdict};
 
-use crate::{Error, LossSpec, Variant};
+use crate::error::Error;
+use crate::layout::variant::Variant;
+use crate::spec::LossSpec;
 
 /// How a plan comes by its variant.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Kept;
 use super::candidates::Candidates;
 use super::check::Outcome;
-use crate::{Error, Variant};
+use crate::error::Error;
+use crate::layout::variant::Variant;
 
 /// Rounds of a race between a candidate and the best so far.
 const ROUNDS: usize = 11;
@@ -269,9 +270,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::defaults::INTEGRATED;
     use crate::tuning::Inexactness;
     use crate::tuning::candidates::Setting;
-    use crate::tuning::defaults::INTEGRATED;
 
     const DEFAULT: Variant = INTEGRATED;
 

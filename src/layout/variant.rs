@@ -1,7 +1,7 @@
 //! The shape of the kernels: the numbers that tuning chooses. Which are good where: `src/tuning`.
 
-use super::layout::TILE_COLUMNS;
-use crate::Error;
+use super::TILE_COLUMNS;
+use crate::error::Error;
 
 /// Classes that an invocation holds at most: their loops are unrolled in text.
 const MOST_HELD: u32 = 32;

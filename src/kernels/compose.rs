@@ -1,13 +1,13 @@
 //! Which files make the shader of a stage, and with which values.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::layout::{Arithmetic, HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
-use super::shader::{Values, numbered, numbers, renamed, render};
-use super::slots::{HeadSlots, PartText, Role, SlotKind};
-use super::tensors::Format;
-use super::variant::{Split, Variant};
+use super::groups::{Group, Groups};
+use super::template::{Values, numbered, numbers, renamed, render};
+use crate::layout::slots::{PartText, Role, SlotKind};
+use crate::layout::tensors::Format;
+use crate::layout::variant::{Split, Variant};
+use crate::layout::{Layout, REPORT_WORDS, REPORT_WRITTEN};
 use crate::spec::{FloatType, LabelType};
 
 /// The files under `shaders/`.
@@ -58,33 +58,6 @@ mod files {
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
 }
 
-/// Storage bindings of the statistics stage besides the slots: coefficients, partials, and the losses where a head has a
-/// top-k. Binding 0 is the table, and the slots follow.
-pub(crate) fn statistics_bindings(heads: &[HeadLayout]) -> u32 {
-    2 + u32::from(has_top_k(heads))
-}
-
-/// Those of the gradient stage: coefficients, upstream, the losses where a head has a top-k, and the report where a head
-/// asks whether its gradient is finite.
-pub(crate) fn gradient_bindings(heads: &[HeadLayout]) -> u32 {
-    2 + u32::from(has_top_k(heads)) + u32::from(checks_finite(heads))
-}
-
-/// Whether any head asks whether its gradient is finite.
-pub(crate) fn checks_finite(heads: &[HeadLayout]) -> bool {
-    heads.iter().any(|head| head.arithmetic.flags.contains(&"check_finite"))
-}
-
-/// Whether any head's pixel term takes the mean of each item.
-fn has_item_means(heads: &[HeadLayout]) -> bool {
-    heads.iter().any(|head| head.item_means)
-}
-
-/// Whether any head has a top-k: then statistics keeps the losses, and a selection runs before finish.
-pub(crate) fn has_top_k(heads: &[HeadLayout]) -> bool {
-    heads.iter().any(|head| head.top.count > 0)
-}
-
 /// A stage that touches voxels: the file of its entry point and of its arithmetic.
 struct VoxelStage {
     main: &'static str,
@@ -92,36 +65,36 @@ struct VoxelStage {
     streamed: &'static str,
     writes_gradient: bool,
     /// Storage bindings besides the slots.
-    own: fn(&[HeadLayout]) -> u32,
+    own: u32,
 }
 
 /// The shader of a statistics dispatch.
-pub(crate) fn statistics(part: &PartText, heads: &[HeadLayout], variant: Variant) -> String {
+pub(crate) fn statistics(part: &PartText, layout: &Layout, variant: Variant) -> String {
     let stage = VoxelStage {
         main: files::STATISTICS,
         registers: files::STATISTICS_REGISTERS,
         streamed: files::STATISTICS_STREAMED,
         writes_gradient: false,
-        own: statistics_bindings,
+        own: layout.statistics_bindings(),
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
     let values = Values::default()
         .constant("INVOCATIONS", unsigned(variant.invocations))
         .constant("ROWS", unsigned(variant.rows()));
-    voxel_stage(&stage, part, heads, variant) + &render(reduce, &values)
+    voxel_stage(&stage, part, layout, variant) + &render(reduce, &values)
 }
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
-pub(crate) fn gradient(part: &PartText, heads: &[HeadLayout], variant: Variant, upstream_read_write: bool) -> String {
+pub(crate) fn gradient(part: &PartText, layout: &Layout, variant: Variant, upstream_read_write: bool) -> String {
     let stage = VoxelStage {
         main: files::GRADIENT,
         registers: files::GRADIENT_REGISTERS,
         streamed: files::GRADIENT_STREAMED,
         writes_gradient: true,
-        own: gradient_bindings,
+        own: layout.gradient_bindings(),
     };
     let invocations = format!("const INVOCATIONS = {};\n", unsigned(variant.invocations));
-    let text = voxel_stage(&stage, part, heads, variant) + &invocations;
+    let text = voxel_stage(&stage, part, layout, variant) + &invocations;
     if !upstream_read_write {
         return text;
     }
@@ -136,13 +109,13 @@ pub(crate) fn combine(heads: usize, variant: Variant) -> String {
 }
 
 /// The shader of the finish stage: entry point `finish`, and `row_sums` where the batch is distributed.
-pub(crate) fn finish(heads: &[HeadLayout], variant: Variant, distributed: bool) -> String {
-    let values = fold_values(heads.len(), variant)
+pub(crate) fn finish(layout: &Layout, variant: Variant, distributed: bool) -> String {
+    let values = fold_values(layout.heads.len(), variant)
         .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
         .constant("REPORT_WRITTEN", unsigned(REPORT_WRITTEN))
-        .flag("losses", has_top_k(heads))
-        .flag("item_means", has_item_means(heads))
-        .flag("row_notes", heads.iter().any(|head| head.row_notes))
+        .flag("losses", layout.has_top_k())
+        .flag("item_means", layout.has_item_means())
+        .flag("row_notes", layout.heads.iter().any(|head| head.row_notes))
         .flag("distributed", distributed);
     let text =
         [files::HEADS, files::FOLD, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat();
@@ -159,53 +132,6 @@ pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
     [files::HEADS, files::FOLD, fold_file(variant), files::TOP_K].map(|file| render(file, &values)).concat()
 }
 
-/// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
-/// little of all of it, has text of its own, so that its loads and stores need no switch over the slots of others.
-type Group = (Arithmetic, Option<usize>);
-
-/// The groups of a part.
-pub(crate) struct Groups<'a> {
-    /// Of each of the part's heads, in their order.
-    of_heads: Vec<(Group, &'a HeadSlots)>,
-    numbers: BTreeMap<Group, u32>,
-}
-
-impl<'a> Groups<'a> {
-    pub(crate) fn new(part: &'a PartText, heads: &[HeadLayout]) -> Self {
-        let work = |slots: &HeadSlots| slots.items.len() as u64 * u64::from(heads[slots.head].tiles);
-        let all: u64 = part.heads.iter().map(work).sum();
-        let group = |slots: &HeadSlots| {
-            let mine = work(slots);
-            let left: u64 = part.heads.iter().map(work).filter(|&other| other <= mine).sum();
-            let most = part.heads.len() > 1 && 2 * mine > left && 16 * mine > all;
-            (heads[slots.head].arithmetic.clone(), most.then_some(slots.head))
-        };
-        let of_heads: Vec<_> = part.heads.iter().map(|slots| (group(slots), slots)).collect();
-        let mut numbers: BTreeMap<Group, u32> = of_heads.iter().map(|(group, _)| (group.clone(), 0)).collect();
-        numbers.values_mut().zip(0..).for_each(|(number, index)| *number = index);
-        Self { of_heads, numbers }
-    }
-
-    /// The number of the group that a head of the part is in.
-    pub(crate) fn number(&self, position: usize) -> u32 {
-        self.numbers[&self.of_heads[position].0]
-    }
-
-    /// The slots of a group's heads in a list.
-    fn slots(&self, group: &Group, role: Role) -> BTreeSet<u32> {
-        let mine = self.of_heads.iter().filter(|(of_head, _)| of_head == group);
-        mine.filter_map(|(_, slots)| slots.slots.get(&role)).map(|(slot, _)| *slot).collect()
-    }
-
-    /// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it
-    /// holds: it holds fewer, or the driver would compile for long.
-    fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
-        let several = self.slots(group, Role::Logits).len() > 1;
-        let variant = if several { variant.for_several_slots() } else { variant };
-        variant.split(group.0.classes)
-    }
-}
-
 /// A workgroup that is one subgroup folds without a barrier.
 fn fold_file(variant: Variant) -> &'static str {
     let one_subgroup = variant.subgroups && variant.subgroup_size == variant.fold_invocations;
@@ -218,15 +144,15 @@ fn fold_values(heads: usize, variant: Variant) -> Values {
         .constant("FOLD_INVOCATIONS", unsigned(variant.fold_invocations))
 }
 
-fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], variant: Variant) -> String {
-    let groups = Groups::new(part, heads);
+fn voxel_stage(stage: &VoxelStage, part: &PartText, layout: &Layout, variant: Variant) -> String {
+    let groups = Groups::new(part, &layout.heads);
     let values = Values::default()
         .constant("HEADS", format!("{}u", part.heads.len()))
         .constant("TILE", unsigned(variant.tile))
-        .flag("losses", has_top_k(heads))
-        .flag("check_finite", checks_finite(heads))
+        .flag("losses", layout.has_top_k())
+        .flag("check_finite", layout.checks_finite())
         .flag("subgroups", variant.subgroups)
-        .constant("REPORT_BINDING", unsigned(gradient_bindings(heads)))
+        .constant("REPORT_BINDING", unsigned(layout.gradient_bindings()))
         .list('g', groups.numbers.values().copied());
     let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
     let mut text = shared.map(|file| render(file, &values)).concat();
@@ -244,7 +170,7 @@ fn voxel_stage(stage: &VoxelStage, part: &PartText, heads: &[HeadLayout], varian
         text += &numbers(role.letter(), slots);
     }
 
-    let mut binding = 1 + (stage.own)(heads);
+    let mut binding = 1 + stage.own;
     for (index, kind) in (0..).zip(&part.kinds) {
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
@@ -342,4 +268,109 @@ fn half_file(float: FloatType) -> &'static str {
 
 fn unsigned(value: u32) -> String {
     format!("{value}u")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::layout::table::HeadRow;
+
+    /// naga's layout of the struct against the host's, field by field.
+    #[test]
+    fn the_table_row_mirrors_its_shader_struct() {
+        let source = super::combine(1, crate::layout::defaults::INTEGRATED);
+        let module = naga::front::wgsl::parse_str(&source).expect("valid");
+        let (_, head) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Head")).expect("Head");
+        let naga::TypeInner::Struct { members, span } = &head.inner else { panic!("Head is a struct") };
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("layout");
+
+        macro_rules! offsets {
+            ($($field:ident),* $(,)?) => {
+                [$((stringify!($field), std::mem::offset_of!(HeadRow, $field))),*]
+            };
+        }
+        let host = offsets![
+            items,
+            classes,
+            voxels,
+            group,
+            logits_slot,
+            logits_first,
+            target_slot,
+            target_first,
+            gradient_slot,
+            gradient_first,
+            mask_slot,
+            mask_first,
+            weight_map_slot,
+            weight_map_first,
+            sample_mask_slot,
+            sample_mask_first,
+            voxel_losses_slot,
+            voxel_losses_first,
+            upstream,
+            first_workgroup,
+            tiles,
+            first_column,
+            partials,
+            statistics,
+            coefficients,
+            kappa_row,
+            slopes,
+            slope_row,
+            report,
+            class_columns,
+            item_words,
+            hard_counts,
+            item_counts,
+            overlap_losses,
+            check_finite,
+            weights,
+            has_ignore_index,
+            ignore_index,
+            target_voxels,
+            axes,
+            axis_parameters,
+            has_labels,
+            counts,
+            pixel_kind,
+            pixel_reduction,
+            on_target,
+            off_target,
+            gamma,
+            has_class_parameters,
+            class_parameters,
+            pixel_first_class,
+            pixel_denominator,
+            empty,
+            top_k,
+            losses,
+            selection,
+            first_loss_run,
+            loss_runs,
+            top_coefficients,
+            overlap_kind,
+            overlap_reduction,
+            first_class,
+            batch,
+            smooth_nr,
+            smooth_dr,
+            denominator_floor,
+            form,
+            alpha,
+            beta,
+            class_weighting,
+            present_classes_only,
+            weighted_overlap,
+            overlap_class_weights,
+            masked_samples,
+            rows,
+            all_items,
+            first_item,
+        ];
+        let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
+        assert_eq!(shader, host);
+        // in a uniform array, the stride is the size rounded up to 16 bytes
+        assert_eq!(span.next_multiple_of(16) as usize, size_of::<HeadRow>());
+    }
 }

@@ -2,7 +2,8 @@
 //! together, without a word; so on software drivers a plan keeps well below.
 
 use super::variant::Variant;
-use crate::{Error, HardCounts, Head, LossSpec, Reduction};
+use crate::error::Error;
+use crate::spec::{HardCounts, Head, LossSpec, Reduction};
 
 /// Half of what the driver allows: the counts here leave small loops out.
 const MOST: u64 = 1 << 15;
@@ -11,7 +12,7 @@ const RUN: u64 = 16;
 
 impl Variant {
     /// The variant for heads with many classes or items: shorter tiles, more invocations that fold.
-    pub(super) fn within_iterations(mut self, spec: &LossSpec, device: &wgpu::Device) -> Result<Self, Error> {
+    pub(crate) fn within_iterations(mut self, spec: &LossSpec, device: &wgpu::Device) -> Result<Self, Error> {
         if device.adapter_info().device_type != wgpu::DeviceType::Cpu {
             return Ok(self);
         }

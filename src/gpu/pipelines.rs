@@ -7,7 +7,7 @@ use super::device::{self, Access};
 
 /// A pipeline, the layout of its bindings, and the text that it was made of.
 #[derive(Clone, Debug)]
-pub(super) struct Compiled {
+pub(crate) struct Compiled {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     pub text: Arc<str>,
@@ -25,7 +25,7 @@ struct Key {
 
 /// The pipelines of a plan and its siblings, which are all on one device.
 #[derive(Debug)]
-pub(super) struct Pipelines {
+pub(crate) struct Pipelines {
     device: wgpu::Device,
     /// The caller's.
     cache: Option<wgpu::PipelineCache>,
@@ -33,12 +33,12 @@ pub(super) struct Pipelines {
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
         Self { device: device.clone(), cache, compiled: Mutex::default() }
     }
 
     /// The pipeline of a shader; compiled once.
-    pub(super) fn pipeline(
+    pub(crate) fn pipeline(
         &self,
         text: Arc<str>,
         entry: &'static str,
@@ -51,7 +51,7 @@ impl Pipelines {
     }
 
     /// Forgets all: after a call that wgpu refused, so that no pipeline of that call is found again.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use crate::error::Tensor;
-use crate::spec::{FloatType, LabelType, Target};
-use crate::{Error, Head};
+use crate::error::{Error, Tensor};
+use crate::spec::{FloatType, Head, LabelType, Target};
 
 /// The tensors of one head, where they are: no copy is made of any.
 ///

@@ -1,53 +1,21 @@
 //! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
 
+mod bind;
+
 use std::sync::Arc;
 
-use crate::Error;
-use crate::global_sums::{self, GlobalSums, PendingGlobalSums};
-use crate::plan::device::{Access, Entry, bind_group, checked};
-use crate::plan::{BoundRange, HeadStages, Plan, Recipe};
-use crate::report::{PendingReport, encode_report};
+use crate::error::Error;
+use crate::gpu::device::checked;
+use crate::gpu::dispatch::{Dispatch, Recipe};
+use crate::plan::Plan;
+use crate::plan::stages::HeadStages;
+use crate::report::{GlobalSums, Mailbox, PendingGlobalSums, PendingReport};
 
 /// Labels of compute passes.
 const STATISTICS: &str = "segloss: statistics";
 const COMBINE: &str = "segloss: combine";
 const FINISH: &str = "segloss: finish";
 const GRADIENT: &str = "segloss: gradient";
-
-/// One dispatch, ready to encode.
-#[derive(Clone, Debug)]
-pub(crate) struct Dispatch {
-    pub pipeline: wgpu::ComputePipeline,
-    pub bindings: wgpu::BindGroup,
-    pub layout: wgpu::BindGroupLayout,
-    /// The same as data, and the grid.
-    pub recipe: Recipe,
-}
-
-impl Dispatch {
-    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bindings, &[]);
-        let [x, y] = self.recipe.grid;
-        pass.dispatch_workgroups(x, y, 1);
-    }
-
-    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
-    fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
-        let mut entries: Vec<_> = self.recipe.bindings.iter().map(BoundRange::entry).collect();
-        // a buffer that nobody wrote to is zero
-        let empty = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("segloss: no heads"),
-            size: entries[0].binding.buffer.size(),
-            usage: wgpu::BufferUsages::UNIFORM,
-            mapped_at_creation: false,
-        });
-        entries[0] = Entry::whole(Access::Uniform, &empty);
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &bind_group(device, "segloss: warm-up", &self.layout, &entries), &[]);
-        pass.dispatch_workgroups(1, 1, 1);
-    }
-}
 
 /// Where a step encodes: the caller's command encoder, or a compute pass that the caller has begun.
 pub trait Commands: sealed::Sealed {
@@ -155,7 +123,7 @@ impl Step {
     /// [`Error::NotDistributed`] where the plan is not, [`Error::GlobalSumsUnread`] where every staging buffer holds sums that
     /// were neither read nor dropped.
     pub fn global_sums(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingGlobalSums, Error> {
-        global_sums::encode(&self.plan.shared, &self.stages.scratch.statistics, encoder)
+        self.sums()?.encode(&self.stages.scratch.statistics, encoder)
     }
 
     /// Writes the sums of all ranks over this rank's, at the start of the queue's next submission: the one that has
@@ -165,7 +133,11 @@ impl Step {
     /// [`Error::NotDistributed`], [`Error::GlobalSums`] for lists that are not as long as the rank's own, [`Error::Limit`]
     /// where a head of all ranks has 2^32 voxels or more.
     pub fn set_global_sums(&self, sums: &GlobalSums) -> Result<(), Error> {
-        global_sums::write(&self.plan.shared, &self.stages.scratch.statistics, sums)
+        self.sums()?.write(&self.plan.shared.queue, &self.stages.scratch.statistics, sums)
+    }
+
+    fn sums(&self) -> Result<&Mailbox<GlobalSums>, Error> {
+        self.plan.shared.global_sums.as_ref().ok_or(Error::NotDistributed)
     }
 
     /// The third stage alone: statistics to report and coefficients; before it the selection, where a head has a top-k.
@@ -234,6 +206,6 @@ impl Step {
     /// # Errors
     /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.
     pub fn report(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingReport, Error> {
-        encode_report(&self.plan.shared, &self.stages.scratch.report, encoder)
+        self.plan.shared.reports.encode(&self.stages.scratch.report, encoder)
     }
 }

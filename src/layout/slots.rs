@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::tensors::{Extent, Format};
-use crate::Error;
+use super::Layout;
+use super::tensors::{self, Extent, Format};
+use super::variant::Variant;
+use crate::error::Error;
+use crate::spec::LossSpec;
 
 /// What a slot reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,6 +176,38 @@ pub(crate) struct Room {
     pub logits: u64,
 }
 
+/// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
+const LEAST_ALIGNMENT: u64 = 32;
+
+impl Room {
+    pub(crate) fn new(limits: &wgpu::Limits, own: u32, variant: Variant) -> Self {
+        // the table of heads is a binding as well, and a buffer of the stage, but no storage buffer
+        let (limit, most, table) = [
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 0),
+            (
+                "max_buffers_and_acceleration_structures_per_shader_stage",
+                limits.max_buffers_and_acceleration_structures_per_shader_stage,
+                1,
+            ),
+            ("max_bindings_per_bind_group", limits.max_bindings_per_bind_group, 1),
+        ]
+        .into_iter()
+        .min_by_key(|(_, most, table)| most.saturating_sub(*table))
+        .expect("three limits");
+        Self {
+            storage_buffers: most.saturating_sub(table + own),
+            limit,
+            table,
+            own,
+            largest_binding: largest_binding(limits),
+            alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
+            wide: variant.wide,
+            heads: variant.heads_per_dispatch,
+            logits: u64::MAX,
+        }
+    }
+}
+
 /// A head's tensors in a stage, or those of a run of its items.
 type Tensors = Vec<(Role, Extent)>;
 
@@ -221,12 +256,33 @@ pub(crate) fn largest_binding(limits: &wgpu::Limits) -> u64 {
 }
 
 /// log2 of the elements of a window, and the windows, of a binding of `length` bytes.
-pub(crate) fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
+fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
     if length <= largest_binding {
         return (31, 1);
     }
     let window = (largest_binding / element).ilog2();
     (window, u32::try_from(length.div_ceil(element << window)).unwrap_or(u32::MAX / 8))
+}
+
+/// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
+/// stage.
+pub(crate) fn check_items(
+    spec: &LossSpec,
+    layout: &Layout,
+    limits: &wgpu::Limits,
+    variant: Variant,
+) -> Result<(), Error> {
+    let room = Room::new(limits, layout.statistics_bindings(), variant);
+    for (index, head) in spec.heads.iter().enumerate() {
+        let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
+            let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
+            windows
+        });
+        if logits + target > room.storage_buffers {
+            return Err(too_many_bindings(index, logits + target, room));
+        }
+    }
+    Ok(())
 }
 
 /// As few runs of a head's items, of nearly one length, as have no more logits each, and no more windows, than a dispatch.
@@ -251,7 +307,7 @@ fn runs_of_items(
 }
 
 /// One item of a head needs `bindings` besides those of its stage.
-pub(crate) fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error {
+fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error {
     Error::Limit {
         head: Some(head),
         what: "the bindings of one item's tensors".to_owned(),

@@ -1,6 +1,6 @@
 //! A convenience for programs that have no device yet: pick an adapter, and open it with all that it has.
 
-use crate::Error;
+use crate::error::Error;
 
 /// Which adapter to open.
 #[derive(Clone, Debug)]

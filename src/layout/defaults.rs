@@ -1,6 +1,6 @@
-//! Good variants for kinds of adapter.
+//! Good variants for kinds of adapter: the numbers that tuning starts from.
 
-use crate::Variant;
+use super::variant::Variant;
 
 /// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup streams
 /// the tile once. It runs every side of a branch, with lanes masked, so that heads are faster apart. Streams of more than 4

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
-use crate::plan::device::{buffer, buffer_with};
+use super::device::{buffer, buffer_with};
 
 /// Staging buffers of a ring: copies that may be on their way or unread at once.
 const RING: usize = 4;
@@ -46,7 +46,7 @@ impl Ring {
         &self,
         encoder: &mut wgpu::CommandEncoder,
         copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
-    ) -> Option<Pending> {
+    ) -> Option<Words> {
         let staging = Arc::clone(self.buffers.iter().find(|staging| staging.take())?);
         let buffer = &staging.buffer;
         copy(encoder, buffer);
@@ -57,7 +57,7 @@ impl Ring {
         encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., move |result| {
             landing.land(result.map_err(|error| error.to_string()));
         });
-        Some(Pending { staging, receiver, ticket: TICKETS[ticket] })
+        Some(Words { staging, receiver, ticket: TICKETS[ticket] })
     }
 }
 
@@ -157,13 +157,13 @@ impl Drop for Landing {
 
 /// Words on their way. Dropping it unread is fine: its staging buffer returns to the ring.
 #[derive(Debug)]
-pub(crate) struct Pending {
+pub(crate) struct Words {
     staging: Arc<Staging>,
     receiver: OneshotReceiver<Result<(), String>>,
     ticket: u32,
 }
 
-impl Pending {
+impl Words {
     /// Waits for the words, and reads them; somebody must poll the device meanwhile. Fails with what happened to them.
     pub(crate) async fn read<T>(self, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         let landed = self.receiver.receive().await;
@@ -216,7 +216,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for Words {
     fn drop(&mut self) {
         let mut state = self.staging.state();
         *state = match *state {

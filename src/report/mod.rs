@@ -1,12 +1,15 @@
 //! What comes back: the total, every sub-loss, every class's Dice, and the voxels that counted.
 
-use std::sync::Arc;
+pub(crate) mod global_sums;
+mod pending;
 
-use crate::Error;
-use crate::plan::Shared;
-use crate::plan::layout::{HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
+pub use global_sums::{GlobalSums, PendingGlobalSums};
+pub(crate) use pending::{Arrives, Heads, Mailbox};
+pub use pending::{Pending, PendingReport};
+
+use crate::error::Error;
+use crate::layout::{HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
 use crate::spec::{HardCounts, Head};
-use crate::staging::Pending;
 
 /// The item of the first voxel out of range, where there is none: `NO_VOXEL` of combine.wgsl.
 const NO_VOXEL: u32 = u32::MAX;
@@ -150,18 +153,6 @@ pub struct Report {
     pub heads: Vec<HeadReport>,
 }
 
-impl Report {
-    /// Reads what finish.wgsl wrote, and the word that gradient.wgsl sets.
-    fn from_words(words: &[u32], shared: &Shared) -> Result<Self, Error> {
-        if words[REPORT_WRITTEN as usize] == 0 {
-            return Err(lost("no forward ran since the last report: its submission failed, or never was".to_owned()));
-        }
-        let heads = shared.spec.heads.iter().zip(&shared.layout.heads);
-        let heads = heads.map(|(head, layout)| head_report(words, head, layout)).collect();
-        Ok(Self { total: f32::from_bits(words[0]), heads })
-    }
-}
-
 fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
     let (classes, words) = (head.classes(), &all[layout.report as usize..]);
     let term = |at: usize| Term { value: f32::from_bits(words[at]), weighted: f32::from_bits(words[at + 1]) };
@@ -216,60 +207,38 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
         .collect()
 }
 
-pub(crate) fn encode_report(
-    shared: &Arc<Shared>,
-    report: &wgpu::Buffer,
-    encoder: &mut wgpu::CommandEncoder,
-) -> Result<PendingReport, Error> {
-    let copy = |encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer| {
-        encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
-        // without this a forward whose submission fails would leave the earlier report to be read again
-        encoder.clear_buffer(report, 4 * u64::from(REPORT_WRITTEN), Some(4));
-    };
-    let pending = shared.reports.encode(encoder, copy).ok_or(Error::ReportsUnread { ring: shared.reports.len() })?;
-    Ok(PendingReport { shared: Arc::clone(shared), pending })
-}
-
-/// A report on its way. Dropping it unread is fine: its staging buffer returns to the ring.
-#[derive(Debug)]
-pub struct PendingReport {
-    shared: Arc<Shared>,
-    pending: Pending,
-}
-
-impl PendingReport {
-    /// Waits for the report. Somebody must poll the device meanwhile: `device.poll(…)` on some thread, or later submissions
-    /// of the caller's.
-    ///
-    /// # Errors
-    /// [`Error::ReportLost`] where the encoder was never submitted, its submission or that of the forward failed, or the
-    /// device is lost.
-    pub async fn read(self) -> Result<Report, Error> {
-        let Self { shared, pending } = self;
-        pending.read(|words| Report::from_words(words, &shared)).await.map_err(lost)?
+impl Arrives for Report {
+    fn from_words(words: &[u32], of: &Heads) -> Result<Self, Error> {
+        if words[REPORT_WRITTEN as usize] == 0 {
+            return Err(Self::lost(
+                "no forward ran since the last report: its submission failed, or never was".to_owned(),
+            ));
+        }
+        let heads = of.spec.heads.iter().zip(&of.layout.heads);
+        let heads = heads.map(|(head, layout)| head_report(words, head, layout)).collect();
+        Ok(Self { total: f32::from_bits(words[0]), heads })
     }
 
-    /// Polls the device until its work so far is done, and reads the report.
-    ///
-    /// # Errors
-    /// [`Error::ReportLost`] where the encoder was not submitted before, its submission or that of the forward failed, or
-    /// the device is lost.
-    pub fn read_blocking(self) -> Result<Report, Error> {
-        let Self { shared, pending } = self;
-        pending.read_blocking(&shared.device, |words| Report::from_words(words, &shared)).map_err(lost)?
+    fn lost(message: String) -> Error {
+        Error::ReportLost { message }
     }
 
-    /// The report if it has arrived, else `None`: polls the device, and waits for nothing. It can be read again.
-    ///
-    /// # Errors
-    /// [`Error::ReportLost`] where the encoder was dropped without being submitted, its submission or that of the forward
-    /// failed, or the device is lost.
-    pub fn try_read(&self) -> Result<Option<Report>, Error> {
-        let shared = &self.shared;
-        self.pending.try_read(&shared.device, |words| Report::from_words(words, shared)).map_err(lost)?.transpose()
+    fn unread(ring: usize) -> Error {
+        Error::ReportsUnread { ring }
     }
 }
 
-fn lost(message: String) -> Error {
-    Error::ReportLost { message }
+impl Mailbox<Report> {
+    /// Encodes the copy of what finish.wgsl wrote, and of the word that gradient.wgsl sets.
+    pub(crate) fn encode(
+        &self,
+        report: &wgpu::Buffer,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Result<PendingReport, Error> {
+        self.copy(encoder, |encoder, staging| {
+            encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
+            // without this a forward whose submission fails would leave the earlier report to be read again
+            encoder.clear_buffer(report, 4 * u64::from(REPORT_WRITTEN), Some(4));
+        })
+    }
 }

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 
 use super::compose;
-use super::layout::Layout;
-use super::slots::{HeadSlots, PartText, Role, SlotKind};
-use super::tensors::Format;
-use super::variant::Variant;
-use crate::spec::{FloatType, LabelType};
-use crate::tuning::defaults::INTEGRATED;
-use crate::{Activation, Alpha, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Product, Reduction, Target};
+use crate::layout::Layout;
+use crate::layout::defaults::INTEGRATED;
+use crate::layout::slots::{HeadSlots, PartText, Role, SlotKind};
+use crate::layout::tensors::Format;
+use crate::layout::variant::Variant;
+use crate::spec::{
+    Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product, Reduction,
+    Target,
+};
 
 /// The text of one shader.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ fn joined<'a>(chosen: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
-pub(super) const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
+const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
 
 /// A workgroup that is one subgroup: it shares and folds by subgroup operations.
 const ONE_SUBGROUP: Variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT };
@@ -358,8 +360,8 @@ impl SlotChoice {
 /// Statistics and gradient of heads that have a slot of their own for each tensor.
 fn voxel_stages(choices: &Choices, spec: &LossSpec, variant: Variant, slots: SlotChoice) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
-    let statistics = compose::statistics(&part(spec, slots, false), &layout.heads, variant);
-    let gradient = compose::gradient(&part(spec, slots, true), &layout.heads, variant, slots.pooled);
+    let statistics = compose::statistics(&part(spec, slots, false), &layout, variant);
+    let gradient = compose::gradient(&part(spec, slots, true), &layout, variant, slots.pooled);
     [ComposedShader::new("statistics", choices, statistics), ComposedShader::new("gradient", choices, gradient)]
 }
 
@@ -398,14 +400,14 @@ fn small_stages(spec: &LossSpec, choices: &Choices, variant: Variant) -> Vec<Com
     let heads = spec.heads.len();
     let mut all = vec![
         ComposedShader::new("combine", choices, compose::combine(heads, variant)),
-        ComposedShader::new("finish", choices, compose::finish(&layout.heads, variant, false)),
+        ComposedShader::new("finish", choices, compose::finish(&layout, variant, false)),
     ];
-    if compose::has_top_k(&layout.heads) {
+    if layout.has_top_k() {
         let text = compose::top_k(heads, variant);
         let entry_points = ["begin", "histogram", "pick", "sum_top"];
         all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, choices, text.clone())));
     } else {
-        let text = compose::finish(&layout.heads, variant, true);
+        let text = compose::finish(&layout, variant, true);
         let choices: Choices = choices.iter().cloned().chain([("ranks", "distributed".to_owned())]).collect();
         let entry_points = ["row_sums", "finish"];
         all.extend(entry_points.map(|entry_point| ComposedShader::new(entry_point, &choices, text.clone())));
@@ -473,7 +475,7 @@ mod tests {
     fn the_arithmetic_of_like_heads_is_emitted_once() {
         let spec = LossSpec { heads: vec![Head::new([2, 4, 16, 16, 16], Loss::monai_dice_ce()); 5] };
         let layout = Layout::new(&spec, VARIANT).expect("fits");
-        let text = compose::statistics(&part(&spec, SlotChoice::SIMPLE, false), &layout.heads, VARIANT);
+        let text = compose::statistics(&part(&spec, SlotChoice::SIMPLE, false), &layout, VARIANT);
         assert_eq!(text.matches("fn statistics_g").count(), 1);
         assert_eq!(text.matches("fn load_s").count(), 5);
     }

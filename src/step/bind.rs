@@ -3,32 +3,62 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::compose::{self, Groups};
-use super::device::{Access, Entry, accesses, checked, grid};
-use super::layout::HeadLayout;
-use super::scratch::StepScratch;
-use super::slots::{Part, PartText, Role, Room, largest_binding, split, too_many_bindings, windows};
-use super::stages::{self, HeadStages};
-use super::table::{self, HeadRow};
-use super::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
-use super::{Plan, Shared, Variant};
-use crate::error::Tensor;
-use crate::spec::Target;
-use crate::step::{Dispatch, Step};
-use crate::{Error, Head, LossSpec};
+use super::Step;
+use crate::error::{Error, Tensor};
+use crate::gpu::device::{Access, Entry, accesses, checked, grid};
+use crate::gpu::dispatch::Dispatch;
+use crate::kernels::compose;
+use crate::kernels::groups::Groups;
+use crate::layout::slots::{Part, PartText, Role, Room, split};
+use crate::layout::table::{self, HeadRow};
+use crate::layout::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
+use crate::plan::scratch::{StepScratch, table_buffer};
+use crate::plan::stages::HeadStages;
+use crate::plan::{Plan, Shared};
+use crate::spec::{Head, Target};
 
-/// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
-const LEAST_ALIGNMENT: u64 = 32;
+impl Plan {
+    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1, and the weights are those of the
+    /// specification.
+    ///
+    /// # Errors
+    /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
+    /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::DeviceLost`],
+    /// [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
+    pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
+        self.bind_with(tensors, &Scalars::default())
+    }
+
+    /// Binds the heads' tensors, and numbers that the step reads from the caller's buffers: the upstream gradient, the
+    /// weights.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), and [`Error::Scalars`].
+    pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
+        bind(self, tensors, scalars, None)
+    }
+
+    /// Binds tensors that came after a forward, to what that forward left: the backward of a graph.
+    #[cfg(feature = "burn")]
+    pub(crate) fn bind_after(
+        &self,
+        forward: &Arc<HeadStages>,
+        tensors: &[HeadTensors<'_>],
+        scalars: &Scalars<'_>,
+    ) -> Result<Step, Error> {
+        bind(self, tensors, scalars, Some(forward))
+    }
+}
 
 /// `forward`: what an earlier step's forward left, for this one's backward; without it the step has its own.
-pub(super) fn bind(
+fn bind(
     plan: &Plan,
     tensors: &[HeadTensors<'_>],
     scalars: &Scalars<'_>,
     forward: Option<&Arc<HeadStages>>,
 ) -> Result<Step, Error> {
     let shared = &plan.shared;
-    let heads = tensors::check_heads(&shared.spec.heads, tensors)?;
+    let heads = tensors::check_heads(&shared.heads.spec.heads, tensors)?;
     let one = shared.scratch.one.as_entire_buffer_binding();
     let upstream = scalars.upstream.as_ref().unwrap_or(&one);
     let upstream = tensors::check_scalars("upstream gradient", upstream, 1, &heads)?;
@@ -37,7 +67,7 @@ pub(super) fn bind(
     let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, &heads)).transpose()?;
 
     let reads = |index: usize| -> Vec<(Role, Extent)> {
-        let of = |tensor| role(tensor, &shared.spec.heads[index]);
+        let of = |tensor| role(tensor, &shared.heads.spec.heads[index]);
         heads[index].reads.iter().map(|(tensor, extent)| (of(*tensor), extent.clone())).collect()
     };
     let in_statistics = |index: usize| {
@@ -56,10 +86,11 @@ pub(super) fn bind(
         all.push((role, gradient.clone()));
         all
     };
-    let room = |own| Room { logits: shared.making.logits_per_dispatch, ..room(&shared.limits, own, shared.variant) };
-    let items: Vec<u32> = shared.layout.heads.iter().map(|head| head.items).collect();
-    let statistics = split(&items, in_statistics, room(compose::statistics_bindings(&shared.layout.heads)))?;
-    let room = room(compose::gradient_bindings(&shared.layout.heads));
+    let room =
+        |own| Room { logits: shared.making.logits_per_dispatch, ..Room::new(&shared.limits, own, shared.variant) };
+    let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
+    let statistics = split(&items, in_statistics, room(shared.heads.layout.statistics_bindings()))?;
+    let room = room(shared.heads.layout.gradient_bindings());
     let gradient = split(&items, in_gradient, room)?;
     checked(&shared.device, "binding tensors", || {
         let weights = weights.as_ref().map(|weights| (weights, room.alignment));
@@ -75,27 +106,6 @@ pub(super) fn bind(
     .inspect_err(|_| shared.forget())
 }
 
-/// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
-/// stage.
-pub(super) fn check_items(
-    spec: &LossSpec,
-    layouts: &[HeadLayout],
-    limits: &wgpu::Limits,
-    variant: Variant,
-) -> Result<(), Error> {
-    let room = room(limits, compose::statistics_bindings(layouts), variant);
-    for (index, head) in spec.heads.iter().enumerate() {
-        let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
-            let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
-            windows
-        });
-        if logits + target > room.storage_buffers {
-            return Err(too_many_bindings(index, logits + target, room));
-        }
-    }
-    Ok(())
-}
-
 fn role(tensor: Tensor, head: &Head) -> Role {
     match tensor {
         Tensor::Logits => Role::Logits,
@@ -106,33 +116,6 @@ fn role(tensor: Tensor, head: &Head) -> Role {
         Tensor::SampleMask => Role::SampleMask,
         Tensor::VoxelLosses => Role::VoxelLosses,
         Tensor::Gradient => Role::Gradient,
-    }
-}
-
-fn room(limits: &wgpu::Limits, own: u32, variant: Variant) -> Room {
-    // the table of heads is a binding as well, and a buffer of the stage, but no storage buffer
-    let (limit, most, table) = [
-        ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 0),
-        (
-            "max_buffers_and_acceleration_structures_per_shader_stage",
-            limits.max_buffers_and_acceleration_structures_per_shader_stage,
-            1,
-        ),
-        ("max_bindings_per_bind_group", limits.max_bindings_per_bind_group, 1),
-    ]
-    .into_iter()
-    .min_by_key(|(_, most, table)| most.saturating_sub(*table))
-    .expect("three limits");
-    Room {
-        storage_buffers: most.saturating_sub(table + own),
-        limit,
-        table,
-        own,
-        largest_binding: largest_binding(limits),
-        alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
-        wide: variant.wide,
-        heads: variant.heads_per_dispatch,
-        logits: u64::MAX,
     }
 }
 
@@ -148,7 +131,7 @@ impl On<'_> {
         let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
         let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
         own.extend(scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
-        let compose = |text: &PartText| compose::statistics(text, &shared.layout.heads, shared.variant);
+        let compose = |text: &PartText| compose::statistics(text, &shared.heads.layout, shared.variant);
         dispatch(shared, part, "statistics", compose, &own, 0)
     }
 
@@ -161,10 +144,10 @@ impl On<'_> {
             (if written { Access::ReadWrite } else { Access::Read }, binding),
         ];
         own.extend(scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
-        if compose::checks_finite(&shared.layout.heads) {
+        if shared.heads.layout.checks_finite() {
             own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
         }
-        let compose = |text: &PartText| compose::gradient(text, &shared.layout.heads, shared.variant, written);
+        let compose = |text: &PartText| compose::gradient(text, &shared.heads.layout, shared.variant, written);
         dispatch(shared, part, "gradient", compose, &own, element)
     }
 }
@@ -182,9 +165,9 @@ fn dispatch(
     let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
     let entries: Vec<_> = own.chain(slot_entries(part)).collect();
     let compiled = shared.compiled(stage, part.text(), accesses(&entries), compose);
-    let table = table::buffer(&shared.device, &rows);
+    let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
-    stages::dispatch(&shared.device, &compiled, &table, grid(workgroups, side), entries)
+    Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }
 
 fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
@@ -205,9 +188,9 @@ fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
 
 /// The table of a part, and its number of workgroups.
 fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32) {
-    let all = table::rows(&shared.spec, &shared.layout.heads);
+    let all = table::rows(&shared.heads.spec, &shared.heads.layout.heads);
     let text = part.text();
-    let groups = Groups::new(&text, &shared.layout.heads);
+    let groups = Groups::new(&text, &shared.heads.layout.heads);
     let mut first_workgroup = 0;
     let rows = part
         .heads

@@ -2,10 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::device;
-use super::layout::HeadLayout;
+use super::HeadLayout;
 use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Reduction, Target};
-use crate::{Head, LossSpec};
+use crate::spec::{Head, LossSpec};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]
@@ -109,12 +108,6 @@ pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
         (row.weights, row.rows) = (first, count);
     }
     rows
-}
-
-/// A table of heads on the device.
-pub(super) fn buffer(device: &wgpu::Device, rows: &[HeadRow]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
-    device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
 
 /// The weights of all heads, as the specification has them; 0 of a term that a head has not.
@@ -242,112 +235,5 @@ fn reduction(reduction: Reduction) -> u32 {
         Reduction::Mean => 1,
         Reduction::Sum => 2,
         Reduction::SumOfItemMeans => 3,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::HeadRow;
-    use crate::plan::compose;
-    use crate::plan::permutations::VARIANT;
-
-    /// naga's layout of the struct against the host's, field by field.
-    #[test]
-    fn the_table_row_mirrors_its_shader_struct() {
-        let source = compose::combine(1, VARIANT);
-        let module = naga::front::wgsl::parse_str(&source).expect("valid");
-        let (_, head) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Head")).expect("Head");
-        let naga::TypeInner::Struct { members, span } = &head.inner else { panic!("Head is a struct") };
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).expect("layout");
-
-        macro_rules! offsets {
-            ($($field:ident),* $(,)?) => {
-                [$((stringify!($field), std::mem::offset_of!(HeadRow, $field))),*]
-            };
-        }
-        let host = offsets![
-            items,
-            classes,
-            voxels,
-            group,
-            logits_slot,
-            logits_first,
-            target_slot,
-            target_first,
-            gradient_slot,
-            gradient_first,
-            mask_slot,
-            mask_first,
-            weight_map_slot,
-            weight_map_first,
-            sample_mask_slot,
-            sample_mask_first,
-            voxel_losses_slot,
-            voxel_losses_first,
-            upstream,
-            first_workgroup,
-            tiles,
-            first_column,
-            partials,
-            statistics,
-            coefficients,
-            kappa_row,
-            slopes,
-            slope_row,
-            report,
-            class_columns,
-            item_words,
-            hard_counts,
-            item_counts,
-            overlap_losses,
-            check_finite,
-            weights,
-            has_ignore_index,
-            ignore_index,
-            target_voxels,
-            axes,
-            axis_parameters,
-            has_labels,
-            counts,
-            pixel_kind,
-            pixel_reduction,
-            on_target,
-            off_target,
-            gamma,
-            has_class_parameters,
-            class_parameters,
-            pixel_first_class,
-            pixel_denominator,
-            empty,
-            top_k,
-            losses,
-            selection,
-            first_loss_run,
-            loss_runs,
-            top_coefficients,
-            overlap_kind,
-            overlap_reduction,
-            first_class,
-            batch,
-            smooth_nr,
-            smooth_dr,
-            denominator_floor,
-            form,
-            alpha,
-            beta,
-            class_weighting,
-            present_classes_only,
-            weighted_overlap,
-            overlap_class_weights,
-            masked_samples,
-            rows,
-            all_items,
-            first_item,
-        ];
-        let shader: Vec<_> = members.iter().map(|m| (m.name.as_deref().expect("named"), m.offset as usize)).collect();
-        assert_eq!(shader, host);
-        // in a uniform array, the stride is the size rounded up to 16 bytes
-        assert_eq!(span.next_multiple_of(16) as usize, size_of::<HeadRow>());
     }
 }

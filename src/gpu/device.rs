@@ -1,6 +1,6 @@
 //! Calls to the caller's device: each checked in the call that makes it, in a scope of its own.
 
-use crate::Error;
+use crate::error::Error;
 
 /// Runs `calls`, and returns what wgpu says against them. Scopes are opened and popped here, on this thread, and no global
 /// handler is touched.

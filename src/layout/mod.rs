@@ -1,8 +1,19 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
-use super::variant::Variant;
-use crate::spec::{Activation, Alpha, HardCounts, OverlapKind, PixelKind, Product, Reduction, ScalarAlpha, Target};
-use crate::{Error, Head, LossSpec, Pixel};
+pub(crate) mod defaults;
+pub(crate) mod iterations;
+pub(crate) mod slots;
+pub(crate) mod table;
+pub(crate) mod tensors;
+pub(crate) mod variant;
+
+use variant::Variant;
+
+use crate::error::Error;
+use crate::spec::{
+    Activation, Alpha, HardCounts, Head, LossSpec, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha,
+    Target,
+};
 
 /// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
 pub(crate) const REPORT_WORDS: u32 = 14;
@@ -230,6 +241,33 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Storage bindings of the statistics stage besides the slots: coefficients, partials, and the losses where a head has a
+    /// top-k. Binding 0 is the table, and the slots follow.
+    pub(crate) fn statistics_bindings(&self) -> u32 {
+        2 + u32::from(self.has_top_k())
+    }
+
+    /// Those of the gradient stage: coefficients, upstream, the losses where a head has a top-k, and the report where a head
+    /// asks whether its gradient is finite.
+    pub(crate) fn gradient_bindings(&self) -> u32 {
+        2 + u32::from(self.has_top_k()) + u32::from(self.checks_finite())
+    }
+
+    /// Whether any head asks whether its gradient is finite.
+    pub(crate) fn checks_finite(&self) -> bool {
+        self.heads.iter().any(|head| head.arithmetic.flags.contains(&"check_finite"))
+    }
+
+    /// Whether any head's pixel term takes the mean of each item.
+    pub(crate) fn has_item_means(&self) -> bool {
+        self.heads.iter().any(|head| head.item_means)
+    }
+
+    /// Whether any head has a top-k: then statistics keeps the losses, and a selection runs before finish.
+    pub(crate) fn has_top_k(&self) -> bool {
+        self.heads.iter().any(|head| head.top.count > 0)
+    }
+
     fn push(&mut self, index: usize, head: &Head, variant: Variant) -> Result<(), Error> {
         let word = |what: &str, needed: u64| word(Some(index), what, needed);
         let (items, classes, voxels) = (head.items() as u64, head.classes() as u64, head.voxels() as u64);
@@ -374,7 +412,7 @@ fn word(head: Option<usize>, what: &str, needed: u64) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Loss;
+    use crate::spec::Loss;
 
     const VARIANT: Variant = Variant {
         invocations: 64,

@@ -1,0 +1,111 @@
+//! A dispatch, ready to encode; and as data, to run elsewhere or to hand to a driver's developer.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use super::device::{Access, Entry, bind_group};
+use super::pipelines::Compiled;
+
+/// One dispatch, ready to encode.
+#[derive(Clone, Debug)]
+pub(crate) struct Dispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub bindings: wgpu::BindGroup,
+    pub layout: wgpu::BindGroupLayout,
+    /// The same as data, and the grid.
+    pub recipe: Recipe,
+}
+
+impl Dispatch {
+    /// A dispatch whose binding 0 is the table of heads, and whose others are `entries`.
+    pub(crate) fn new<'a>(
+        device: &wgpu::Device,
+        compiled: &Compiled,
+        table: &'a wgpu::Buffer,
+        grid: [u32; 2],
+        entries: Vec<Entry<'a>>,
+    ) -> Self {
+        let all: Vec<_> = std::iter::once(Entry::whole(Access::Uniform, table)).chain(entries).collect();
+        Self {
+            pipeline: compiled.pipeline.clone(),
+            bindings: bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
+            layout: compiled.layout.clone(),
+            recipe: Recipe::new(compiled, all, grid),
+        }
+    }
+
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        let [x, y] = self.recipe.grid;
+        pass.dispatch_workgroups(x, y, 1);
+    }
+
+    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
+    pub(crate) fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
+        let mut entries: Vec<_> = self.recipe.bindings.iter().map(BoundRange::entry).collect();
+        // a buffer that nobody wrote to is zero
+        let empty = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("segloss: no heads"),
+            size: entries[0].binding.buffer.size(),
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: false,
+        });
+        entries[0] = Entry::whole(Access::Uniform, &empty);
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &bind_group(device, "segloss: warm-up", &self.layout, &entries), &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+}
+
+/// A dispatch as data: a WebGPU program can run it.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// WGSL.
+    pub source: Arc<str>,
+    /// Its entry point.
+    pub entry_point: &'static str,
+    /// What is bound to bindings 0, 1, 2, … of group 0.
+    pub bindings: Vec<BoundRange>,
+    /// Workgroups in x and y.
+    pub grid: [u32; 2],
+}
+
+/// A range of a buffer that a dispatch sees. The plan's own buffers can be copied from, so that what they hold before the
+/// first dispatch makes the recipe whole.
+#[derive(Clone, Debug)]
+pub struct BoundRange {
+    /// How.
+    pub access: Access,
+    /// The caller's, or the plan's.
+    pub buffer: wgpu::Buffer,
+    /// Its first byte.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl BoundRange {
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        let size = NonZeroU64::new(self.size);
+        let binding = wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size };
+        Entry { access: self.access, binding }
+    }
+}
+
+impl Recipe {
+    fn new(compiled: &Compiled, entries: Vec<Entry<'_>>, grid: [u32; 2]) -> Self {
+        let bound = |Entry { access, binding }: Entry<'_>| BoundRange {
+            access,
+            buffer: binding.buffer.clone(),
+            offset: binding.offset,
+            size: binding.size.map_or(binding.buffer.size() - binding.offset, u64::from),
+        };
+        Self {
+            source: compiled.text.clone(),
+            entry_point: compiled.entry,
+            bindings: entries.into_iter().map(bound).collect(),
+            grid,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Heads that share text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::layout::slots::{HeadSlots, PartText, Role};
+use crate::layout::variant::{Split, Variant};
+use crate::layout::{Arithmetic, HeadLayout};
+
+/// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
+/// little of all of it, has text of its own, so that its loads and stores need no switch over the slots of others.
+pub(super) type Group = (Arithmetic, Option<usize>);
+
+/// The groups of a part.
+pub(crate) struct Groups<'a> {
+    /// Of each of the part's heads, in their order.
+    of_heads: Vec<(Group, &'a HeadSlots)>,
+    pub(super) numbers: BTreeMap<Group, u32>,
+}
+
+impl<'a> Groups<'a> {
+    pub(crate) fn new(part: &'a PartText, heads: &[HeadLayout]) -> Self {
+        let work = |slots: &HeadSlots| slots.items.len() as u64 * u64::from(heads[slots.head].tiles);
+        let all: u64 = part.heads.iter().map(work).sum();
+        let group = |slots: &HeadSlots| {
+            let mine = work(slots);
+            let left: u64 = part.heads.iter().map(work).filter(|&other| other <= mine).sum();
+            let most = part.heads.len() > 1 && 2 * mine > left && 16 * mine > all;
+            (heads[slots.head].arithmetic.clone(), most.then_some(slots.head))
+        };
+        let of_heads: Vec<_> = part.heads.iter().map(|slots| (group(slots), slots)).collect();
+        let mut numbers: BTreeMap<Group, u32> = of_heads.iter().map(|(group, _)| (group.clone(), 0)).collect();
+        numbers.values_mut().zip(0..).for_each(|(number, index)| *number = index);
+        Self { of_heads, numbers }
+    }
+
+    /// The number of the group that a head of the part is in.
+    pub(crate) fn number(&self, position: usize) -> u32 {
+        self.numbers[&self.of_heads[position].0]
+    }
+
+    /// The slots of a group's heads in a list.
+    pub(super) fn slots(&self, group: &Group, role: Role) -> BTreeSet<u32> {
+        let mine = self.of_heads.iter().filter(|(of_head, _)| of_head == group);
+        mine.filter_map(|(_, slots)| slots.slots.get(&role)).map(|(slot, _)| *slot).collect()
+    }
+
+    /// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it
+    /// holds: it holds fewer, or the driver would compile for long.
+    pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
+        let several = self.slots(group, Role::Logits).len() > 1;
+        let variant = if several { variant.for_several_slots() } else { variant };
+        variant.split(group.0.classes)
+    }
+}

@@ -1,0 +1,6 @@
+//! The text of the kernels: the files under `shaders/`, put together for a plan. No device is needed.
+
+pub(crate) mod catalogue;
+pub(crate) mod compose;
+pub(crate) mod groups;
+mod template;

@@ -1,0 +1,109 @@
+//! What comes back, on its way: copied to a staging buffer, and read when it has arrived.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Report;
+use crate::error::Error;
+use crate::gpu::staging::{Ring, Words};
+use crate::layout::Layout;
+use crate::spec::LossSpec;
+
+/// What the words are of: all that reading them takes.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    pub spec: LossSpec,
+    pub layout: Layout,
+}
+
+/// Something that arrives from the device as words.
+pub(crate) trait Arrives: Sized {
+    fn from_words(words: &[u32], of: &Heads) -> Result<Self, Error>;
+    /// The error of words that never arrive.
+    fn lost(message: String) -> Error;
+    /// The error of a ring whose staging buffers are all unread.
+    fn unread(ring: usize) -> Error;
+}
+
+/// Where a plan's steps hand in copies of one kind.
+#[derive(Debug)]
+pub(crate) struct Mailbox<T> {
+    pub(super) device: wgpu::Device,
+    of: Arc<Heads>,
+    ring: Ring,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Arrives> Mailbox<T> {
+    pub(crate) fn new(device: &wgpu::Device, label: &str, words: u32, of: &Arc<Heads>) -> Self {
+        let ring = Ring::new(device, label, words);
+        Self { device: device.clone(), of: Arc::clone(of), ring, kind: PhantomData }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.ring.bytes()
+    }
+
+    pub(super) fn of(&self) -> &Heads {
+        &self.of
+    }
+
+    pub(super) fn copy(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
+    ) -> Result<Pending<T>, Error> {
+        let words = self.ring.encode(encoder, copy).ok_or_else(|| T::unread(self.ring.len()))?;
+        Ok(Pending { device: self.device.clone(), of: Arc::clone(&self.of), words, kind: PhantomData })
+    }
+}
+
+/// A [`Report`], or a rank's [`GlobalSums`](super::GlobalSums), on its way. Dropping it unread is fine: its staging buffer
+/// returns to the ring.
+pub struct Pending<T> {
+    device: wgpu::Device,
+    of: Arc<Heads>,
+    words: Words,
+    kind: PhantomData<fn() -> T>,
+}
+
+/// A report on its way.
+pub type PendingReport = Pending<Report>;
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("words", &self.words).finish_non_exhaustive()
+    }
+}
+
+#[expect(private_bounds, reason = "of reports and global sums alone")]
+impl<T: Arrives> Pending<T> {
+    /// Waits until it has arrived. Somebody must poll the device meanwhile: `device.poll(…)` on some thread, or later
+    /// submissions of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::ReportLost`] or [`Error::GlobalSumsLost`] where the encoder was never submitted, its submission failed, or the
+    /// device is lost; a report also where the submission of the forward failed.
+    pub async fn read(self) -> Result<T, Error> {
+        let Self { of, words, .. } = self;
+        words.read(|words| T::from_words(words, &of)).await.map_err(T::lost)?
+    }
+
+    /// Polls the device until its work so far is done, and reads.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and where the encoder was not submitted before.
+    pub fn read_blocking(self) -> Result<T, Error> {
+        let Self { device, of, words, .. } = self;
+        words.read_blocking(&device, |words| T::from_words(words, &of)).map_err(T::lost)?
+    }
+
+    /// What has arrived, else `None`: polls the device, and waits for nothing. It can be read again.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), where the encoder was dropped without being submitted.
+    pub fn try_read(&self) -> Result<Option<T>, Error> {
+        self.words.try_read(&self.device, |words| T::from_words(words, &self.of)).map_err(T::lost)?.transpose()
+    }
+}
