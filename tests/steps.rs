@@ -120,7 +120,7 @@ fn two_threads_with_a_step_each_of_one_plan_give_what_each_gives_alone() {
                 scope.spawn(move || {
                     let step = step(plan, seed);
                     let expected = alone(&step);
-                    for _ in 0..50 {
+                    for _ in 0..200 {
                         assert!(alone(&step) == expected);
                     }
                 });

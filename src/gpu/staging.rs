@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
@@ -12,6 +13,9 @@ use super::device::{buffer, buffer_with};
 
 /// Staging buffers of a ring: copies that may be on their way or unread at once.
 const RING: usize = 4;
+
+/// How long another thread's poll may take to call a callback.
+const CALLBACK: Duration = Duration::from_secs(1);
 
 /// The tickets: see [`Staging`].
 const TICKETS: [u32; 2] = [1, 2];
@@ -172,10 +176,17 @@ impl Words {
 
     /// Polls the device until its work so far is done, and reads the words.
     pub(crate) fn read_blocking<T>(self, device: &wgpu::Device, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
-        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
-        match self.landed() {
-            Poll::Ready(landed) => self.finish(landed, read),
-            Poll::Pending => Err("its encoder is not submitted: submit it before reading".into()),
+        let begun = Instant::now();
+        loop {
+            device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+            if let Poll::Ready(landed) = self.landed() {
+                return self.finish(landed, read);
+            }
+            // another thread's poll may have taken the callback, and not called it yet
+            if begun.elapsed() > CALLBACK {
+                return Err("its encoder is not submitted: submit it before reading".into());
+            }
+            std::thread::sleep(Duration::from_micros(50));
         }
     }
 
