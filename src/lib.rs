@@ -42,6 +42,7 @@ mod report;
 mod spec;
 mod step;
 pub mod trial;
+#[cfg(feature = "tuning")]
 pub mod tuning;
 
 pub use error::{Error, Tensor};
@@ -59,7 +60,6 @@ pub use spec::{
     nnunet_deep_supervision, other_convention,
 };
 pub use step::{Commands, Step, StepPart};
-pub use tuning::Tuning;
 pub use wgpu;
 
 /// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use common::{Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 use segloss::{
     Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan,
-    PlanOptions, Reduction, Tuning, Variant, host, wgpu,
+    PlanOptions, Reduction, Variant, host, wgpu,
 };
 
 /// Five heads of unlike size, class count, label type, settings and weight.
@@ -226,8 +226,8 @@ fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit(
     let gpu = gpu();
     let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
     let run = |gpu: &Gpu, logits: u64| {
-        let tuning = Tuning::Fixed(one_dispatch(gpu));
-        let options = PlanOptions { tuning, logits_per_dispatch: NonZeroU64::new(logits), ..PlanOptions::default() };
+        let variant = Some(one_dispatch(gpu));
+        let options = PlanOptions { variant, logits_per_dispatch: NonZeroU64::new(logits), ..PlanOptions::default() };
         let plan = Plan::with_options(&gpu.device, &gpu.queue, &spec, options).expect("the plan is made");
         host::run(&plan, &host, 1.5).expect("the step runs")
     };

@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 use common::{Gpu, all_gpus, differences, evaluate, gpu, gpu_with_limits, random_tensors};
 use segloss::trial::without_rounding;
 use segloss::tuning::{Measured, Tuned, Verdict, remembered, tune};
-use segloss::{
-    Activation, Error, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, PlanOptions, Tuning, Variant,
-    wgpu,
-};
+use segloss::{Activation, Error, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Variant, wgpu};
 
 /// A folder of one test, new and empty.
 fn folder(test: &str) -> PathBuf {
@@ -38,9 +35,11 @@ fn a_measured_plan_equals_the_reference_and_the_next_one_measures_nothing() {
     let file = folder("measured").join("tuning.json");
     let spec = LossSpec::new().head(Head::new([2, 4, 16, 16], Loss::monai_dice_ce()).ignore_index(255));
     for gpu in all_gpus() {
-        let measured = Measured::new(&file).budget(Duration::from_secs(10));
-        let options = || PlanOptions { tuning: Tuning::Measured(measured.clone()), ..PlanOptions::default() };
-        let plan = Plan::with_options(&gpu.device, &gpu.queue, &spec, options()).expect("the plan is made");
+        let plan = || {
+            let variant = measure(&gpu, &spec, &file, 10).expect("tuned").variant;
+            Plan::with_variant(&gpu.device, &gpu.queue, &spec, variant).expect("the plan is made")
+        };
+        let (again, plan) = (plan, plan());
         let random = &mut fastrand::Rng::with_seed(3);
         let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, random)).collect();
         let given = common::run_variant(&gpu, &spec, &tensors, 1.0, plan.variant());
@@ -49,8 +48,7 @@ fn a_measured_plan_equals_the_reference_and_the_next_one_measures_nothing() {
         assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {worst:?}", gpu.name);
 
         let text = std::fs::read_to_string(&file).expect("the choice is remembered");
-        let again = Plan::with_options(&gpu.device, &gpu.queue, &spec, options()).expect("the plan is made");
-        assert_eq!(again.variant(), plan.variant());
+        assert_eq!(again().variant(), plan.variant());
         let tuned = measure(&gpu, &spec, &file, 10).expect("tuned");
         assert!(tuned.remembered && tuned.candidates.is_empty());
         assert_eq!(std::fs::read_to_string(&file).expect("the file is there"), text);

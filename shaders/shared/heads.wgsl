@@ -1,7 +1,7 @@
 // The table of heads, and where a workgroup stands in it.
 //
 // Every stage reads the same table. A head is one output of the network; the plan fills a row with its shape, where its
-// tensors and its scratch lie, and its loss settings. `Head` is mirrored by `plan::table::HeadRow` on the host; a test
+// tensors and its scratch lie, and its loss settings. `Head` is mirrored by `layout::table::HeadRow` on the host; a test
 // holds the two layouts together.
 //
 // bindings   0  heads  (HEADS)  uniform

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::plan::Making;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanOptions, PlanSettings};
 use crate::spec::LossSpec;
 
 /// Plans that are kept: enough for a few shapes.
@@ -14,13 +13,13 @@ const KEPT: usize = 16;
 /// The last few plans, the one that was used last in front. All are siblings: they share pipelines.
 #[derive(Clone, Debug)]
 pub(super) struct Plans {
-    making: Making,
+    settings: PlanSettings,
     kept: Arc<Mutex<VecDeque<Plan>>>,
 }
 
 impl Plans {
     pub fn new(device: &wgpu::Device) -> Self {
-        Self { making: Making::for_device(device), kept: Arc::default() }
+        Self { settings: PlanSettings::new(device, PlanOptions::default()), kept: Arc::default() }
     }
 
     /// The plan of this specification: one that is kept, or a new one.
@@ -35,7 +34,7 @@ impl Plans {
             return Ok(plan);
         }
         // made without the lock: it compiles
-        let plan = Plan::make(device, queue, spec, &self.making)?;
+        let plan = Plan::make(device, queue, spec, &self.settings)?;
         let mut kept = kept();
         kept.push_front(plan.clone());
         kept.truncate(KEPT);

@@ -15,7 +15,6 @@ use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
 use crate::report::{GlobalSums, Heads, Mailbox, Report};
 use crate::spec::LossSpec;
-use crate::tuning::Tuning;
 use scratch::{PlanScratch, check_scratch};
 use stages::HeadPipelines;
 
@@ -33,8 +32,9 @@ pub struct Plan {
 /// How a plan is made, besides its specification.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// Which variant of the kernels. `Tuning::Measured` may measure, and wait for the device, when the plan is made.
-    pub tuning: Tuning,
+    /// The variant of the kernels, such as `tuning::tune` found; `None`: a good one for the kind of adapter,
+    /// [`Variant::for_device`].
+    pub variant: Option<Variant>,
     /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
     /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
@@ -58,28 +58,23 @@ const LOGITS_PER_DISPATCH: u64 = 1 << 30;
 
 /// How a plan and its siblings are made.
 #[derive(Clone, Debug)]
-pub(crate) struct Making {
+pub(crate) struct PlanSettings {
     variant: Variant,
     distributed: bool,
     pub logits_per_dispatch: u64,
     pipelines: Arc<Pipelines>,
 }
 
-impl Making {
-    fn new(device: &wgpu::Device, variant: Variant, options: PlanOptions) -> Self {
-        let PlanOptions { tuning: _, pipeline_cache, distributed, logits_per_dispatch } = options;
+impl PlanSettings {
+    /// All plans of these are siblings.
+    pub(crate) fn new(device: &wgpu::Device, options: PlanOptions) -> Self {
+        let PlanOptions { variant, pipeline_cache, distributed, logits_per_dispatch } = options;
         Self {
-            variant,
+            variant: variant.unwrap_or_else(|| Variant::for_device(device)),
             distributed,
             logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
             pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
         }
-    }
-
-    /// As [`Plan::new`] makes plans: all of this are siblings.
-    #[cfg(feature = "burn")]
-    pub(crate) fn for_device(device: &wgpu::Device) -> Self {
-        Self::new(device, Variant::for_device(device), PlanOptions::default())
     }
 }
 
@@ -96,7 +91,7 @@ pub(crate) struct Shared {
     pub limits: wgpu::Limits,
     pub scratch: PlanScratch,
     pipelines: HeadPipelines,
-    pub making: Making,
+    pub settings: PlanSettings,
     /// The pipelines of parts that were bound before: binding the like again composes no text.
     parts: Mutex<HashMap<PartKey, Compiled>>,
     pub reports: Mailbox<Report>,
@@ -117,7 +112,7 @@ impl Plan {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
 
-    /// A plan with a variant of the caller's: short for [`Tuning::Fixed`].
+    /// A plan with a variant of the caller's: short for [`PlanOptions::variant`].
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
@@ -127,27 +122,21 @@ impl Plan {
         spec: &LossSpec,
         variant: Variant,
     ) -> Result<Self, Error> {
-        let options = PlanOptions { tuning: Tuning::Fixed(variant), ..PlanOptions::default() };
+        let options = PlanOptions { variant: Some(variant), ..PlanOptions::default() };
         Self::with_options(device, queue, spec, options)
     }
 
     /// A plan with options.
     ///
     /// # Errors
-    /// As [`with_variant`](Self::with_variant); and of `Tuning::Measured`, those of `tuning::tune`.
+    /// As [`with_variant`](Self::with_variant).
     pub fn with_options(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        // before anything is measured
-        if options.distributed {
-            spec.check_distributed()?;
-        }
-        let variant = options.tuning.variant(device, queue, spec)?;
-        let making = Making::new(device, variant, options);
-        Self::make(device, queue, spec, &making)
+        Self::make(device, queue, spec, &PlanSettings::new(device, options))
     }
 
     /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
@@ -157,17 +146,17 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn sibling(&self, spec: &LossSpec) -> Result<Self, Error> {
-        Self::make(&self.shared.device, &self.shared.queue, spec, &self.shared.making)
+        Self::make(&self.shared.device, &self.shared.queue, spec, &self.shared.settings)
     }
 
     pub(crate) fn make(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         spec: &LossSpec,
-        making: &Making,
+        settings: &PlanSettings,
     ) -> Result<Self, Error> {
         spec.validate()?;
-        let Making { variant, distributed, ref pipelines, .. } = *making;
+        let PlanSettings { variant, distributed, ref pipelines, .. } = *settings;
         if distributed {
             spec.check_distributed()?;
         }
@@ -194,13 +183,13 @@ impl Plan {
                 limits,
                 scratch,
                 pipelines,
-                making: making.clone(),
+                settings: settings.clone(),
                 parts: Mutex::default(),
                 reports,
                 global_sums,
             }
         })
-        .inspect_err(|_| making.pipelines.forget())?;
+        .inspect_err(|_| settings.pipelines.forget())?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -243,7 +232,7 @@ impl Shared {
     ) -> Compiled {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let compile = |(stage, text, accesses): &PartKey| {
-            self.making.pipelines.pipeline(compose(text).into(), stage, accesses.clone(), self.variant.unchecked)
+            self.settings.pipelines.pipeline(compose(text).into(), stage, accesses.clone(), self.variant.unchecked)
         };
         parts.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
     }
@@ -251,6 +240,6 @@ impl Shared {
     /// Forgets the pipelines, after a call that wgpu refused.
     pub(crate) fn forget(&self) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.making.pipelines.forget();
+        self.settings.pipelines.forget();
     }
 }

@@ -87,7 +87,7 @@ fn bind(
         all
     };
     let room =
-        |own| Room { logits: shared.making.logits_per_dispatch, ..Room::new(&shared.limits, own, shared.variant) };
+        |own| Room { logits: shared.settings.logits_per_dispatch, ..Room::new(&shared.limits, own, shared.variant) };
     let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, room(shared.heads.layout.statistics_bindings()))?;
     let room = room(shared.heads.layout.gradient_bindings());
