@@ -280,58 +280,72 @@ fn a_tensor_of_another_device_is_a_typed_error() {
     }
 }
 
-/// Plans, and then steps, of dozens of MB until there is no more, in a process whose address space is bounded.
+/// Whether this process may take but little memory: runs the test of this name in one that may, and waits for it, if not.
+#[cfg(target_os = "linux")]
+fn is_bounded(name: &str) -> bool {
+    const CHILD: &str = "SEGLOSS_BOUNDED_PROCESS";
+    if std::env::var(CHILD).is_ok() {
+        return true;
+    }
+    let this = std::env::current_exe().expect("a test is a program");
+    // in KiB: what a software driver takes, and room for a few dozen allocations
+    let command = format!("ulimit -v 6000000; exec {} --exact {name} --nocapture", this.display());
+    let output = std::process::Command::new("sh").args(["-c", &command]).env(CHILD, "1").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    false
+}
+
+/// As many as there is memory for, and the error of the next.
+#[cfg(target_os = "linux")]
+fn until_memory_ends<T>(mut make: impl FnMut() -> Result<T, Error>) -> (Vec<T>, Error) {
+    let mut all = Vec::new();
+    loop {
+        assert!(all.len() < 200, "there is more memory than the process may have");
+        match make() {
+            Ok(one) => all.push(one),
+            Err(error) => return (all, error),
+        }
+    }
+}
+
+/// Plans of dozens of MB until there is no more: a row of partial sums per item.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_not_there_is_a_typed_error() {
-    const CHILD: &str = "SEGLOSS_BOUNDED_PROCESS";
-    let name = "memory_that_is_not_there_is_a_typed_error";
-    if std::env::var(CHILD).is_err() {
-        let this = std::env::current_exe().expect("a test is a program");
-        // in KiB: what a software driver takes, and room for a few plans
-        let command = format!("ulimit -v 6000000; exec {} --exact {name} --nocapture", this.display());
-        let output = std::process::Command::new("sh").args(["-c", &command]).env(CHILD, "1").output().expect("it runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    if !is_bounded("memory_that_is_not_there_is_a_typed_error") {
         return;
     }
     let Gpu { device, queue, .. } = common::gpu();
-    // a row of partial sums per item
     let spec = LossSpec::new().head(Head::new([1 << 19, 8, 1], Loss::monai_dice_ce()));
-    let mut plans = Vec::new();
-    let error = loop {
-        assert!(plans.len() < 200, "there is more memory than the process may have");
-        match Plan::new(&device, &queue, &spec) {
-            Ok(plan) => plans.push(plan),
-            Err(error) => break error,
-        }
-    };
+    let (plans, error) = until_memory_ends(|| Plan::new(&device, &queue, &spec));
     println!("{} plans of {} bytes, then: {error}", plans.len(), plans[0].memory());
     assert!(matches!(error, Error::OutOfMemory { during: "making a plan", .. }), "{error:?}");
     // the device is not lost: what is given back is there again
-    plans.clear();
+    drop(plans);
     device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
     Plan::new(&device, &queue, &spec).expect("the plan is made");
+}
 
-    // a loss per voxel, which a step keeps for its top-k
+/// Steps of dozens of MB until there is no more: a top-k keeps a loss per voxel.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_not_there_for_a_step_is_a_typed_error() {
+    if !is_bounded("memory_that_is_not_there_for_a_step_is_a_typed_error") {
+        return;
+    }
+    let Gpu { device, queue, .. } = common::gpu();
     let spec = LossSpec::new().head(Head::new([1, 2, 1 << 24], Loss::nnunet_dc_topk()));
-    let plan = Plan::new(&device, &queue, &spec).expect("the plan is made");
     let [logits, labels] = [1 << 27, 1 << 24].map(|size| {
         let usage = wgpu::BufferUsages::STORAGE;
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
     });
     let tensors = [HeadTensors::new(logits.as_entire_buffer_binding(), labels.as_entire_buffer_binding())];
-    let mut steps = Vec::new();
-    let error = loop {
-        assert!(steps.len() < 200, "there is more memory than the process may have");
-        match plan.bind(&tensors) {
-            Ok(step) => steps.push(step),
-            Err(error) => break error,
-        }
-    };
+    let plan = Plan::new(&device, &queue, &spec).expect("the plan is made");
+    let (steps, error) = until_memory_ends(|| plan.bind(&tensors));
     println!("{} steps of {} bytes, then: {error}", steps.len(), steps[0].memory());
     assert!(matches!(error, Error::OutOfMemory { during: "binding tensors", .. }), "{error:?}");
-    steps.clear();
+    drop(steps);
     device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
     plan.bind(&tensors).expect("the tensors are bound");
 }
