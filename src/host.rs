@@ -299,8 +299,8 @@ fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Err
         }
     }
     if let (HostTarget::Labels(labels), Target::Labels(label_type)) = (tensors.target, head.target) {
-        let held = |label: &i64| label_type == LabelType::I64 || label_type.range().contains(label);
-        if let Some(label) = labels.iter().find(|label| !held(label)) {
+        let fits = |label: &i64| label_type == LabelType::I64 || label_type.range().contains(label);
+        if let Some(label) = labels.iter().find(|label| !fits(label)) {
             return refuse(Tensor::Target, format!("labels of {}", label_type.name()), format!("{label}"));
         }
     }

@@ -103,12 +103,14 @@ impl HeadStages {
             Some((weights, alignment)) => {
                 let (binding, first) = tensors::aligned(weights, alignment);
                 let mut rows = table::rows(&shared.heads.spec, &layout.heads);
-                rows.iter_mut().for_each(|row| row.weights += first);
+                for row in &mut rows {
+                    row.weights += first;
+                }
                 let table = table_buffer(device, &rows);
                 (finish(&table, &binding), Some(table))
             }
         };
-        Self { combine, row_sums, top_k, finish, own_table, scratch }
+        Self { scratch, combine, row_sums, top_k, finish, own_table }
     }
 
     pub fn bytes(&self) -> u64 {
