@@ -50,10 +50,28 @@ impl Values {
 
 /// The text of a file with a plan's values. Panics where a directive is wrong: the files are the crate's, and all tested.
 pub(crate) fn render(file: &str, values: &Values) -> String {
+    let file = with_fault(file);
     let lines: Vec<&str> = file.lines().collect();
     let mut out = String::with_capacity(file.len());
     render_lines(&lines, values, &mut out);
     out
+}
+
+/// The mutation check puts a fault into one file: `SEGLOSS_FAULT` names a file with its text, a zero byte, and the faulty text.
+#[cfg(feature = "testing")]
+fn with_fault(file: &str) -> &str {
+    use std::sync::LazyLock;
+    static FAULT: LazyLock<Option<String>> = LazyLock::new(|| {
+        let path = std::env::var_os("SEGLOSS_FAULT")?;
+        Some(std::fs::read_to_string(path).expect("SEGLOSS_FAULT names a readable file"))
+    });
+    let fault = FAULT.as_ref().and_then(|fault| fault.split_once('\0'));
+    fault.filter(|(right, _)| *right == file).map_or(file, |(_, wrong)| wrong)
+}
+
+#[cfg(not(feature = "testing"))]
+fn with_fault(file: &str) -> &str {
+    file
 }
 
 fn render_lines(lines: &[&str], values: &Values, out: &mut String) {

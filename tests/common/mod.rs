@@ -22,9 +22,12 @@ impl Gpu {
     }
 }
 
-/// Every adapter of this machine. No adapter fails the test: it never passes by skipping.
+/// Every adapter of this machine; with `SEGLOSS_ADAPTERS=1` the best alone. No adapter fails the test: it never passes by
+/// skipping.
 pub fn all_gpus() -> Vec<Gpu> {
-    let adapters = AdapterChoice::default().adapters();
+    let mut adapters = AdapterChoice::default().adapters();
+    let most = std::env::var("SEGLOSS_ADAPTERS").map_or(usize::MAX, |most| most.parse().expect("a number"));
+    adapters.truncate(most);
     assert!(!adapters.is_empty(), "no adapter: install a GPU driver, or Mesa's software driver (mesa-vulkan-drivers)");
     adapters.iter().map(open).collect()
 }

@@ -154,7 +154,7 @@ pub const MUTANTS: [Mutant; 26] = [
         name: "a NaN that leaves the top-k",
         file: "shaders/statistics.wgsl",
         find: "let kept = select(bitcast<vec4<u32>>(max(loss, NONE)), size, size > vec4<u32>(0x7f800000u));",
-        replace: "let kept = bitcast<vec4<u32>>(max(loss, NONE));",
+        replace: "let kept = select(bitcast<vec4<u32>>(max(loss, NONE)), vec4<u32>(), size > vec4<u32>(0x7f800000u));",
         test: "hostile::a_nan_that_counts_is_seen",
     },
     Mutant {
