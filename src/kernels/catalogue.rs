@@ -112,7 +112,7 @@ fn steps() -> Vec<StepChoice> {
                 choices.push(("reduction", reduction.to_owned()));
                 all.push((choices.clone(), spec.clone(), Variant { subgroups, ..VARIANT }, slots));
                 // heads that share their text, each with slots of its own
-                if slots.is_simple() && !subgroups {
+                if slots.is_simple() && slots.labels == LabelType::U8 && !subgroups {
                     choices.push(("heads", "two-heads".to_owned()));
                     let spec = LossSpec { heads: [&spec.heads[..], &spec.heads[..]].concat() };
                     all.push((choices, spec, VARIANT, slots));
@@ -303,6 +303,11 @@ impl SlotChoice {
             for wide in [false, true] {
                 for windows in [1, 3] {
                     for gradient in [Role::Gradient, Role::AccumulatedGradient, Role::GradientInPlace] {
+                        // how labels are read has nothing to do with how a gradient is stored
+                        let signed = matches!(labels, LabelType::I8 | LabelType::I16 | LabelType::I64);
+                        if signed && gradient != Role::Gradient {
+                            continue;
+                        }
                         let choice = |pooled| Self { labels, floats, wide, windows, pooled, gradient };
                         all.extend([false, true].map(choice));
                     }
