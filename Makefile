@@ -87,6 +87,7 @@ mpi: adapter ## clippy of the example with MPI; a batch over 2 and 4 MPI ranks, 
 	@$(ON_RANKS:mpirun=timeout 120 mpirun) 4 $(MPI_EXAMPLE) --panic 2 $(ENDS)
 
 VALIDATION ?= target/validation
+TRIALS ?= 48
 WHEEL := target/dxc
 DXC := $(WHEEL)/compushady/backends/libdxcompiler_x86_64.so
 DRIVER_FILES := /usr/share/vulkan/icd.d/lvp_icd.$(shell uname -m).json:/usr/lib/chromium/vk_swiftshader_icd.json
@@ -94,7 +95,7 @@ DRIVER_FILES := /usr/share/vulkan/icd.d/lvp_icd.$(shell uname -m).json:/usr/lib/
 validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa GL and SwiftShader, with every tool; writes target/validation/
 	VK_ICD_FILENAMES=$(DRIVER_FILES) $(CARGO) run --features cli -- validate --all --every-tool \
 	    --require "llvmpipe vulkan" --require "llvmpipe gl" --require "swiftshader vulkan" \
-	    --dxc $(DXC) --cases $(CASES) --out $(VALIDATION)
+	    --dxc $(DXC) --cases $(CASES) --trials $(TRIALS) --out $(VALIDATION)
 
 reports: ## the committed reports of `make validate`, made again; writes docs/validation/
 	$(MAKE) validate VALIDATION=docs/validation

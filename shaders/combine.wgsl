@@ -137,7 +137,7 @@ fn combine(
     // behind them Σ m ℓ and Σ m where there is a place for them
     let is_counted = column == of_classes + 2u;
     let place = select(select(column, column + 1u, column >= of_classes), of_classes, is_counted);
-    let kept = is_counted || column < of_classes + 2u && place < head.item_words;
+    let kept = is_counted || (column < of_classes + 2u && place < head.item_words);
     let item_first = head.statistics + of_classes + GLOBAL_WORDS + place;
     let rows = head.partials + column * head.items * head.tiles;
 

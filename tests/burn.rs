@@ -385,6 +385,18 @@ fn reports_arrive_later_without_a_wait() {
     assert!(read >= 4, "{read} reports of 40 steps");
 }
 
+#[test]
+fn labels_of_64_bits_are_read_where_they_are() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let (logits, labels) = (random([2, 3, 48], 130, &device), labels([2, 48], 3, 131, &device));
+    let loss = |labels| {
+        let heads = [HeadTensors::labels(logits.clone(), labels)];
+        values(bridge.loss(&spec, heads).unwrap().total)[0].to_bits()
+    };
+    assert_eq!(loss(labels.clone().cast(DType::I64)), loss(labels));
+}
+
 fn refusal(heads: HeadTensors, spec: &LossSpec) -> String {
     let (_, bridge) = bridge();
     let error = bridge.loss(spec, [heads]).expect_err("must be refused");
@@ -400,8 +412,8 @@ fn what_does_not_fit_is_refused_by_name() {
     let with_labels = |labels| refusal(HeadTensors::labels(logits.clone(), labels), &spec);
     assert_eq!(with_labels(self::labels([2, 9], 3, 1, &device)), "head 0: target: expected [2, 8], got [2, 9]");
     assert_eq!(
-        with_labels(labels.clone().cast(DType::I64)),
-        "head 0: target: expected i32, u32, u16 or u8: cast the labels first, got I64"
+        with_labels(labels.clone().cast(DType::U64)),
+        "head 0: target: expected integers of up to 64 bits, u64 aside: cast the labels first, got U64"
     );
     assert_eq!(
         refusal(HeadTensors::labels(random([8], 1, &device), labels.clone()), &spec),
