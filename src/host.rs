@@ -8,8 +8,7 @@ use crate::gpu::device::{buffer, buffer_with, checked};
 use crate::layout::tensors::{Gradient, HeadTensors, Scalars};
 use crate::plan::Plan;
 use crate::report::Report;
-use crate::spec::Target;
-use crate::spec::{FloatType, Head, LabelType};
+use crate::spec::{FloatType, Head, LabelType, Target};
 use crate::step::Step;
 
 /// The tensors of a head, on the host.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::spec::{Activation, Head, LabelType, Loss, Overlap, Pixel, PixelKind, Reduction, ScalarAlpha, Target};
-use crate::spec::{Empty, FloatType};
+use crate::spec::{
+    Activation, Empty, FloatType, Head, LabelType, Loss, Overlap, Pixel, PixelKind, Reduction, ScalarAlpha, Target,
+};
 
 /// The schema that this module reads.
 const SCHEMA: &str = "segloss-cases/1";

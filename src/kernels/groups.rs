@@ -44,7 +44,7 @@ impl<'a> Groups<'a> {
         mine.filter_map(|(_, slots)| slots.slots.get(&role)).map(|(slot, _)| *slot).collect()
     }
 
-    /// How a group holds its classes. A group whose heads lie in several slots has a load a slot for each class that it
+    /// How a group holds its classes. A group whose heads lie in several slots has a load per slot for each class that it
     /// holds: it holds fewer, or the driver would compile for long.
     pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
         let several = self.slots(group, Role::Logits).len() > 1;

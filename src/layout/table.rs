@@ -3,8 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::HeadLayout;
-use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Reduction, Target};
-use crate::spec::{Head, LossSpec};
+use crate::spec::{ClassWeighting, Empty, Form, Head, LossSpec, OverlapKind, PixelKind, Reduction, Target};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]

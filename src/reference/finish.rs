@@ -2,8 +2,7 @@
 
 use super::statistics::Statistics;
 use super::{HeadData, count};
-use crate::spec::{ClassWeighting, Empty, Form, OverlapKind, PixelKind, Target};
-use crate::spec::{Head, Overlap, Reduction};
+use crate::spec::{ClassWeighting, Empty, Form, Head, Overlap, OverlapKind, PixelKind, Reduction, Target};
 
 /// What the finish stage knows of a head.
 #[derive(Clone, Debug)]

@@ -1,8 +1,7 @@
 //! The terms at one voxel; see shaders/terms.wgsl.
 
 use super::count;
-use crate::spec::{Activation, Alpha, PixelKind, Product, ScalarAlpha};
-use crate::spec::{Head, Overlap};
+use crate::spec::{Activation, Alpha, Head, Overlap, PixelKind, Product, ScalarAlpha};
 
 /// softmax of one voxel, and log softmax.
 #[must_use]

@@ -6,7 +6,7 @@ use crate::gpu::device::checked;
 use crate::layout::HeadLayout;
 use crate::spec::Head;
 
-/// What a rank knows of the whole batch: a few numbers a class, whatever the volume. The loss of the whole batch is the loss
+/// What a rank knows of the whole batch: a few numbers per class, whatever the volume. The loss of the whole batch is the loss
 /// of their sums over all ranks.
 ///
 /// A rank reads its own ([`Step::global_sums`](crate::Step::global_sums)), adds both lists up over all ranks, element by

@@ -2,8 +2,7 @@
 
 use std::iter::successors;
 
-use crate::spec::ScalarAlpha;
-use crate::spec::{Alpha, ClassWeighting, OverlapKind, PixelKind, Reduction};
+use crate::spec::{Alpha, ClassWeighting, OverlapKind, PixelKind, Reduction, ScalarAlpha};
 
 /// Every overlap kind, generalized Dice with each of its weights.
 pub fn overlap_kinds() -> impl Iterator<Item = OverlapKind> {
