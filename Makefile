@@ -1,6 +1,8 @@
 # On Debian and Ubuntu these install what is missing, a software Vulkan driver included; elsewhere they use what is there.
 
 CARGO ?= cargo
+# of the library: what its tests and the tool need; burn, which takes minutes to compile, apart
+FEATURES := proptest,tuning
 CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz \
     tests/cases/reported.json
 # Mesa's EGL asks for it; any writable folder will do.
@@ -22,23 +24,23 @@ train: adapter ## train a U-Net in burn on the brain volume; writes target/burn_
 	$(CARGO) run -p burn_unet
 
 test: adapter ## all tests, on every adapter of this machine
-	$(CARGO) test --features cli
+	$(CARGO) test --features $(FEATURES)
 
 test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
 	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings
 	$(CARGO) test -p burn_unet
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
-	$(CARGO) run --features cli -- check --all $(CASES)
+	$(CARGO) run -p segloss-cli -- check --all $(CASES)
 
 soak: adapter ## 20,000 steps, memory flat
-	SEGLOSS_SOAK_STEPS=20000 $(CARGO) test --features cli --test soak -- --nocapture
+	SEGLOSS_SOAK_STEPS=20000 $(CARGO) test --features $(FEATURES) --test soak -- --nocapture
 
 fuzz: adapter ## random specifications, documents and bytes: twenty times the trials of `make test`
-	SEGLOSS_FUZZ=20 $(CARGO) test --features cli --test fuzz -- --nocapture
+	SEGLOSS_FUZZ=20 $(CARGO) test --features $(FEATURES) --test fuzz -- --nocapture
 
 mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
-	$(CARGO) test --features cli --test mutants
+	$(CARGO) test --features $(FEATURES) --test mutants
 
 deny: ## licences, bans and sources of all dependencies; `cargo deny check advisories` needs the network
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install cargo-deny --locked
@@ -49,13 +51,13 @@ package: ## what would be published, built from what it packs
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets --features cli -- -D warnings
+	$(CARGO) clippy --all-targets --features $(FEATURES) -- -D warnings
 
 doc: ## the documentation, warnings denied
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features cli
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(FEATURES)
 
 bench: adapter ## Criterion benchmarks
-	$(CARGO) bench --features cli --bench step
+	$(CARGO) bench --bench step
 
 PYTHON ?= python3
 PEERS := target/peers
@@ -63,7 +65,7 @@ PEERS := target/peers
 # torch.compile needs a C++ compiler: without one the compiled losses are left out.
 peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net's losses in PyTorch: one run, one table
 	$(PYTHON) -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install -q torch monai nnunetv2
-	$(CARGO) run --release --features cli -- bench --unfused --json $(PEERS)/peers.json \
+	$(CARGO) run --release -p segloss-cli -- bench --unfused --json $(PEERS)/peers.json \
 	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
 
 MPI_EXAMPLE := $(or $(CARGO_TARGET_DIR),target)/debug/distributed_mpi
@@ -93,7 +95,7 @@ DXC := $(WHEEL)/compushady/backends/libdxcompiler_x86_64.so
 DRIVER_FILES := /usr/share/vulkan/icd.d/lvp_icd.$(shell uname -m).json:/usr/lib/chromium/vk_swiftshader_icd.json
 
 validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa GL and SwiftShader, with every tool; writes target/validation/
-	VK_ICD_FILENAMES=$(DRIVER_FILES) $(CARGO) run --features cli -- validate --all --every-tool \
+	VK_ICD_FILENAMES=$(DRIVER_FILES) $(CARGO) run -p segloss-cli -- validate --all --every-tool \
 	    --require "llvmpipe vulkan" --require "llvmpipe gl" --require "swiftshader vulkan" \
 	    --dxc $(DXC) --cases $(CASES) --trials $(TRIALS) --out $(VALIDATION)
 
@@ -104,7 +106,7 @@ reports: ## the committed reports of `make validate`, made again; writes docs/va
 validate-tools:
 	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
 	@if ! command -v npm > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq nodejs npm; fi
-	npm ci --prefix validate/dawn --no-audit --no-fund --silent
+	npm ci --prefix cli/dawn --no-audit --no-fund --silent
 	test -f $(DXC) || { $(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
 	    --platform manylinux_2_28_x86_64 -d $(WHEEL) compushady-lrtu==0.18.0 \
 	    && $(PYTHON) -m zipfile -e $(WHEEL)/*.whl $(WHEEL); }

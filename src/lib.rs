@@ -29,8 +29,6 @@
 
 #[cfg(feature = "burn")]
 pub mod burn;
-#[cfg(feature = "cases")]
-pub mod cases;
 mod error;
 mod gpu;
 pub mod host;
@@ -41,12 +39,16 @@ pub mod reference;
 mod report;
 mod spec;
 mod step;
-pub mod trial;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 #[cfg(feature = "tuning")]
 pub mod tuning;
 
 pub use error::{Error, Tensor};
 pub use gpu::adapter::{AdapterChoice, open_adapter};
+pub use gpu::device::Access;
+pub use gpu::dispatch::{BoundRange, Recipe};
 pub use layout::tensors::{Gradient, HeadTensors, Scalars};
 pub use layout::variant::Variant;
 pub use plan::{Plan, PlanOptions};
@@ -61,15 +63,6 @@ pub use spec::{
 };
 pub use step::{Commands, Step, StepPart};
 pub use wgpu;
-
-/// The composed text of the shaders, to read and to validate: no device is needed. And a bound step as data, to run elsewhere.
-pub mod shaders {
-    pub use crate::gpu::device::Access;
-    pub use crate::gpu::dispatch::{BoundRange, Recipe};
-    pub use crate::kernels::catalogue::{
-        ComposedShader, covering, covering_steps, of_classes, permutations, representative,
-    };
-}
 
 #[doc = include_str!("../docs/coming-from.md")]
 pub mod coming_from {}

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::all_gpus;
 use segloss::Loss;
-use segloss::cases::{self, ExpectedHead, Outcome};
+use segloss::testing::cases::{self, ExpectedHead, Outcome};
 
 /// Cases of a file, and how many of them need what the crate has not yet.
 fn all_pass(file: &str, cases: usize, unsupported: usize) {

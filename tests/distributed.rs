@@ -11,7 +11,7 @@ use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors,
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ranks::{Rank, rank_spec, run_ranks, together};
-use segloss::trial::without_rounding;
+use segloss::testing::without_rounding;
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss, LossSpec,
     Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,

@@ -17,7 +17,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use segloss::cases::{CaseFile, read, run};
+use segloss::testing::cases::{CaseFile, read, run};
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
     OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, ScalarAlpha, Target,

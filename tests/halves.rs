@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use common::{Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 use segloss::host::{self, HostResult};
-use segloss::trial::without_rounding;
+use segloss::testing::without_rounding;
 use segloss::{
     Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Reduction, wgpu,
 };

@@ -6,7 +6,7 @@ mod common;
 use common::{Gpu, Tensors, all_gpus, run};
 use segloss::{
     Activation, Alpha, ClassWeighting, Form, Head, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Product,
-    Reduction, ScalarAlpha, trial,
+    Reduction, ScalarAlpha, testing,
 };
 
 /// Two items of three voxels, two classes, p as given: I = (1.1, 0.7) and (0.5, 1.4), P = (1.5, 1.4) and (1.2, 1.6),
@@ -56,7 +56,7 @@ fn generalized(weight: impl Fn(f64) -> f64) -> f64 {
 #[test]
 fn every_overlap_kind_is_its_own_formula() {
     for gpu in all_gpus() {
-        for kind in trial::overlap_kinds() {
+        for kind in testing::overlap_kinds() {
             let expected = match kind {
                 OverlapKind::Dice => mean(|[i, p, t]| (2.0 * i + 0.5) / (p + t + 0.25)),
                 OverlapKind::Jaccard => mean(|[i, p, t]| (2.0 * i + 0.5) / (2.0 * (p + t - i) + 0.25)),
@@ -89,7 +89,7 @@ fn every_form_product_and_reduction_of_an_overlap_term_is_its_own_number() {
         };
         check(&gpu, of_p(Overlap::dice().smooth(0.0, 0.0).form(form)), false, expected, &format!("{form:?}"));
     }
-    for reduction in trial::reductions().filter(|reduction| *reduction != Reduction::SumOfItemMeans) {
+    for reduction in testing::reductions().filter(|reduction| *reduction != Reduction::SumOfItemMeans) {
         let expected = match reduction {
             Reduction::Mean => 1.0 - ratios / 4.0,
             Reduction::Sum | Reduction::SumOfItemMeans => 4.0 - ratios,
@@ -127,7 +127,7 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
             (0..6).map(|at| (at / 3, at % 3, usize::try_from(LABELS[at]).expect("a class"))).collect();
         let losses_of = |of: &dyn Fn(usize, usize, usize) -> f64| voxels.iter().map(|&(i, v, y)| of(i, v, y)).collect();
         let z = |item: usize, class: usize, voxel: usize| f64::from(P[(2 * item + class) * 3 + voxel]);
-        for kind in trial::pixel_kinds() {
+        for kind in testing::pixel_kinds() {
             // ℓ of each voxel, and what a mean divides by
             let (losses, mean): (Vec<f64>, f64) = match &kind {
                 PixelKind::CrossEntropy => (losses_of(&|i, v, y| -logs(i, v)[y]), 6.0),
@@ -151,7 +151,7 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
                 }
                 other => panic!("no number for {other:?}"),
             };
-            for reduction in trial::reductions() {
+            for reduction in testing::reductions() {
                 let top_k = matches!(kind, PixelKind::TopKCrossEntropy { .. });
                 let expected = match reduction {
                     Reduction::Mean => losses.iter().sum::<f64>() / mean,
@@ -173,7 +173,7 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
 #[test]
 fn each_item_has_a_scale_of_its_own_in_a_sum_of_item_means() {
     for gpu in all_gpus() {
-        for kind in trial::pixel_kinds().filter(|kind| !matches!(kind, PixelKind::TopKCrossEntropy { .. })) {
+        for kind in testing::pixel_kinds().filter(|kind| !matches!(kind, PixelKind::TopKCrossEntropy { .. })) {
             let pixel = Pixel { kind: kind.clone(), ..Pixel::default() }.reduction(Reduction::SumOfItemMeans);
             // few classes, many, and items of which 0, 10, 20, 30 voxels count
             for classes in [3, 40] {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
-use segloss::trial::{WideTensors, without_rounding};
+use segloss::testing::{WideTensors, without_rounding};
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
 use specs::{runner, spec, tensors};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Gpu, all_gpus, differences, evaluate, gpu, gpu_with_limits, random_tensors};
-use segloss::trial::without_rounding;
+use segloss::testing::without_rounding;
 use segloss::tuning::{Measured, Tuned, Verdict, remembered, tune};
 use segloss::{Activation, Error, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Variant, wgpu};
 

@@ -10,10 +10,14 @@ use super::pipelines::Compiled;
 #[derive(Clone, Debug)]
 pub(crate) struct Dispatch {
     pub pipeline: wgpu::ComputePipeline,
-    pub bindings: wgpu::BindGroup,
     pub layout: wgpu::BindGroupLayout,
-    /// The same as data, and the grid.
-    pub recipe: Recipe,
+    pub bindings: wgpu::BindGroup,
+    /// What is bound to bindings 0, 1, 2, … of group 0.
+    pub entries: Vec<BoundRange>,
+    /// Workgroups in x and y.
+    pub grid: [u32; 2],
+    text: Arc<str>,
+    entry_point: &'static str,
 }
 
 impl Dispatch {
@@ -28,22 +32,35 @@ impl Dispatch {
         let all: Vec<_> = std::iter::once(Entry::whole(Access::Uniform, table)).chain(entries).collect();
         Self {
             pipeline: compiled.pipeline.clone(),
-            bindings: bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
             layout: compiled.layout.clone(),
-            recipe: Recipe::new(compiled, all, grid),
+            bindings: bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
+            entries: all.into_iter().map(BoundRange::new).collect(),
+            grid,
+            text: compiled.text.clone(),
+            entry_point: compiled.entry,
+        }
+    }
+
+    /// The same as data.
+    pub(crate) fn recipe(&self) -> Recipe {
+        Recipe {
+            source: self.text.clone(),
+            entry_point: self.entry_point,
+            bindings: self.entries.clone(),
+            grid: self.grid,
         }
     }
 
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bindings, &[]);
-        let [x, y] = self.recipe.grid;
+        let [x, y] = self.grid;
         pass.dispatch_workgroups(x, y, 1);
     }
 
     /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
     pub(crate) fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
-        let mut entries: Vec<_> = self.recipe.bindings.iter().map(BoundRange::entry).collect();
+        let mut entries: Vec<_> = self.entries.iter().map(BoundRange::entry).collect();
         // a buffer that nobody wrote to is zero
         let empty = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("segloss: no heads"),
@@ -86,26 +103,18 @@ pub struct BoundRange {
 }
 
 impl BoundRange {
-    pub(crate) fn entry(&self) -> Entry<'_> {
-        let size = NonZeroU64::new(self.size);
-        let binding = wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size };
-        Entry { access: self.access, binding }
-    }
-}
-
-impl Recipe {
-    fn new(compiled: &Compiled, entries: Vec<Entry<'_>>, grid: [u32; 2]) -> Self {
-        let bound = |Entry { access, binding }: Entry<'_>| BoundRange {
+    fn new(Entry { access, binding }: Entry<'_>) -> Self {
+        Self {
             access,
             buffer: binding.buffer.clone(),
             offset: binding.offset,
             size: binding.size.map_or(binding.buffer.size() - binding.offset, u64::from),
-        };
-        Self {
-            source: compiled.text.clone(),
-            entry_point: compiled.entry,
-            bindings: entries.into_iter().map(bound).collect(),
-            grid,
         }
+    }
+
+    pub(crate) fn entry(&self) -> Entry<'_> {
+        let size = NonZeroU64::new(self.size);
+        let binding = wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size };
+        Entry { access: self.access, binding }
     }
 }

@@ -163,14 +163,14 @@ impl Step {
     /// table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let tables = self.statistics.iter().chain(&self.gradient).map(|dispatch| dispatch.recipe.bindings[0].size);
+        let tables = self.statistics.iter().chain(&self.gradient).map(|dispatch| dispatch.entries[0].size);
         self.stages.bytes() + tables.sum::<u64>()
     }
 
     /// Every dispatch of forward and backward, in order, as data.
     #[must_use]
     pub fn recipes(&self) -> Vec<Recipe> {
-        self.dispatches_in_order().map(|dispatch| dispatch.recipe.clone()).collect()
+        self.dispatches_in_order().map(Dispatch::recipe).collect()
     }
 
     fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {

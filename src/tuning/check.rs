@@ -4,7 +4,7 @@ use super::Inexactness;
 use crate::host::HostResult;
 use crate::reference::Evaluation;
 use crate::spec::{FloatType, LossSpec};
-use crate::trial::{self, CANCELLING, Differences, GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
+use crate::testing::{self, CANCELLING, Differences, GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
 
 /// What a device may be off and still be called inexact, not wrong.
 const MOST_INEXACT: f64 = 1e-4;
@@ -22,7 +22,7 @@ pub(super) enum Outcome {
 impl Outcome {
     /// Of a step on the small copy, against the reference.
     pub(super) fn new(spec: &LossSpec, given: HostResult, expected: &Evaluation) -> Self {
-        match trial::compare(spec, given.clone(), expected) {
+        match testing::compare(spec, given.clone(), expected) {
             Ok(_) => Self::Right,
             Err(difference) => inexactness(spec, given, expected).map_or(Self::Wrong(difference), Self::Inexact),
         }
@@ -30,8 +30,8 @@ impl Outcome {
 }
 
 /// How far a result is off the reference's; `None` where that is more than [`MOST_INEXACT`], or where something differs that
-/// has to be equal. [`trial::differences`] refuses what is off further than its own bounds in the soft Dice, and
-/// [`trial::without_rounding`] leaves the rounding in what is off further than its own: both are taken out here first.
+/// has to be equal. [`testing::differences`] refuses what is off further than its own bounds in the soft Dice, and
+/// [`testing::without_rounding`] leaves the rounding in what is off further than its own: both are taken out here first.
 fn inexactness(spec: &LossSpec, mut given: HostResult, expected: &Evaluation) -> Option<Inexactness> {
     let mut worst_dice = 0.0_f64;
     let heads = spec.heads.iter().zip(&mut given.report.heads).zip(&mut given.gradients).zip(&expected.heads);
@@ -49,7 +49,7 @@ fn inexactness(spec: &LossSpec, mut given: HostResult, expected: &Evaluation) ->
             *x = nearer(*x, e, (relative * e.abs()).max(least));
         }
     }
-    let Differences { loss, gradient } = trial::differences(&given, expected).ok()?;
+    let Differences { loss, gradient } = testing::differences(&given, expected).ok()?;
     (loss.max(gradient) <= MOST_INEXACT).then_some(Inexactness { loss, gradient, soft_dice: worst_dice })
 }
 
@@ -182,7 +182,7 @@ mod tests {
     use crate::reference::HeadEvaluation;
     use crate::report::{HeadReport, Report, Term};
     use crate::spec::{Head, Loss};
-    use crate::trial::{Tensors, evaluate};
+    use crate::testing::{Tensors, evaluate};
 
     /// What the reference gives, as a device gives it that rounds nothing but the gradients to their type.
     fn exact(spec: &LossSpec, expected: &Evaluation) -> HostResult {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::trial::{GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
+use crate::testing::{GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
 
 /// Why a measurement ended with the default variant, where no race decided it. Nothing is remembered then.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -14,7 +14,7 @@ use crate::layout::variant::Variant;
 use crate::plan::Plan;
 use crate::reference::Evaluation;
 use crate::spec::{Head, LossSpec};
-use crate::trial::{Tensors, evaluate, small_copy};
+use crate::testing::{Tensors, evaluate, small_copy};
 
 /// Logits that are compared with the f64 reference.
 const MOST_REFERENCE: usize = 1 << 18;
@@ -79,7 +79,7 @@ pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path
 /// candidate was raced is not remembered.
 ///
 /// A device that cannot be measured keeps its default variant, which is no error and not remembered: [`Tuned::kept`] says
-/// why. That is one whose timestamps are not times, and one that is less exact than [`trial`](crate::trial)'s bounds by up to
+/// why. That is one whose timestamps are not times, and one that is less exact than [`trial`](crate::testing)'s bounds by up to
 /// 1e-4.
 ///
 /// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four

@@ -3,9 +3,9 @@
 
 use segloss::host::{self, HostResult};
 use segloss::reference::Evaluation;
-pub use segloss::trial::{Differences, Plans, Tensors};
+pub use segloss::testing::{Differences, Plans, Tensors};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Step, Target, Variant, open_adapter, trial, wgpu};
+use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Step, Target, Variant, open_adapter, testing, wgpu};
 
 /// A device of this machine.
 pub struct Gpu {
@@ -58,12 +58,12 @@ pub fn random_tensors(head: &Head, spread: f32, random: &mut fastrand::Rng) -> T
 }
 
 pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Evaluation {
-    trial::evaluate(spec, tensors, upstream).expect("the reference takes it")
+    testing::evaluate(spec, tensors, upstream).expect("the reference takes it")
 }
 
 /// The worst differences; one that has no size fails the test.
 pub fn differences(given: &HostResult, expected: &Evaluation) -> Differences {
-    trial::differences(given, expected).unwrap_or_else(|phrase| panic!("{phrase}"))
+    testing::differences(given, expected).unwrap_or_else(|phrase| panic!("{phrase}"))
 }
 
 pub fn run(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> HostResult {

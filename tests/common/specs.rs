@@ -1,10 +1,7 @@
 //! Random specifications, those that the tool draws, and how many of them a test runs.
 
-#[path = "../../src/bin/segloss/validate/draw.rs"]
-mod draw;
-
-pub use draw::{spec, tensors};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+pub use segloss::testing::draw::{spec, tensors};
 
 /// Specifications are drawn from a fixed seed, so that a run can be repeated; `SEGLOSS_SEED=42 cargo test` draws others.
 pub fn runner(cases: u32) -> TestRunner {

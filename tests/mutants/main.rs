@@ -74,7 +74,7 @@ fn run(test: &str, fault: Option<&Path>) -> Outcome {
     let (file, name) = test.split_once("::").expect("file::name");
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
-        .args(["test", "--features", "cli", "--test", file, "--", "--exact", name])
+        .args(["test", "--features", "proptest,tuning", "--test", file, "--", "--exact", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("SEGLOSS_ADAPTERS", "1");
     match fault {

@@ -1,14 +1,14 @@
 //! Random specifications: every kind of term, target, mask and output, in shapes of a few hundred logits.
 
+use crate::spec::{
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
+    OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
+};
+use crate::testing::Tensors;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use segloss::trial::Tensors;
-use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
-};
 
 fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
     option::of(vec(0.1_f32..3.0, classes))
@@ -207,6 +207,7 @@ pub fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u
 }
 
 /// Tensors of a specification. Logits of a head without activation are probabilities already.
+#[must_use] 
 pub fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
     let heads = spec.heads.iter().zip((0..).map(|index| seed.wrapping_add(index)));
     heads

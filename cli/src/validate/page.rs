@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::*;
-use segloss::trial::{GRADIENT_BOUND, LOSS_BOUND};
+use segloss::testing::{GRADIENT_BOUND, LOSS_BOUND};
 
 use super::record::{Adapter, Bin, Counts, Shaders, Spread, SwitchesInLoops, Tool, Validation};
 

@@ -2,7 +2,7 @@
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use segloss::shaders::ComposedShader;
+use segloss::testing::shaders::ComposedShader;
 
 use super::record::{Failure, SwitchesInLoops, Tool};
 use super::switches;

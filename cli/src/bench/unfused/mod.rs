@@ -7,7 +7,7 @@
 //! floor's grid of loads, workgroups and widths, and the result is compared with the fused kernels'.
 
 use anyhow::{Result, ensure};
-use segloss::trial::Tensors;
+use segloss::testing::Tensors;
 use segloss::tuning::Clock;
 use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;

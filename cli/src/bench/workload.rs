@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use segloss::tuning::Clock;
 use segloss::wgpu::util::DeviceExt as _;
 use segloss::{
-    FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, host, trial, wgpu,
+    FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, host, testing, wgpu,
 };
 
 /// The largest workload that is compared with the f64 reference in full; of a larger one a smaller sibling is.
@@ -114,7 +114,7 @@ pub fn head(shape: &[usize], loss: Loss, float: FloatType) -> Head {
 
 impl Tensors {
     pub fn new(clock: &Clock, head: &Head, seed: u64) -> Self {
-        let trial::Tensors { logits, labels, .. } = trial::Tensors::random(head, SPREAD, seed);
+        let testing::Tensors { logits, labels, .. } = testing::Tensors::random(head, SPREAD, seed);
         let buffer = |contents: &[u8]| {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
             clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
@@ -168,12 +168,12 @@ impl Workload {
 
 /// The step against the f64 reference, on a smaller copy where it is large.
 fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
-    let spec = trial::small_copy(spec, MOST_CHECKED);
+    let spec = testing::small_copy(spec, MOST_CHECKED);
     let heads = spec.heads.iter().zip(1..);
-    let tensors: Vec<_> = heads.map(|(head, seed)| trial::Tensors::random(head, SPREAD, seed)).collect();
+    let tensors: Vec<_> = heads.map(|(head, seed)| testing::Tensors::random(head, SPREAD, seed)).collect();
     let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
-    let given = host::run(&plan, &tensors.iter().map(trial::Tensors::host).collect::<Vec<_>>(), 1.0)?;
-    let expected = trial::evaluate(&spec, &tensors, 1.0)?;
-    trial::compare(&spec, given, &expected).map_err(|phrase| anyhow!("{phrase}: nothing is timed"))?;
+    let given = host::run(&plan, &tensors.iter().map(testing::Tensors::host).collect::<Vec<_>>(), 1.0)?;
+    let expected = testing::evaluate(&spec, &tensors, 1.0)?;
+    testing::compare(&spec, given, &expected).map_err(|phrase| anyhow!("{phrase}: nothing is timed"))?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::schema::{Case, Number};
 use crate::host::{self, HostResult};
 use crate::report::ClassCounts;
 use crate::spec::{HardCounts, Head, LossSpec, Target};
-use crate::trial::{Differences, Plans, Tensors};
+use crate::testing::{Differences, Plans, Tensors};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]

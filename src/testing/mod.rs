@@ -2,7 +2,11 @@
 //!
 //! For tools, tuners and tests; a trainer has tensors of its own.
 
+pub mod cases;
+#[cfg(feature = "proptest")]
+pub mod draw;
 mod kinds;
+pub mod shaders;
 mod small;
 
 pub use kinds::{overlap_kinds, pixel_kinds, reductions};

@@ -7,7 +7,6 @@ mod peers;
 mod plot;
 mod race;
 mod sweep;
-#[path = "../../../../benches/unfused/mod.rs"]
 mod unfused;
 pub mod workload;
 

@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
-use segloss::cases::{self, Case, Outcome};
 use segloss::host::{HostResult, HostStep};
-use segloss::shaders::covering_steps;
-use segloss::trial::{self, Differences, Plans, Tensors};
+use segloss::testing::cases::{self, Case, Outcome};
+use segloss::testing::shaders::covering_steps;
+use segloss::testing::{self, Differences, Plans, Tensors, draw};
 use segloss::{
     AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
     open_adapter, wgpu,
 };
 
-use super::draw;
 use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 
 /// Runs of one step that must be equal bit for bit.
@@ -241,9 +240,9 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
 /// The step against the reference.
 fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Differences, String> {
     let words = |error: segloss::Error| error.to_string();
-    let expected = trial::evaluate(spec, tensors, 1.0).map_err(words)?;
+    let expected = testing::evaluate(spec, tensors, 1.0).map_err(words)?;
     let given = step(plan, tensors).and_then(|step| step.run()).map_err(words)?;
-    trial::differences(&trial::without_rounding(spec, given, &expected), &expected)
+    testing::differences(&testing::without_rounding(spec, given, &expected), &expected)
 }
 
 fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use segloss::cases::{self, Case, Outcome};
-use segloss::trial::Plans;
+use segloss::testing::Plans;
+use segloss::testing::cases::{self, Case, Outcome};
 use segloss::{open_adapter, wgpu};
 
 use crate::Wish;

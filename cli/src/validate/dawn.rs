@@ -5,11 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use segloss::cases::{self, Case};
 use segloss::host::{self, HostStep};
-use segloss::shaders::{Access, Recipe};
-use segloss::trial::{Differences, GRADIENT_BOUND, LOSS_BOUND, Plans, Tensors};
-use segloss::{LossSpec, wgpu};
+use segloss::testing::cases::{self, Case};
+use segloss::testing::{Differences, GRADIENT_BOUND, LOSS_BOUND, Plans, Tensors};
+use segloss::{Access, LossSpec, Recipe, wgpu};
 use serde::{Deserialize, Serialize};
 
 use super::record::Tool;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use segloss::shaders::{ComposedShader, of_classes, representative};
+use segloss::testing::shaders::{ComposedShader, of_classes, representative};
 
 #[derive(clap::Args)]
 pub struct Shaders {

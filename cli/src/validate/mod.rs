@@ -2,7 +2,6 @@
 
 mod compare;
 mod dawn;
-mod draw;
 mod numbers;
 mod page;
 mod progress;
@@ -19,8 +18,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::MultiProgress;
-use segloss::cases::{self, Case};
-use segloss::shaders::{covering, permutations};
+use segloss::testing::cases::{self, Case};
+use segloss::testing::shaders::{covering, permutations};
 use segloss::wgpu;
 
 use crate::Wish;
@@ -57,7 +56,7 @@ pub struct Validate {
     #[arg(long, value_name = "FILE")]
     dxc: Option<PathBuf>,
     /// The folder with the Node programs and the npm package `webgpu` (Dawn and Tint).
-    #[arg(long, value_name = "DIR", default_value = "validate/dawn")]
+    #[arg(long, value_name = "DIR", default_value = "cli/dawn")]
     dawn: PathBuf,
     /// The back end that Dawn takes.
     #[arg(long, value_name = "NAME", default_value = "vulkan")]
