@@ -57,7 +57,7 @@ doc: ## the documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(FEATURES)
 
 bench: adapter ## Criterion benchmarks
-	$(CARGO) bench --bench step
+	$(CARGO) bench --features $(FEATURES) --bench step
 
 PYTHON ?= python3
 PEERS := target/peers

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Gpu, all_gpus, differences, evaluate, gpu, gpu_with_limits, random_tensors};
-use segloss::testing::without_rounding;
 use segloss::tuning::{Measured, Tuned, Verdict, remembered, tune};
 use segloss::{Activation, Error, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Variant, wgpu};
 
@@ -44,7 +43,7 @@ fn a_measured_plan_equals_the_reference_and_the_next_one_measures_nothing() {
         let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, random)).collect();
         let given = common::run_variant(&gpu, &spec, &tensors, 1.0, plan.variant());
         let expected = evaluate(&spec, &tensors, 1.0);
-        let worst = differences(&without_rounding(&spec, given, &expected), &expected);
+        let worst = differences(&given, &expected);
         assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{}: {worst:?}", gpu.name);
 
         let text = std::fs::read_to_string(&file).expect("the choice is remembered");

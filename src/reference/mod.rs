@@ -71,6 +71,8 @@ pub struct HeadEvaluation {
 /// The loss, and all that it is made of.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
+    /// What was evaluated.
+    pub spec: LossSpec,
     /// Σ over heads of the weighted terms.
     pub total: f64,
     /// One a head.
@@ -109,7 +111,7 @@ pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result
             gradient: gradient::gradient(head, data, &finished, upstream),
         });
     }
-    Ok(Evaluation { total, heads })
+    Ok(Evaluation { spec: spec.clone(), total, heads })
 }
 
 fn check_sizes(index: usize, head: &crate::spec::Head, data: &HeadData<'_>) -> Result<(), Error> {

@@ -207,7 +207,7 @@ pub fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u
 }
 
 /// Tensors of a specification. Logits of a head without activation are probabilities already.
-#[must_use] 
+#[must_use]
 pub fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
     let heads = spec.heads.iter().zip((0..).map(|index| seed.wrapping_add(index)));
     heads

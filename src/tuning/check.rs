@@ -1,10 +1,9 @@
 //! Whether a variant computes what it should.
 
-use super::Inexactness;
 use crate::host::HostResult;
 use crate::reference::Evaluation;
-use crate::spec::{FloatType, LossSpec};
-use crate::testing::{self, CANCELLING, Differences, GRADIENT_BOUND, LOSS_BOUND, SOFT_DICE_BOUND};
+use crate::spec::LossSpec;
+use crate::testing::{CANCELLING, Differences, Expected, Tolerance, compare};
 
 /// What a device may be off and still be called inexact, not wrong.
 const MOST_INEXACT: f64 = 1e-4;
@@ -14,166 +13,48 @@ const MOST_INEXACT: f64 = 1e-4;
 pub(super) enum Outcome {
     Right,
     /// Further off than a right one, by at most [`MOST_INEXACT`]. That is the device's arithmetic, if it is the default.
-    Inexact(Inexactness),
+    Inexact(Differences),
     /// Something else: what differs.
     Wrong(String),
 }
 
 impl Outcome {
     /// Of a step on the small copy, against the reference.
-    pub(super) fn new(spec: &LossSpec, given: HostResult, expected: &Evaluation) -> Self {
-        match testing::compare(spec, given.clone(), expected) {
-            Ok(_) => Self::Right,
-            Err(difference) => inexactness(spec, given, expected).map_or(Self::Wrong(difference), Self::Inexact),
+    pub(super) fn new(given: &HostResult, expected: &Evaluation) -> Self {
+        let expected = Expected::of_evaluation(expected);
+        if compare(&expected, given, Tolerance::DEVICE).phrases.is_empty() {
+            return Self::Right;
         }
+        match compare(&expected, given, Tolerance::all(MOST_INEXACT)).tolerated() {
+            Ok(differences) => Self::Inexact(differences),
+            Err(phrases) => Self::Wrong(phrases),
+        }
+    }
+
+    /// Of a step on the whole tensors, against the default variant's.
+    pub(super) fn of_whole(given: &HostResult, expected: &Expected) -> Self {
+        compare(expected, given, Tolerance::DEVICE).tolerated().map_or_else(Self::Wrong, |_| Self::Right)
     }
 }
 
-/// How far a result is off the reference's; `None` where that is more than [`MOST_INEXACT`], or where something differs that
-/// has to be equal. [`testing::differences`] refuses what is off further than its own bounds in the soft Dice, and
-/// [`testing::without_rounding`] leaves the rounding in what is off further than its own: both are taken out here first.
-fn inexactness(spec: &LossSpec, mut given: HostResult, expected: &Evaluation) -> Option<Inexactness> {
-    let mut worst_dice = 0.0_f64;
-    let heads = spec.heads.iter().zip(&mut given.report.heads).zip(&mut given.gradients).zip(&expected.heads);
-    for (((head, report), gradient), expected) in heads {
-        for (dice, &expected) in report.soft_dice.iter_mut().zip(&expected.soft_dice) {
-            let difference = (f64::from(*dice) - expected).abs();
-            // not where either is NaN
-            if difference <= MOST_INEXACT {
-                worst_dice = worst_dice.max(difference);
-                *dice = narrow(expected);
-            }
-        }
-        let (relative, least) = rounding(head.logits);
-        for (x, &e) in gradient.iter_mut().zip(&expected.gradient) {
-            *x = nearer(*x, e, (relative * e.abs()).max(least));
-        }
-    }
-    let Differences { loss, gradient } = testing::differences(&given, expected).ok()?;
-    (loss.max(gradient) <= MOST_INEXACT).then_some(Inexactness { loss, gradient, soft_dice: worst_dice })
-}
-
-/// `x`, nearer to `expected` by `step`, and not past it.
-fn nearer(x: f32, expected: f64, step: f64) -> f32 {
-    let difference = f64::from(x) - expected;
-    // what is NaN stays NaN
-    narrow(if difference.abs() <= step { expected } else { f64::from(x) - step * difference.signum() })
-}
-
-fn narrow(value: f64) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the nearest f32 is meant")]
-    let value = value as f32;
-    value
-}
-
-/// What a step on the whole tensors should give: what another variant gave.
-#[derive(Clone, Debug)]
-pub(super) struct Expected {
-    total: f64,
-    heads: Vec<ExpectedHead>,
-}
-
-#[derive(Clone, Debug)]
-struct ExpectedHead {
-    terms: [Option<f64>; 2],
-    soft_dice: Vec<f64>,
-    counted: u64,
-    gradient: Vec<f32>,
-    /// How far a gradient may be off, as a part of its largest element; infinite where it is not compared.
-    tolerance: f64,
-    /// And besides, however small that is: a gradient of f16 may lie among the type's smallest numbers.
-    least: f64,
-}
-
-impl Expected {
-    /// `small` is what the reference gives on a small copy: of a gradient that cancels it says how much. Gradients that may
-    /// differ as much as they are large are not compared: those that cancel to nothing, and those of a top-k, where another
-    /// order of the same sum may pick another voxel.
-    pub(super) fn new(spec: &LossSpec, result: HostResult, small: &Evaluation) -> Self {
-        let HostResult { report, gradients, .. } = result;
-        let heads = spec.heads.iter().zip(report.heads).zip(gradients).zip(&small.heads);
-        let heads = heads.map(|(((head, report), gradient), small)| {
-            let top_k = head.loss.pixel.as_ref().is_some_and(|p| p.top_k(head.items() * head.voxels()).is_some());
-            let (relative, least) = rounding(head.logits);
-            let largest = small.gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+/// What a step on the whole tensors should give: what the default variant gave.
+///
+/// `small` is what the reference gives on a small copy: of a gradient that cancels it says how much. Gradients that may differ
+/// as much as they are large are not compared: those that cancel to nothing, and those of a top-k, where another order of the
+/// same sum may pick another voxel.
+pub(super) fn whole(spec: &LossSpec, result: &HostResult, small: &Evaluation) -> Expected {
+    let mut all = Expected::of_result(spec, result);
+    for ((head, expected), small) in spec.heads.iter().zip(&mut all.heads).zip(&small.heads) {
+        let top_k = head.loss.pixel.as_ref().is_some_and(|p| p.top_k(head.items() * head.voxels()).is_some());
+        let largest = small.gradient.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
+        if top_k || largest == 0.0 {
+            expected.gradient = None;
+        } else {
             // what cancels has an error of its own, however small the rest
-            let scale = largest.max(CANCELLING * small.kappa.abs());
-            let compared = !top_k && largest > 0.0;
-            ExpectedHead {
-                terms: [report.overlap, report.pixel].map(|term| term.map(|term| f64::from(term.value))),
-                soft_dice: report.soft_dice.iter().map(|&dice| f64::from(dice)).collect(),
-                counted: report.counted.into(),
-                gradient,
-                // both are rounded
-                tolerance: if compared { GRADIENT_BOUND * scale / largest + 2.04 * relative } else { f64::INFINITY },
-                least: 2.0 * least,
-            }
-        });
-        Self { total: report.total.into(), heads: heads.collect() }
-    }
-
-    /// The first difference that is too large.
-    pub(super) fn difference(&self, given: &HostResult) -> Option<String> {
-        let off = |given: f32, expected: f64, tolerance: f64| {
-            let given = f64::from(given);
-            let same = given.is_nan() && expected.is_nan() || given.to_bits() == expected.to_bits();
-            // a difference that is NaN is too large
-            let near = (given - expected).abs() <= tolerance * expected.abs().max(1.0);
-            (!same && !near).then(|| format!("expected {expected}, got {given}"))
-        };
-        if let Some(difference) = off(given.report.total, self.total, LOSS_BOUND) {
-            return Some(format!("the total: {difference}"));
+            expected.scale *= (CANCELLING * small.kappa.abs() / largest).max(1.0);
         }
-        for (index, (expected, report)) in self.heads.iter().zip(&given.report.heads).enumerate() {
-            let terms = [("overlap", report.overlap), ("pixel", report.pixel)].into_iter().zip(expected.terms);
-            for ((name, given), expected) in terms {
-                let Some(expected) = expected else { continue };
-                if let Some(difference) = off(given.map_or(f32::NAN, |term| term.value), expected, LOSS_BOUND) {
-                    return Some(format!("head {index}: {name}: {difference}"));
-                }
-            }
-            let mut classes = report.soft_dice.iter().zip(&expected.soft_dice).enumerate();
-            let dice =
-                classes.find_map(|(class, (&given, &expected))| Some(class).zip(off(given, expected, SOFT_DICE_BOUND)));
-            if let Some((class, difference)) = dice {
-                return Some(format!("head {index}: soft Dice of class {class}: {difference}"));
-            }
-            if u64::from(report.counted) != expected.counted {
-                let (expected, given) = (expected.counted, report.counted);
-                return Some(format!("head {index}: voxels that count: expected {expected}, got {given}"));
-            }
-            if let Some(difference) = expected.gradient_difference(&given.gradients[index]) {
-                return Some(format!("head {index}: {difference}"));
-            }
-        }
-        None
     }
-}
-
-impl ExpectedHead {
-    fn gradient_difference(&self, given: &[f32]) -> Option<String> {
-        if self.tolerance.is_infinite() {
-            return None;
-        }
-        let largest = self.gradient.iter().fold(0.0_f32, |a, g| a.max(g.abs()));
-        let bound = self.tolerance * f64::from(largest) + self.least;
-        let far = |(x, e): (&f32, &f32)| {
-            // also where the difference is NaN
-            let near = f64::from(x - e).abs() <= bound;
-            !(near || x.is_nan() && e.is_nan())
-        };
-        let at = given.iter().zip(&self.gradient).position(far)?;
-        Some(format!("gradient: element {at}: expected {}, got {}", self.gradient[at], given[at]))
-    }
-}
-
-/// Half a step of the type's significant bits, and of its smallest numbers.
-fn rounding(float: FloatType) -> (f64, f64) {
-    match float {
-        FloatType::F32 => (0.0, 0.0),
-        FloatType::F16 => (2.0_f64.powi(-11), 2.0_f64.powi(-25)),
-        FloatType::Bf16 => (2.0_f64.powi(-8), 0.0),
-    }
+    all
 }
 
 #[cfg(test)]
@@ -181,8 +62,14 @@ mod tests {
     use super::*;
     use crate::reference::HeadEvaluation;
     use crate::report::{HeadReport, Report, Term};
-    use crate::spec::{Head, Loss};
+    use crate::spec::{FloatType, Head, Loss};
     use crate::testing::{Tensors, evaluate};
+
+    fn narrow(value: f64) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the nearest f32 is meant")]
+        let value = value as f32;
+        value
+    }
 
     /// What the reference gives, as a device gives it that rounds nothing but the gradients to their type.
     fn exact(spec: &LossSpec, expected: &Evaluation) -> HostResult {
@@ -233,7 +120,7 @@ mod tests {
         head.gradient.iter_mut().for_each(|g| *g += gradient * largest);
         head.soft_dice.iter_mut().for_each(|dice| *dice += soft_dice);
         perturbed.total += loss * perturbed.total.max(1.0);
-        Outcome::new(&spec, exact(&spec, &perturbed), &expected)
+        Outcome::new(&exact(&spec, &perturbed), &expected)
     }
 
     #[test]
@@ -269,12 +156,12 @@ mod tests {
             let mut given = exact(&spec, &expected);
             given.report.heads[0].counted += 1;
             assert_eq!(
-                Outcome::new(&spec, given, &expected),
+                Outcome::new(&given, &expected),
                 Outcome::Wrong("head 0: counted: expected 64, got 65".to_owned())
             );
             let mut given = exact(&spec, &expected);
             given.gradients[0][5] = f32::NAN;
-            assert!(matches!(Outcome::new(&spec, given, &expected), Outcome::Wrong(_)));
+            assert!(matches!(Outcome::new(&given, &expected), Outcome::Wrong(_)));
         }
     }
 }

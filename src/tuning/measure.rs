@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::candidates::Candidates;
-use super::check::{Expected, Outcome};
+use super::check::{self, Outcome};
 use super::file::{self, Choice, Key};
 use super::search::{Candidate, End, Found, Progress, Trials, search};
 use super::{Clock, ClockKind, Kept};
@@ -14,7 +14,7 @@ use crate::layout::variant::Variant;
 use crate::plan::Plan;
 use crate::reference::Evaluation;
 use crate::spec::{Head, LossSpec};
-use crate::testing::{Tensors, evaluate, small_copy};
+use crate::testing::{Expected, Tensors, evaluate, small_copy};
 
 /// Logits that are compared with the f64 reference.
 const MOST_REFERENCE: usize = 1 << 18;
@@ -79,11 +79,11 @@ pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path
 /// candidate was raced is not remembered.
 ///
 /// A device that cannot be measured keeps its default variant, which is no error and not remembered: [`Tuned::kept`] says
-/// why. That is one whose timestamps are not times, and one that is less exact than [`trial`](crate::testing)'s bounds by up to
-/// 1e-4.
+/// why. That is one whose timestamps are not times, and one that is less exact than [`Tolerance::DEVICE`](crate::testing::Tolerance::DEVICE),
+/// by up to 1e-4.
 ///
 /// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four
-/// plans; the host holds the gradients twice. Submits to the queue, and waits for the device.
+/// plans; the host holds the gradients in f32 and in f64. Submits to the queue, and waits for the device.
 ///
 /// # Errors
 /// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read or written, which is said before anything is
@@ -192,15 +192,15 @@ impl Trials for Gpu {
 
     fn check(&mut self, ready: &HostStep) -> Result<Outcome, Error> {
         let small = self.small.bind(&ready.step().plan.sibling(&self.small_spec)?)?.run()?;
-        let outcome = Outcome::new(&self.small_spec, small, &self.small_expected);
+        let outcome = Outcome::new(&small, &self.small_expected);
         if outcome != Outcome::Right {
             return Ok(outcome);
         }
         let given = ready.run()?;
         if let Some(expected) = &self.expected {
-            return Ok(expected.difference(&given).map_or(Outcome::Right, Outcome::Wrong));
+            return Ok(Outcome::of_whole(&given, expected));
         }
-        self.expected = Some(Expected::new(&self.spec, given, &self.small_expected));
+        self.expected = Some(check::whole(&self.spec, &given, &self.small_expected));
         Ok(Outcome::Right)
     }
 

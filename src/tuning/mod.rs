@@ -24,6 +24,6 @@ mod measure;
 mod search;
 
 pub use clock::{Clock, ClockKind, Encode};
-pub use kept::{Inexactness, Kept};
+pub use kept::Kept;
 pub use measure::{Measured, Tuned, remembered, tune};
 pub use search::{Candidate, Progress, Verdict};

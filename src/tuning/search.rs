@@ -271,7 +271,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::layout::defaults::INTEGRATED;
-    use crate::tuning::Inexactness;
+    use crate::testing::Differences;
     use crate::tuning::candidates::Setting;
 
     const DEFAULT: Variant = INTEGRATED;
@@ -368,7 +368,7 @@ mod tests {
         assert!(table.timed.is_empty());
     }
 
-    const INEXACT: Inexactness = Inexactness { loss: 1e-5, gradient: 3e-5, soft_dice: 0.0 };
+    const INEXACT: Differences = Differences { loss: 1e-5, gradient: 3e-5, soft_dice: 0.0 };
 
     #[test]
     fn a_default_that_is_inexact_is_kept_with_how_far_it_is_off_and_nothing_is_timed() {

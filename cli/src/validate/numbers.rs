@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 use segloss::host::{HostResult, HostStep};
 use segloss::testing::cases::{self, Case, Outcome};
 use segloss::testing::shaders::covering_steps;
-use segloss::testing::{self, Differences, Plans, Tensors, draw};
+use segloss::testing::{self, Comparison, Differences, Expected, Plans, Tensors, Tolerance, draw};
 use segloss::{
     AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
     open_adapter, wgpu,
@@ -117,7 +117,7 @@ impl Worst {
     fn write(self, all: &mut Adapter) {
         let rows = self.table.into_iter();
         all.errors = rows
-            .map(|((kind, dtype), (trials, Differences { loss, gradient }))| Errors {
+            .map(|((kind, dtype), (trials, Differences { loss, gradient, .. }))| Errors {
                 kind,
                 dtype,
                 trials,
@@ -154,9 +154,9 @@ fn every_pair(here: Variant, plans: &Plans, worst: &mut Worst, all: &mut Adapter
             .with_variant(&spec, variant)
             .map_err(|error| error.to_string())
             .and_then(|plan| compare(&plan, &spec, &tensors))
-            .and_then(|differences| {
-                worst.add(&spec, differences);
-                differences.within_bounds()
+            .and_then(|comparison| {
+                worst.add(&spec, comparison.differences);
+                comparison.tolerated()
             });
         match outcome {
             Ok(_) => all.covering.passed += 1,
@@ -193,9 +193,9 @@ fn random(
             opened.1 = open(adapter).map_err(|error| fail(&error))?;
         }
         let plan = opened.1.plan(&spec).map_err(|error| fail(&error))?;
-        let differences = compare(&plan, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
-        worst.borrow_mut().add(&spec, differences);
-        differences.within_bounds().map(drop).map_err(|error| fail(&error))
+        let comparison = compare(&plan, &spec, &draw::tensors(&spec, seed)).map_err(|error| fail(&error))?;
+        worst.borrow_mut().add(&spec, comparison.differences);
+        comparison.tolerated().map(drop).map_err(|error| fail(&error))
     });
     match outcome {
         Ok(()) => {}
@@ -238,11 +238,11 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
 }
 
 /// The step against the reference.
-fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Differences, String> {
+fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Comparison, String> {
     let words = |error: segloss::Error| error.to_string();
     let expected = testing::evaluate(spec, tensors, 1.0).map_err(words)?;
     let given = step(plan, tensors).and_then(|step| step.run()).map_err(words)?;
-    testing::differences(&testing::without_rounding(spec, given, &expected), &expected)
+    Ok(testing::compare(&Expected::of_evaluation(&expected), &given, Tolerance::DEVICE))
 }
 
 fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
@@ -273,8 +273,8 @@ fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(
             .plan(&spec)
             .map_err(|error| error.to_string())
             .and_then(|plan| compare(&plan, &spec, &tensors))
-            .and_then(Differences::within_bounds)
-            .map(|Differences { loss, gradient }| Size { what: what.clone(), shape, loss, gradient });
+            .and_then(Comparison::tolerated)
+            .map(|Differences { loss, gradient, .. }| Size { what: what.clone(), shape, loss, gradient });
         match outcome {
             Ok(size) => all.sizes.push(size),
             Err(message) => all.failures.push(Failure { what, message }),
@@ -342,9 +342,9 @@ pub fn spread(one: (&String, &Results), other: (&String, &Results)) -> Spread {
         loss: 0.0,
         gradient: 0.0,
     };
-    for (one, other) in one.1.iter().zip(other.1) {
+    for ((one, other), (_, spec)) in one.1.iter().zip(other.1).zip(steps()) {
         spread.equal_bits += usize::from(same_bits(one, other));
-        let apart = apart(one, other);
+        let apart = apart(&spec, one, other);
         spread.loss = spread.loss.max(apart.loss);
         spread.gradient = spread.gradient.max(apart.gradient);
     }
@@ -352,15 +352,8 @@ pub fn spread(one: (&String, &Results), other: (&String, &Results)) -> Spread {
 }
 
 /// The distance of two results, as that of a result from the reference.
-pub fn apart(one: &HostResult, other: &HostResult) -> Differences {
-    let (a, b) = (f64::from(one.report.total), f64::from(other.report.total));
-    let mut all = Differences { loss: (a - b).abs() / a.abs().max(1.0), gradient: 0.0 };
-    for (one, other) in one.gradients.iter().zip(&other.gradients) {
-        let largest = one.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
-        let worst = one.iter().zip(other).fold(0.0_f32, |a, (x, y)| a.max((x - y).abs()));
-        all.gradient = all.gradient.max(f64::from(worst) / f64::from(largest.max(f32::MIN_POSITIVE)));
-    }
-    all
+pub fn apart(spec: &LossSpec, one: &HostResult, other: &HostResult) -> Differences {
+    testing::compare(&Expected::of_result(spec, one), other, Tolerance::DEVICE).differences
 }
 
 /// The adapters that fit.

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::*;
-use segloss::testing::{GRADIENT_BOUND, LOSS_BOUND};
+use segloss::testing::Tolerance;
 
 use super::record::{Adapter, Bin, Counts, Shaders, Spread, SwitchesInLoops, Tool, Validation};
 
@@ -105,8 +105,8 @@ fn adapter(adapter: &Adapter) -> Result<Markup> {
             (counts(&runs, adapter.determinism))
         }
         h3 { "Worst errors of these and of random specifications against f64" }
-        p { "The loss relative to max(1, |loss|), at most " (scientific(LOSS_BOUND)) "; the gradient relative to the largest \
-             of its head, at most " (scientific(GRADIENT_BOUND)) " beside the one rounding to its type. A specification of \
+        p { "The loss relative to max(1, |loss|), at most " (scientific(Tolerance::DEVICE.loss)) "; the gradient relative to the largest \
+             of its head, at most " (scientific(Tolerance::DEVICE.gradient)) " beside the one rounding to its type. A specification of \
              several heads counts for each." }
         table {
             tr { th { "term" } th { "type" } th { "trials" } th { "loss" } th { "gradient" } }

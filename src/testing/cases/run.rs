@@ -1,10 +1,9 @@
 //! A case on a device, compared with what it expects.
 
 use super::schema::{Case, Number};
-use crate::host::{self, HostResult};
-use crate::report::ClassCounts;
+use crate::host;
 use crate::spec::{HardCounts, Head, LossSpec, Target};
-use crate::testing::{Differences, Plans, Tensors};
+use crate::testing::{Comparison, Differences, Expected, ExpectedHead, Plans, Tensors, Tolerance, compare};
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +48,14 @@ pub fn run(plans: &Plans, case: &Case) -> Outcome {
     let result = plans
         .plan(&spec)
         .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0));
-    let (worst, phrases) = match result {
-        Ok(result) => differences(case, &result),
+    let result = match result {
+        Ok(result) => result,
         Err(error) => return Outcome::Failed(vec![error.to_string()]),
     };
-    if phrases.is_empty() { Outcome::Passed(worst) } else { Outcome::Failed(phrases) }
+    // a case says nothing of the soft Dice
+    let tolerance = Tolerance { loss: case.tolerance.loss, gradient: case.tolerance.grad, ..Tolerance::DEVICE };
+    let Comparison { differences, phrases } = compare(&expected(case), &result, tolerance);
+    if phrases.is_empty() { Outcome::Passed(differences) } else { Outcome::Failed(phrases) }
 }
 
 /// The heads ask for what the case expects of them.
@@ -67,91 +69,23 @@ fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
     heads
 }
 
-/// The worst differences, and a phrase for each that is above the tolerance.
-fn differences(case: &Case, result: &HostResult) -> (Differences, Vec<String>) {
-    let (loss, mut phrases) = loss_differences(case, result);
-    let mut all = Differences { loss, gradient: 0.0 };
-    if let Some(expected) = &case.expected.grads {
-        for (head, (given, expected)) in result.gradients.iter().zip(expected).enumerate() {
-            let scale = expected.iter().map(|e| e.0.abs()).fold(0.0, f64::max);
-            let worst = given.iter().zip(expected).map(|(&x, e)| distance(x, e.0)).fold(0.0, f64::max);
-            let relative = if worst > 0.0 { worst / scale } else { 0.0 };
-            all.gradient = all.gradient.max(relative);
-            if given.len() != expected.len() || worst > case.tolerance.grad * scale {
-                phrases.push(format!(
-                    "head {head}: gradient: worst difference {worst:.3e}, {relative:.3e} of the largest"
-                ));
-            }
-        }
+/// What the file expects.
+fn expected(case: &Case) -> Expected {
+    let wide = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
+    let mut heads = vec![ExpectedHead::default(); case.heads.len()];
+    for (head, expected) in heads.iter_mut().zip(case.expected.heads.iter().flatten()) {
+        head.overlap = expected.overlap.map(|term| term.0);
+        head.pixel = expected.pixel.map(|term| term.0);
+        head.overlap_losses = expected.overlap_losses.as_ref().map(|rows| wide(&rows.concat()));
+        head.voxel_losses = expected.voxel_losses.as_deref().map(wide);
+        head.hard_counts =
+            expected.hard_counts.as_ref().map(|counts| counts.iter().map(|c| c.map(u64::from)).collect());
     }
-    (all, phrases)
-}
-
-fn loss_differences(case: &Case, result: &HostResult) -> (f64, Vec<String>) {
-    let (mut worst, mut differences) = (0.0_f64, Vec::new());
-    let report = &result.report;
-    let mut compare = |what: String, given: f32, expected: f64| {
-        let distance = distance(given, expected);
-        worst = worst.max(distance / expected.abs().max(1.0));
-        if distance > case.tolerance.loss * expected.abs().max(1.0) {
-            differences.push(format!("{what}: expected {expected}, got {given}, difference {distance:.3e}"));
-        }
-    };
-    compare("total".to_owned(), report.total, case.expected.loss.0);
-    for (head, (given, expected)) in report.heads.iter().zip(case.expected.heads.iter().flatten()).enumerate() {
-        for (term, given, expected) in
-            [("overlap", given.overlap, expected.overlap), ("pixel", given.pixel, expected.pixel)]
-        {
-            if let Some(expected) = expected {
-                let given = given.map_or(f32::NAN, |term| term.value);
-                compare(format!("head {head}: {term}"), given, expected.0);
-            }
-        }
-        if let Some(expected) = &expected.overlap_losses {
-            let given = given.overlap_losses.iter().flatten().flatten();
-            each(&mut compare, &format!("head {head}: overlap_losses"), given, expected.iter().flatten());
-        }
-        if let Some(expected) = &expected.voxel_losses {
-            let given = result.voxel_losses[head].iter().flatten();
-            each(&mut compare, &format!("head {head}: voxel_losses"), given, expected);
-        }
+    for (head, expected) in heads.iter_mut().zip(case.expected.grads.iter().flatten()) {
+        head.scale = expected.iter().map(|e| e.0.abs()).fold(0.0, f64::max);
+        head.gradient = Some(wide(expected));
     }
-    for (head, (given, expected)) in report.heads.iter().zip(case.expected.heads.iter().flatten()).enumerate() {
-        let Some(expected) = &expected.hard_counts else { continue };
-        let of_class = |c: &ClassCounts| [c.true_positives, c.false_positives, c.false_negatives, c.true_negatives];
-        let given: Vec<_> = given.hard_counts.iter().flatten().map(of_class).collect();
-        if given != *expected {
-            differences.push(format!("head {head}: hard_counts: expected {expected:?}, got {given:?}"));
-        }
-    }
-    (worst, differences)
-}
-
-/// Compares numbers one by one; one that is missing, or too many, is a difference.
-fn each<'a>(
-    compare: &mut impl FnMut(String, f32, f64),
-    what: &str,
-    given: impl IntoIterator<Item = &'a f32>,
-    expected: impl IntoIterator<Item = &'a Number>,
-) {
-    let mut given = given.into_iter();
-    for (index, expected) in expected.into_iter().enumerate() {
-        compare(format!("{what}[{index}]"), given.next().copied().unwrap_or(f32::INFINITY), expected.0);
-    }
-    if given.next().is_some() {
-        compare(format!("{what}: one too many"), f32::INFINITY, 0.0);
-    }
-}
-
-/// |x − e|; 0 where both are NaN or the same infinity, infinite where only one is.
-fn distance(given: f32, expected: f64) -> f64 {
-    let given = f64::from(given);
-    // the same bits: also two infinities, whose difference is NaN
-    if given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan() {
-        return 0.0;
-    }
-    let distance = (given - expected).abs();
-    if distance.is_nan() { f64::INFINITY } else { distance }
+    Expected { total: case.expected.loss.0, heads }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the logits of a case are f32 numbers")]
