@@ -17,22 +17,10 @@
 //               FOLD_INVOCATIONS-th item; of items of more tiles each invocation adds every FOLD_INVOCATIONS-th tile. All in
 //               runs of 16, so that no chain is long; then a tree over the invocations (shared/fold_*.wgsl)
 
-const TILE = 4096u;
-const NOWHERE = 16777216.0;
-const NO_VOXEL = 0xffffffffu;
-const RUN = 16u;
-const TILE_COLUMNS = 6u;
-// words of the global sums that belong to no class, and places among them
-const GLOBAL_WORDS = 10u;
-const ITEMS = 7u;
-const COUNTING_ITEMS = 8u;
-
 //# stand-in
-const HEADS = 1u;
-const FOLD_INVOCATIONS = 64u;
-const SUM = 0u;
-const COUNT = 1u;
-const LEAST = 2u;
+const TILE = 4096u; const NOWHERE = 16777216.0; const NO_VOXEL = 0xffffffffu; const COMBINE_RUN = 16u;
+const TILE_COLUMNS = 6u; const FIRST_OUT_OF_RANGE = 5u; const COUNTED = 2u; const GLOBAL_WORDS = 10u; const ITEMS = 7u;
+const COUNTING_ITEMS = 8u; const FOLD_INVOCATIONS = 64u; const SUM = 0u; const COUNT = 1u; const LEAST = 2u;
 struct Head {
     items: u32, classes: u32, tiles: u32, first_column: u32, partials: u32, statistics: u32, class_columns: u32,
     item_words: u32, counts: u32, masked_samples: u32,
@@ -69,9 +57,9 @@ struct Items {
 // Tiles `first`, `first + step`, … of an item's column, in runs.
 fn fold_tiles(kind: u32, row: u32, first: u32, step: u32, tiles: u32) -> u32 {
     var all = identity(kind);
-    for (var run = first; run < tiles; run += step * RUN) {
+    for (var run = first; run < tiles; run += step * COMBINE_RUN) {
         var of_run = identity(kind);
-        let end = min(run + step * RUN, tiles);
+        let end = min(run + step * COMBINE_RUN, tiles);
         for (var tile = run; tile < end; tile += step) {
             of_run = fold(kind, of_run, word_of(kind, partials[row + tile], tile));
         }
@@ -127,27 +115,27 @@ fn combine(
     if column >= 3u * classes && column < of_classes {
         kind = COUNT;
     }
-    if column >= of_classes + 2u {
+    if column >= of_classes + COUNTED {
         kind = COUNT;
     }
-    if column == of_classes + TILE_COLUMNS - 1u {
+    if column == of_classes + FIRST_OUT_OF_RANGE {
         kind = LEAST;
     }
     // the place among an item's words, for the columns that are kept per item: those of classes, the voxels counted, and
     // behind them Σ m ℓ and Σ m where there is a place for them
-    let is_counted = column == of_classes + 2u;
+    let is_counted = column == of_classes + COUNTED;
     let place = select(select(column, column + 1u, column >= of_classes), of_classes, is_counted);
-    let kept = is_counted || (column < of_classes + 2u && place < head.item_words);
+    let kept = is_counted || (column < of_classes + COUNTED && place < head.item_words);
     let item_first = head.statistics + of_classes + GLOBAL_WORDS + place;
     let rows = head.partials + column * head.items * head.tiles;
 
     let none = Items(identity(kind), NO_VOXEL, 0u);
     var items = none;
-    if head.tiles <= RUN {
+    if head.tiles <= COMBINE_RUN {
         // an item an invocation
-        for (var run = invocation; run < head.items; run += FOLD_INVOCATIONS * RUN) {
+        for (var run = invocation; run < head.items; run += FOLD_INVOCATIONS * COMBINE_RUN) {
             var of_run = none;
-            let end = min(run + FOLD_INVOCATIONS * RUN, head.items);
+            let end = min(run + FOLD_INVOCATIONS * COMBINE_RUN, head.items);
             for (var item = run; item < end; item += FOLD_INVOCATIONS) {
                 let of_item = fold_tiles(kind, rows + item * head.tiles, 0u, 1u, head.tiles);
                 of_run = with_item(kind, head.masked_samples, of_run, item, of_item);
@@ -165,9 +153,9 @@ fn combine(
         items.counting = fold_workgroup(COUNT, invocation, items.counting);
     } else {
         // each item is the whole workgroup's
-        for (var run = 0u; run < head.items; run += RUN) {
+        for (var run = 0u; run < head.items; run += COMBINE_RUN) {
             var of_run = none;
-            let end = min(run + RUN, head.items);
+            let end = min(run + COMBINE_RUN, head.items);
             for (var item = run; item < end; item += 1u) {
                 let row = rows + item * head.tiles;
                 let mine = fold_tiles(kind, row, invocation, FOLD_INVOCATIONS, head.tiles);

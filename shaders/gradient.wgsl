@@ -18,10 +18,12 @@
 // modes      overwrite, accumulate, in place over the logits: text of the store, a slot at a time
 // determinism   bit for bit: no value depends on another invocation
 
-const TILE = 4096u;
-
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
+//# if upstream_read_write
+//#= @group(0) @binding(2) var<storage, read_write> upstream: array<f32>;
+//# else
 @group(0) @binding(2) var<storage, read> upstream: array<f32>;
+//# end
 //# if losses
 @group(0) @binding(3) var<storage, read> losses: array<u32>;
 
@@ -32,8 +34,8 @@ fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
     let i = vec4<u32>(head.losses + (head.first_item + place.item) * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
     // by their bits, which are in their order
     let loss = vec4<u32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
-    let threshold = vec4<u32>(bitcast<u32>(coefficients[head.top_coefficients]));
-    let share = vec4<f32>(coefficients[head.top_coefficients + 1u]);
+    let threshold = vec4<u32>(bitcast<u32>(coefficients[head.top_coefficients + TOP_THRESHOLD]));
+    let share = vec4<f32>(coefficients[head.top_coefficients + TOP_SHARE]);
     return select(select(NONE, share, loss == threshold), ONES, loss > threshold);
 }
 //# end
@@ -45,21 +47,18 @@ struct Switches {
 }
 
 fn switches_of(head: Head) -> Switches {
-    return Switches(coefficients[head.coefficients] > 0.5, coefficients[head.coefficients + 1u] > 0.5);
+    return Switches(coefficients[head.coefficients + OVERLAP_SWITCH] > 0.5, coefficients[head.coefficients + PIXEL_SWITCH] > 0.5);
 }
 
 //# if check_finite
-const NON_FINITE_GRADIENT = 13u;
-const REPORT_BINDING = 4u;
 @group(0) @binding(REPORT_BINDING) var<storage, read_write> report: array<atomic<u32>>;
 //# end
 
 //# stand-in
-const INVOCATIONS = 8u;
-const g0 = 0u;
+const INVOCATIONS = 8u; const REPORT_BINDING = 4u; const REPORT_NON_FINITE_GRADIENT = 13u; const TOP_THRESHOLD = 0u;
+const TOP_SHARE = 1u; const OVERLAP_SWITCH = 0u; const PIXEL_SWITCH = 1u; const g0 = 0u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
+const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0);
 struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32, first_item: u32, coefficients: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 @group(0) @binding(0) var<uniform> heads: array<vec4<u32>, 1>;
@@ -89,7 +88,7 @@ fn gradient(
     //# end
     //# if check_finite
     if !finite && head_of(place).check_finite != 0u {
-        atomicOr(&report[head_of(place).report + NON_FINITE_GRADIENT], 1u);
+        atomicOr(&report[head_of(place).report + REPORT_NON_FINITE_GRADIENT], 1u);
     }
     //# end
 }

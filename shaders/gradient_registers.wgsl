@@ -9,12 +9,8 @@
 // The terms are those of terms.wgsl.
 
 //# stand-in
-const INVOCATIONS = 8u;
-const TILE = 4096u;
-const LOWEST = vec4<f32>(-3.4028234e38);
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
-const c0 = 0u;
+const INVOCATIONS = 8u; const TILE = 4096u; const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0); const c0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 const SWITCHES = 2u;
 struct Head { voxels: u32, coefficients: u32, kappa_row: u32, slopes: u32, slope_row: u32, first_item: u32, pixel_first_class: u32 }
@@ -39,11 +35,9 @@ fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { r
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
-const CLASSES_g0 = 1u;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 1u;
 //# end
 
-const CLASS_LANES_g0 = 1u;
-const HELD_g0 = 1u;
 const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
@@ -63,14 +57,11 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let slopes_at = head.slopes + (head.first_item + place.item) * head.slope_row;
     //# each c
     var class_c0 = c0;
-    var held_c0 = true;
     //# if split
     // past the last class an invocation reads that again, and lets it count nowhere
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
     //# end
-    //# if ragged
-    held_c0 = first_class + c0 < CLASSES_g0;
-    //# end
+    let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
     //# if not unweighted_labels
     let on_c0 = incoming * coefficients[kappa_at + 2u * class_c0];
     let off_c0 = incoming * coefficients[kappa_at + 2u * class_c0 + 1u];
@@ -91,65 +82,43 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# each c
-        let z_c0 = logits_g0(place, head, class_c0, voxel, left);
-        //# end
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
-        //# each c
-        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left);
-        //# end
+        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left); //# each c
 
         var top = ONES;
-        //# if top_k
-        top = top_share(place, voxel, left);
-        //# end
+        top = top_share(place, voxel, left); //# if top_k
 
         // the softmax, for whichever term needs one
-        //# each c
-        var s_c0 = NONE;
-        //# end
+        var s_c0 = NONE; //# each c
         //# if softmax
         var peak = z_c0;
-        //# each c
-        peak = max(peak, z_c0);
-        //# end
-        //# if split
-        peak = share_max(invocation, QUADS_g0, peak);
-        //# end
+        peak = max(peak, z_c0); //# each c
+        peak = share_max(invocation, QUADS_g0, peak); //# if split
         var sum = NONE;
         //# each c
         s_c0 = exp(z_c0 - peak);
-        if held_c0 {
-            sum += s_c0;
-        }
+        if held_c0 //# if ragged
+        { sum += s_c0; }
         //# end
-        //# if split
-        sum = share_sum(invocation, QUADS_g0, sum);
-        //# end
+        sum = share_sum(invocation, QUADS_g0, sum); //# if split
         let scale = 1.0 / sum;
-        //# each c
-        s_c0 *= scale;
-        //# end
+        s_c0 *= scale; //# each c
         //# end
 
         // Q − D: the part of dz_c / s_c that all classes share
         var joint = NONE;
         //# each c
-        if held_c0 {
-            //# if overlap_softmax
-            joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0);
-            //# end
+        if held_c0 //# if ragged
+        {
+            joint -= s_c0 * overlap_slope_g0(s_c0, target_c0, a_c0, b_c0); //# if overlap_softmax
             //# if cross_entropy
-            //# if not unweighted_labels
-            joint += top * soft_label_g0(head, target_c0, on_c0);
-            //# end
+            joint += top * soft_label_g0(head, target_c0, on_c0); //# if not unweighted_labels
             //# end
         }
         //# end
         //# if split
-        //# if softmax
-        joint = share_sum(invocation, QUADS_g0, joint);
-        //# end
+        joint = share_sum(invocation, QUADS_g0, joint); //# if softmax
         //# end
         //# if unweighted_labels
         // Σ q = 1
@@ -163,67 +132,51 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
-        //# if split
-        focal_peak = share_max(invocation, QUADS_g0, focal_peak);
-        //# end
+        focal_peak = share_max(invocation, QUADS_g0, focal_peak); //# if split
         var focal_sum = NONE;
         //# each c
-        if held_c0 && class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             focal_sum += exp(z_c0 - focal_peak);
         }
         //# end
-        //# if split
-        focal_sum = share_sum(invocation, QUADS_g0, focal_sum);
-        //# end
+        focal_sum = share_sum(invocation, QUADS_g0, focal_sum); //# if split
         let focal_ln = log(focal_sum);
         var u_sum = NONE;
         //# each c
         let ln_s_c0 = z_c0 - focal_peak - focal_ln;
         let u_c0 = focal_slope_g0(head, exp(ln_s_c0), ln_s_c0, target_c0, on_c0);
-        if held_c0 && class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             u_sum += u_c0;
         }
         //# end
-        //# if split
-        u_sum = share_sum(invocation, QUADS_g0, u_sum);
-        //# end
+        u_sum = share_sum(invocation, QUADS_g0, u_sum); //# if split
         //# end
 
         //# each c
-        if present && held_c0 {
+        if present && held_c0 { //# if ragged
+        //#= if present { //# if not ragged
             var of_overlap = NONE;
             var of_pixel = NONE;
             //# if overlap
             let p = activate_g0(z_c0, s_c0);
             let g = overlap_slope_g0(p, target_c0, a_c0, b_c0);
-            //# if overlap_softmax
-            of_overlap = s_c0 * (joint + g);
-            //# end
-            //# if sigmoid
-            of_overlap = p * (1.0 - p) * g;
-            //# end
-            //# if identity
-            of_overlap = g;
-            //# end
+            of_overlap = s_c0 * (joint + g); //# if overlap_softmax
+            of_overlap = p * (1.0 - p) * g; //# if sigmoid
+            of_overlap = g; //# if identity
             //# end
             //# if cross_entropy
-            //# if not overlap_softmax
-            of_pixel = s_c0 * joint;
-            //# end
+            of_pixel = s_c0 * joint; //# if not overlap_softmax
             //# if unweighted_labels
             of_pixel -= top * soft_label_g0(head, target_c0, on);
-            //# end
-            //# if not unweighted_labels
+            //# else
             of_pixel -= top * soft_label_g0(head, target_c0, on_c0);
             //# end
             //# end
             if class_c0 >= head.pixel_first_class {
-                //# if binary
-                of_pixel += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0);
-                //# end
-                //# if focal_softmax
-                of_pixel += u_c0 - exp(ln_s_c0) * u_sum;
-                //# end
+                of_pixel += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0); //# if binary
+                of_pixel += u_c0 - exp(ln_s_c0) * u_sum; //# if focal_softmax
             }
             //# if apart
             // terms that share no softmax: logits that spoil one leave the other, and one that is off adds 0

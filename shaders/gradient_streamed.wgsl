@@ -5,13 +5,8 @@
 // are in use at once. Without a softmax there is only the last.
 
 //# stand-in
-const INVOCATIONS = 8u;
-const TILE = 4096u;
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
-const CLASSES_g0 = 1u;
-const CHUNK = 4u;
-const k0 = 0u;
+const INVOCATIONS = 8u; const TILE = 4096u; const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0); const CLASSES_g0 = 1u;
+const CHUNK = 4u; const k0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 const SWITCHES = 2u;
 struct Head { voxels: u32, coefficients: u32, kappa_row: u32, slopes: u32, slope_row: u32, first_item: u32, pixel_first_class: u32 }
@@ -53,9 +48,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
 
         var top = ONES;
-        //# if top_k
-        top = top_share(place, voxel, left);
-        //# end
+        top = top_share(place, voxel, left); //# if top_k
         let soft = softmax_g0(place, head, voxel, left);
         let scale = 1.0 / soft.sum;
         let focal_ln = log(soft.focal_sum);
@@ -77,9 +70,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
                 joint -= s * overlap_slope_g0(s, t, a, b);
                 //# end
-                //# if cross_entropy
-                joint += top * soft_label_g0(head, t, on);
-                //# end
+                joint += top * soft_label_g0(head, t, on); //# if cross_entropy
                 //# if focal_softmax
                 if class_k0 >= head.pixel_first_class {
                     let ln_s = z - soft.focal_peak - focal_ln;
@@ -100,9 +91,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 let on = incoming * coefficients[kappa_at + 2u * class_k0];
                 let off = incoming * coefficients[kappa_at + 2u * class_k0 + 1u];
                 var s = NONE;
-                //# if softmax
-                s = exp(z - soft.peak) * scale;
-                //# end
+                s = exp(z - soft.peak) * scale; //# if softmax
                 var of_overlap = NONE;
                 var of_pixel = NONE;
                 //# if overlap
@@ -111,27 +100,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                     let a = incoming * coefficients[slopes_at + 2u * class_k0];
                     let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
                     let g = overlap_slope_g0(p, t, a, b);
-                    //# if overlap_softmax
-                    of_overlap = s * (joint + g);
-                    //# end
-                    //# if sigmoid
-                    of_overlap = p * (1.0 - p) * g;
-                    //# end
-                    //# if identity
-                    of_overlap = g;
-                    //# end
+                    of_overlap = s * (joint + g); //# if overlap_softmax
+                    of_overlap = p * (1.0 - p) * g; //# if sigmoid
+                    of_overlap = g; //# if identity
                 }
                 //# end
                 //# if cross_entropy
-                //# if not overlap_softmax
-                of_pixel = s * joint;
-                //# end
+                of_pixel = s * joint; //# if not overlap_softmax
                 of_pixel -= top * soft_label_g0(head, t, on);
                 //# end
                 if class_k0 >= head.pixel_first_class {
-                    //# if binary
-                    of_pixel += binary_slope_g0(head, z, t, on, off);
-                    //# end
+                    of_pixel += binary_slope_g0(head, z, t, on, off); //# if binary
                     //# if focal_softmax
                     let ln_s = z - soft.focal_peak - focal_ln;
                     of_pixel += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;

@@ -4,11 +4,7 @@
 // moves, so one read of the logits is enough. The focal term has a softmax of its own, without class 0 where it drops it.
 
 //# stand-in
-const CHUNK = 4u;
-const LOWEST = vec4<f32>(-3.4028234e38);
-const NONE = vec4<f32>();
-const CLASSES_g0 = 1u;
-const k0 = 0u;
+const CHUNK = 4u; const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>(); const CLASSES_g0 = 1u; const k0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { pixel_first_class: u32 }
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -29,14 +25,10 @@ fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 {
     //# if softmax
     for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
         // a chunk past the last class repeats it, and does not count it
-        //# each k
-        let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left);
-        //# end
+        let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left); //# each k
         //# if softmax
         var higher = peak;
-        //# each k
-        higher = max(higher, z_k0);
-        //# end
+        higher = max(higher, z_k0); //# each k
         sum *= exp(peak - higher);
         peak = higher;
         //# each k

@@ -24,11 +24,6 @@
 // The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl, and
 // statistics_streamed.wgsl for more classes than a workgroup holds); heads of a group differ only in what the table says.
 
-// voxels a tile: a multiple of 4 · INVOCATIONS
-const TILE = 4096u;
-const NOWHERE = 16777216.0;
-const TILE_COLUMNS = 6u;
-
 // A tile's columns that belong to no class, as one invocation has them.
 struct TileSums {
     pixel: f32,
@@ -41,13 +36,11 @@ struct TileSums {
 
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
-//# if losses
-@group(0) @binding(3) var<storage, read_write> losses: array<u32>;
-//# end
+@group(0) @binding(3) var<storage, read_write> losses: array<u32>; //# if losses
 
 //# stand-in
-const INVOCATIONS = 8u;
-const g0 = 0u;
+const INVOCATIONS = 8u; const PIXEL_SUM = 0u; const MASS = 1u; const COUNTED = 2u; const OUT_OF_RANGE = 3u;
+const NON_FINITE = 4u; const FIRST_OUT_OF_RANGE = 5u; const g0 = 0u;
 struct Invocation { index: u32, lane: u32, subgroup: u32, subgroups: u32 }
 struct Head { tiles: u32, all_items: u32, partials: u32, group: u32, losses: u32, voxels: u32, class_columns: u32, first_item: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
@@ -118,18 +111,18 @@ fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: 
 
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {
     let first = head_of(place).class_columns;
-    put(me, 0u, sums.pixel);
-    put(me, 1u, sums.mass);
-    put(me, 2u, sums.counted);
-    put(me, 3u, sums.out_of_range);
-    put(me, 4u, sums.non_finite);
-    put_min(me, 5u, sums.first_out_of_range);
+    put(me, PIXEL_SUM, sums.pixel);
+    put(me, MASS, sums.mass);
+    put(me, COUNTED, sums.counted);
+    put(me, OUT_OF_RANGE, sums.out_of_range);
+    put(me, NON_FINITE, sums.non_finite);
+    put_min(me, FIRST_OUT_OF_RANGE, sums.first_out_of_range);
     workgroupBarrier();
     if me.index == 0u {
-        for (var column = 0u; column < TILE_COLUMNS - 1u; column += 1u) {
+        for (var column = 0u; column < FIRST_OUT_OF_RANGE; column += 1u) {
             partials[cell(place, first + column)] = sum_row(me, column);
         }
-        partials[cell(place, first + TILE_COLUMNS - 1u)] = min_row(me, TILE_COLUMNS - 1u);
+        partials[cell(place, first + FIRST_OUT_OF_RANGE)] = min_row(me, FIRST_OUT_OF_RANGE);
     }
     workgroupBarrier();
 }

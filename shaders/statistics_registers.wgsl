@@ -11,14 +11,8 @@
 // shorter chain.
 
 //# stand-in
-const INVOCATIONS = 8u;
-const CHUNK = 4u;
-const TILE = 4096u;
-const NOWHERE = 16777216.0;
-const LOWEST = vec4<f32>(-3.4028234e38);
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
-const c0 = 0u;
+const INVOCATIONS = 8u; const CHUNK = 4u; const TILE = 4096u; const NOWHERE = 16777216.0;
+const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0); const c0 = 0u;
 struct Invocation { index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32, on_target: f32, off_target: f32 }
@@ -55,12 +49,10 @@ fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: 
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
-const CLASSES_g0 = 1u;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 1u;
 //# end
 
 // invocations that share the classes of a quad, classes that each holds, and quads that a workgroup handles at once
-const CLASS_LANES_g0 = 1u;
-const HELD_g0 = 1u;
 const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn statistics_g0(place: Place, me: Invocation) {
@@ -77,14 +69,11 @@ fn statistics_g0(place: Place, me: Invocation) {
 
     //# each c
     var class_c0 = c0;
-    var held_c0 = true;
     //# if split
     // past the last class an invocation reads that again, and lets it count nowhere
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
     //# end
-    //# if ragged
-    held_c0 = first_class + c0 < CLASSES_g0;
-    //# end
+    let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
     var i_c0 = 0.0;
     var p_c0 = 0.0;
     var t_c0 = 0.0;
@@ -105,9 +94,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
     // one invocation of a quad speaks for its voxels
     var speaks = vec4<bool>(true);
-    //# if split
-    speaks = vec4<bool>(first_class == 0u);
-    //# end
+    speaks = vec4<bool>(first_class == 0u); //# if split
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they repeat its last voxel,
     // which then counts nowhere.
@@ -116,56 +103,35 @@ fn statistics_g0(place: Place, me: Invocation) {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# each c
-        let z_c0 = logits_g0(place, head, class_c0, voxel, left);
-        //# end
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
         let inside = lanes_inside(left) & vec4<bool>(present);
         let quad = quad_g0(place, head, inside & item_counts, voxel, left);
         var out_of_range = quad.out_of_range;
         var non_finite = vec4<bool>();
         //# if check_finite
-        //# each c
-        non_finite = non_finite | not_finite(z_c0);
-        //# end
-        //# if split
-        non_finite = share_max(me.index, QUADS_g0, select(NONE, ONES, non_finite)) > NONE;
-        //# end
+        non_finite = non_finite | not_finite(z_c0); //# each c
+        non_finite = share_max(me.index, QUADS_g0, select(NONE, ONES, non_finite)) > NONE; //# if split
         non_finite = non_finite & inside;
         //# end
-        //# each c
-        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left);
-        //# end
+        let target_c0 = target_g0(place, head, quad, class_c0, voxel, left); //# each c
         //# if probabilities
-        //# each c
-        out_of_range = out_of_range | outside_unit(target_c0);
-        //# end
-        //# if split
-        out_of_range = share_max(me.index, QUADS_g0, select(NONE, ONES, out_of_range)) > NONE;
-        //# end
+        out_of_range = out_of_range | outside_unit(target_c0); //# each c
+        out_of_range = share_max(me.index, QUADS_g0, select(NONE, ONES, out_of_range)) > NONE; //# if split
         //# end
 
         // the softmax, for whichever term needs one
         var peak = z_c0;
         var sum = NONE;
-        //# each c
-        var e_c0 = NONE;
-        //# end
+        var e_c0 = NONE; //# each c
         //# if softmax
-        //# each c
-        peak = max(peak, z_c0);
-        //# end
-        //# if split
-        peak = share_max(me.index, QUADS_g0, peak);
-        //# end
+        peak = max(peak, z_c0); //# each c
+        peak = share_max(me.index, QUADS_g0, peak); //# if split
         //# each c
         e_c0 = exp(z_c0 - peak);
-        if held_c0 {
-            sum += e_c0;
-        }
+        if held_c0 //# if ragged
+        { sum += e_c0; }
         //# end
-        //# if split
-        sum = share_sum(me.index, QUADS_g0, sum);
-        //# end
+        sum = share_sum(me.index, QUADS_g0, sum); //# if split
         //# end
 
         var loss = NONE;
@@ -173,15 +139,13 @@ fn statistics_g0(place: Place, me: Invocation) {
         var d_label = NONE;
         var d_sum = NONE;
         //# each c
-        if held_c0 {
+        if held_c0 //# if ragged
+        {
             //# if cross_entropy
             //# if unweighted_labels
             d_label = select(d_label, z_c0 - peak, target_c0 != NONE);
-            //# if smoothing
-            d_sum += z_c0 - peak;
-            //# end
-            //# end
-            //# if not unweighted_labels
+            d_sum += z_c0 - peak; //# if smoothing
+            //# else
             let q = soft_label_g0(head, target_c0, on_c0);
             loss -= weighed(q, z_c0 - peak);
             q_sum += q;
@@ -198,13 +162,9 @@ fn statistics_g0(place: Place, me: Invocation) {
         // Σ q = 1, and the label is one class: ℓ = ln S − on_target d_y − off_target Σ d
         q_sum = select(NONE, ONES, speaks);
         loss = -d_label;
-        //# if smoothing
-        loss = -(head.on_target * d_label + head.off_target * d_sum);
+        loss = -(head.on_target * d_label + head.off_target * d_sum); //# if smoothing
         //# end
-        //# end
-        //# if cross_entropy
-        loss += q_sum * log(sum);
-        //# end
+        loss += q_sum * log(sum); //# if cross_entropy
 
         //# if focal_softmax
         // the focal term's own softmax: without class 0 where the term drops it
@@ -214,21 +174,19 @@ fn statistics_g0(place: Place, me: Invocation) {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
-        //# if split
-        focal_peak = share_max(me.index, QUADS_g0, focal_peak);
-        //# end
+        focal_peak = share_max(me.index, QUADS_g0, focal_peak); //# if split
         var focal_sum = NONE;
         //# each c
-        if held_c0 && class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             focal_sum += exp(z_c0 - focal_peak);
         }
         //# end
-        //# if split
-        focal_sum = share_sum(me.index, QUADS_g0, focal_sum);
-        //# end
+        focal_sum = share_sum(me.index, QUADS_g0, focal_sum); //# if split
         let focal_ln = log(focal_sum);
         //# each c
-        if held_c0 && class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             let ln_s = z_c0 - focal_peak - focal_ln;
             loss += focal_g0(head, exp(ln_s), ln_s, target_c0, on_c0);
         }
@@ -240,13 +198,12 @@ fn statistics_g0(place: Place, me: Invocation) {
         var first_largest = vec4<f32>(f32(CLASSES_g0));
         //# if softmax
         //# each c
-        if held_c0 {
+        if held_c0 //# if ragged
+        {
             first_largest = min(first_largest, select(first_largest, vec4<f32>(f32(class_c0)), z_c0 == peak));
         }
         //# end
-        //# if split
-        first_largest = -share_max(me.index, QUADS_g0, -first_largest);
-        //# end
+        first_largest = -share_max(me.index, QUADS_g0, -first_largest); //# if split
         //# end
         //# each c
         {
@@ -274,9 +231,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# if voxel_losses
         {
             var whole = counted_loss;
-            //# if split
-            whole = share_sum(me.index, QUADS_g0, counted_loss);
-            //# end
+            whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
             if present && speaks.x {
                 store_losses_g0(place, head, voxel, left, whole);
             }
@@ -285,9 +240,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# if top_k
         {
             var whole = counted_loss;
-            //# if split
-            whole = share_sum(me.index, QUADS_g0, counted_loss);
-            //# end
+            whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
             if present && speaks.x {
                 keep_losses(place, voxel, left, whole);
             }
@@ -301,21 +254,22 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# each c
     {
         let all = sum_quads(me.index, QUADS_g0, vec4<f32>(i_c0, p_c0, t_c0, 0.0));
-        if held_c0 && quad_index == 0u {
+        if held_c0 && quad_index == 0u { //# if ragged
+        //#= if quad_index == 0u { //# if not ragged
             write_class(place, 0u, CLASSES_g0, class_c0, all);
         }
     }
     //# if hard_counts
     {
         let all = sum_quads(me.index, QUADS_g0, vec4<f32>(tp_c0, fp_c0, fn_c0, 0.0));
-        if held_c0 && quad_index == 0u {
+        if held_c0 && quad_index == 0u { //# if ragged
+        //#= if quad_index == 0u { //# if not ragged
             write_class(place, 3u * CLASSES_g0, CLASSES_g0, class_c0, all);
         }
     }
     //# end
     //# end
-    //# end
-    //# if not split
+    //# else
     // Rows are put CHUNK classes at a time: workgroup memory stays small whatever the class count.
     //# each c
     put(me, 3u * (c0 % CHUNK), i_c0);

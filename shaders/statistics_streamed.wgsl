@@ -6,14 +6,8 @@
 // The second read finds them in cache: a block is 16 · INVOCATIONS · C bytes. Without a softmax there is no first.
 
 //# stand-in
-const INVOCATIONS = 8u;
-const CHUNK = 4u;
-const TILE = 4096u;
-const NOWHERE = 16777216.0;
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
-const CLASSES_g0 = 1u;
-const k0 = 0u;
+const INVOCATIONS = 8u; const CHUNK = 4u; const TILE = 4096u; const NOWHERE = 16777216.0; const NONE = vec4<f32>();
+const ONES = vec4<f32>(1.0); const CLASSES_g0 = 1u; const k0 = 0u;
 struct Invocation { index: u32 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Head { voxels: u32, class_parameters: u32, pixel_first_class: u32 }
@@ -82,12 +76,8 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# each k
             {
                 let t = target_g0(place, head, quad, class_k0, voxel, left);
-                //# if check_finite
-                non_finite = non_finite | not_finite(z_k0);
-                //# end
-                //# if probabilities
-                out_of_range = out_of_range | outside_unit(t);
-                //# end
+                non_finite = non_finite | not_finite(z_k0); //# if check_finite
+                out_of_range = out_of_range | outside_unit(t); //# if probabilities
                 var on = 1.0;
                 var off = 1.0;
                 //# if class_parameters
@@ -95,21 +85,15 @@ fn statistics_g0(place: Place, me: Invocation) {
                 off = coefficients[head.class_parameters + 2u * class_k0 + 1u];
                 //# end
                 if class_first + k0 < CLASSES_g0 && class_k0 >= head.pixel_first_class {
-                    //# if cross_entropy
-                    loss += weighed(soft_label_g0(head, t, on), ln_sum - (z_k0 - soft.peak));
-                    //# end
-                    //# if binary
-                    loss += binary_g0(head, z_k0, t, on, off);
-                    //# end
+                    loss += weighed(soft_label_g0(head, t, on), ln_sum - (z_k0 - soft.peak)); //# if cross_entropy
+                    loss += binary_g0(head, z_k0, t, on, off); //# if binary
                     //# if focal_softmax
                     let ln_s = z_k0 - soft.focal_peak - focal_ln;
                     loss += focal_g0(head, exp(ln_s), ln_s, t, on);
                     //# end
                 }
                 var s = NONE;
-                //# if softmax
-                s = exp(z_k0 - soft.peak) * scale;
-                //# end
+                s = exp(z_k0 - soft.peak) * scale; //# if softmax
                 // selected, not multiplied by 0: a voxel that does not count may hold a NaN
                 let p = select(NONE, activate_g0(z_k0, s), quad.valid);
                 put(me, 3u * k0, total(worth_g0(quad, product_g0(p, t))));
@@ -136,12 +120,8 @@ fn statistics_g0(place: Place, me: Invocation) {
         }
         let counted_loss = select(NONE, worth_g0(quad, loss), quad.valid);
         if present {
-            //# if voxel_losses
-            store_losses_g0(place, head, voxel, left, counted_loss);
-            //# end
-            //# if top_k
-            keep_losses(place, voxel, left, counted_loss);
-            //# end
+            store_losses_g0(place, head, voxel, left, counted_loss); //# if voxel_losses
+            keep_losses(place, voxel, left, counted_loss); //# if top_k
         }
         non_finite = non_finite & lanes_inside(left) & vec4<bool>(present);
         sums = add_quad(sums, voxel - tile_first, counted_loss, quad.m, quad.valid, out_of_range, non_finite);

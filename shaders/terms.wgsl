@@ -16,8 +16,7 @@
 
 //# stand-in
 struct Head { on_target: f32, off_target: f32, gamma: f32 }
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
+const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0);
 struct Logistic { softplus: vec4<f32>, sigmoid: vec4<f32> }
 fn logistic(x: vec4<f32>) -> Logistic { return Logistic(x, x); }
 fn power(x: vec4<f32>, y: f32) -> vec4<f32> { return x * y; }
@@ -27,30 +26,22 @@ fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> { return s - ln_s; }
 
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
     var p = s;
-    //# if sigmoid
-    p = logistic(z).sigmoid;
-    //# end
-    //# if identity
-    p = z;
-    //# end
+    p = logistic(z).sigmoid; //# if sigmoid
+    p = z; //# if identity
     return p;
 }
 
 // what I sums
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> {
     var product = p * t;
-    //# if minimum
-    product = min(p, t);
-    //# end
+    product = min(p, t); //# if minimum
     return product;
 }
 
 // what P and T sum
 fn measure_g0(x: vec4<f32>) -> vec4<f32> {
     var measure = x;
-    //# if squared
-    measure = x * x;
-    //# end
+    measure = x * x; //# if squared
     return measure;
 }
 
@@ -58,33 +49,23 @@ fn measure_g0(x: vec4<f32>) -> vec4<f32> {
 // told by z.
 fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> {
     var predicted = largest;
-    //# if sigmoid
-    predicted = z > NONE;
-    //# end
-    //# if identity
-    predicted = z > vec4<f32>(0.5);
-    //# end
+    predicted = z > NONE; //# if sigmoid
+    predicted = z > vec4<f32>(0.5); //# if identity
     return predicted;
 }
 
 // ∂total/∂p of the overlap term, with a = ∂total/∂I and b = ∂total/∂P
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> {
     var slope = a * t + b;
-    //# if squared
-    slope = a * t + 2.0 * b * p;
-    //# end
-    //# if minimum
-    slope = select(NONE, vec4<f32>(a), p < t) + b;
-    //# end
+    slope = a * t + 2.0 * b * p; //# if squared
+    slope = select(NONE, vec4<f32>(a), p < t) + b; //# if minimum
     return slope;
 }
 
 // q of cross-entropy
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> {
     var q = on * t;
-    //# if smoothing
-    q = on * (head.on_target * t + head.off_target);
-    //# end
+    q = on * (head.on_target * t + head.off_target); //# if smoothing
     //# if labels
     // t is 0 or 1: one of two numbers, which leave the loop
     q = select(NONE, vec4<f32>(on), t != NONE);
@@ -97,9 +78,7 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> {
 
 fn focal_factor_g0(t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     var factor = off + (on - off) * t;
-    //# if alpha_list
-    factor = select(vec4<f32>(off), vec4<f32>(on), t == ONES);
-    //# end
+    factor = select(vec4<f32>(off), vec4<f32>(on), t == ONES); //# if alpha_list
     return factor;
 }
 

@@ -15,16 +15,13 @@
 //                          count
 //            2  selection  per head SELECTION_WORDS + loss_runs  read_write  words: 0 shift, 1 prefix, 2 how many are left
 //                          to find, 3 how many equal the threshold, 4 … 259 the histogram; then the partial sums (f32)
-// dispatch   begin, pick: a workgroup a head; histogram, sum_top: a workgroup a run of RUN losses. FOLD_INVOCATIONS each
+// dispatch   begin, pick: a workgroup a head; histogram, sum_top: a workgroup a run of LOSS_RUN losses. FOLD_INVOCATIONS each
 // determinism   bit for bit: integer atomics, and sums as trees
 
-const RUN = 4096u;
 const DIGITS = 256u;
-const SELECTION_WORDS = 260u;
 
 //# stand-in
-const HEADS = 1u;
-const FOLD_INVOCATIONS = 64u;
+const LOSS_RUN = 4096u; const SELECTION_WORDS = 260u; const FOLD_INVOCATIONS = 64u;
 struct Head { @align(16) items: u32, voxels: u32, top_k: u32, losses: u32, selection: u32, first_loss_run: u32, loss_runs: u32, rows: u32 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn workgroup_number(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 { return workgroup.x + workgroup.y * grid.x; }
@@ -76,8 +73,8 @@ fn histogram(
     if head.top_k > 0u && number - head.first_loss_run < head.loss_runs {
         let shift = atomicLoad(&selection[head.selection]);
         let prefix = atomicLoad(&selection[head.selection + 1u]);
-        let first = (number - head.first_loss_run) * RUN;
-        let end = min(first + RUN, head.items * head.voxels);
+        let first = (number - head.first_loss_run) * LOSS_RUN;
+        let end = min(first + LOSS_RUN, head.items * head.voxels);
         for (var i = first + invocation; i < end; i += FOLD_INVOCATIONS) {
             let bits = losses[head.losses + i];
             // the digits above this one; a shift by 32 is not defined
@@ -136,8 +133,8 @@ fn sum_top(
     var mine = 0.0;
     if head.top_k > 0u && run < head.loss_runs {
         let threshold = atomicLoad(&selection[head.selection + 1u]);
-        let end = min((run + 1u) * RUN, head.items * head.voxels);
-        for (var i = run * RUN + invocation; i < end; i += FOLD_INVOCATIONS) {
+        let end = min((run + 1u) * LOSS_RUN, head.items * head.voxels);
+        for (var i = run * LOSS_RUN + invocation; i < end; i += FOLD_INVOCATIONS) {
             let bits = losses[head.losses + i];
             if bits > threshold {
                 mine += bitcast<f32>(bits);

@@ -6,17 +6,10 @@
 // the voxels from there to the end of the row.
 
 //# stand-in
+const CLASSES_g0 = 1u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
-const NONE = vec4<f32>();
-const ONES = vec4<f32>(1.0);
-const s0 = 0u;
-const t0 = 0u;
-const q0 = 0u;
-const m0 = 0u;
-const u0 = 0u;
-const n0 = 0u;
-const d0 = 0u;
-const l0 = 0u;
+const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0); const logits0 = 0u; const labels0 = 0u; const probabilities0 = 0u;
+const mask0 = 0u; const weight_map0 = 0u; const sample_mask0 = 0u; const gradient0 = 0u; const voxel_losses0 = 0u;
 struct Head {
     voxels: u32, target_voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32,
     gradient_slot: u32, gradient_first: u32, mask_slot: u32, mask_first: u32, weight_map_slot: u32,
@@ -25,22 +18,20 @@ struct Head {
 }
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
-fn load_s0(first: u32, left: u32) -> vec4<f32> { return NONE; }
-fn load_q0(first: u32, left: u32) -> vec4<f32> { return NONE; }
-fn load_u0(first: u32, left: u32) -> vec4<f32> { return NONE; }
-fn load_t0(first: u32, left: u32) -> vec4<u32> { return LANES; }
-fn load_m0(first: u32, left: u32) -> vec4<u32> { return LANES; }
-fn store_d0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
-fn store_l0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
-fn one_t0(element: u32) -> u32 { return element; }
-fn one_n0(element: u32) -> u32 { return element; }
+fn load_logits0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_probabilities0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_weight_map0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn load_labels0(first: u32, left: u32) -> vec4<u32> { return LANES; }
+fn load_mask0(first: u32, left: u32) -> vec4<u32> { return LANES; }
+fn store_gradient0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
+fn store_voxel_losses0(first: u32, left: u32, value: vec4<f32>) -> bool { return true; }
+fn one_labels0(element: u32) -> u32 { return element; }
+fn one_sample_mask0(element: u32) -> u32 { return element; }
 fn lanes_inside(left: u32) -> vec4<bool> { return LANES < vec4<u32>(left); }
 fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels { return Labels(labels, inside, inside); }
 fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> { return voxel; }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return x == NONE; }
 //# end
-
-const CLASSES_g0 = 1u;
 
 // What a quad's target and masks say.
 struct Quad_g0 {
@@ -55,15 +46,10 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
     let first = head.logits_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     var z = NONE;
     //# if one_logits
-    //# each s
-    z = load_s0(first, left);
-    //# end
-    //# end
-    //# if not one_logits
+    z = load_logits0(first, left); //# each logits
+    //# else
     switch head.logits_slot {
-        //# each s
-        case s0: { z = load_s0(first, left); }
-        //# end
+        case logits0: { z = load_logits0(first, left); } //# each logits
         default: {}
     }
     //# end
@@ -73,21 +59,14 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
 // The target of one class: 0 where a voxel does not count.
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
     var t = NONE;
-    //# if labels
-    t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index));
-    //# end
+    t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index)); //# if labels
     //# if probabilities
     let first = head.target_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     //# if one_probabilities
-    //# each q
-    t = load_q0(first, left);
-    //# end
-    //# end
-    //# if not one_probabilities
+    t = load_probabilities0(first, left); //# each probabilities
+    //# else
     switch head.target_slot {
-        //# each q
-        case q0: { t = load_q0(first, left); }
-        //# end
+        case probabilities0: { t = load_probabilities0(first, left); } //# each probabilities
         default: {}
     }
     //# end
@@ -102,15 +81,10 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     //# if mask
     var mask = LANES;
     //# if one_mask
-    //# each m
-    mask = load_m0(head.mask_first + place.item * head.voxels + voxel, left);
-    //# end
-    //# end
-    //# if not one_mask
+    mask = load_mask0(head.mask_first + place.item * head.voxels + voxel, left); //# each mask
+    //# else
     switch head.mask_slot {
-        //# each m
-        case m0: { mask = load_m0(head.mask_first + place.item * head.voxels + voxel, left); }
-        //# end
+        case mask0: { mask = load_mask0(head.mask_first + place.item * head.voxels + voxel, left); } //# each mask
         default: {}
     }
     //# end
@@ -119,35 +93,28 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     var quad = Quad_g0(LANES, inside, vec4<bool>(), select(NONE, ONES, inside));
     //# if labels
     var labels = LANES;
-    //# if not resample
-    let first = head.target_first + place.item * head.voxels + voxel;
-    //# if one_target
-    //# each t
-    labels = load_t0(first, left);
+    //# if resample
+    let row = head.target_first + place.item * head.target_voxels;
+    let source = row + resampled(head, voxel + min(LANES, vec4<u32>(left - 1u)));
+    //# if one_labels
+    //# each labels
+    labels = vec4<u32>(one_labels0(source.x), one_labels0(source.y), one_labels0(source.z), one_labels0(source.w));
     //# end
-    //# end
-    //# if not one_target
+    //# else
     switch head.target_slot {
-        //# each t
-        case t0: { labels = load_t0(first, left); }
+        //# each labels
+        case labels0: { labels = vec4<u32>(one_labels0(source.x), one_labels0(source.y), one_labels0(source.z), one_labels0(source.w)); }
         //# end
         default: {}
     }
     //# end
-    //# end
-    //# if resample
-    let row = head.target_first + place.item * head.target_voxels;
-    let source = row + resampled(head, voxel + min(LANES, vec4<u32>(left - 1u)));
-    //# if one_target
-    //# each t
-    labels = vec4<u32>(one_t0(source.x), one_t0(source.y), one_t0(source.z), one_t0(source.w));
-    //# end
-    //# end
-    //# if not one_target
+    //# else
+    let first = head.target_first + place.item * head.voxels + voxel;
+    //# if one_labels
+    labels = load_labels0(first, left); //# each labels
+    //# else
     switch head.target_slot {
-        //# each t
-        case t0: { labels = vec4<u32>(one_t0(source.x), one_t0(source.y), one_t0(source.z), one_t0(source.w)); }
-        //# end
+        case labels0: { labels = load_labels0(first, left); } //# each labels
         default: {}
     }
     //# end
@@ -158,14 +125,11 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     //# if weight_map
     var weight = ONES;
     //# if one_weight_map
-    //# each u
-    weight = load_u0(head.weight_map_first + place.item * head.voxels + voxel, left);
-    //# end
-    //# end
-    //# if not one_weight_map
+    weight = load_weight_map0(head.weight_map_first + place.item * head.voxels + voxel, left); //# each weight_map
+    //# else
     switch head.weight_map_slot {
-        //# each u
-        case u0: { weight = load_u0(head.weight_map_first + place.item * head.voxels + voxel, left); }
+        //# each weight_map
+        case weight_map0: { weight = load_weight_map0(head.weight_map_first + place.item * head.voxels + voxel, left); }
         //# end
         default: {}
     }
@@ -178,9 +142,7 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
 // x times the voxel weight; 0 where that is 0, whatever x is.
 fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> {
     var worth = x;
-    //# if weight_map
-    worth = select(quad.m * x, NONE, is_zero(quad.m));
-    //# end
+    worth = select(quad.m * x, NONE, is_zero(quad.m)); //# if weight_map
     return worth;
 }
 
@@ -189,15 +151,10 @@ fn item_counts_g0(place: Place, head: Head) -> bool {
     var counts = true;
     //# if sample_mask
     //# if one_sample_mask
-    //# each n
-    counts = one_n0(head.sample_mask_first + place.item) != 0u;
-    //# end
-    //# end
-    //# if not one_sample_mask
+    counts = one_sample_mask0(head.sample_mask_first + place.item) != 0u; //# each sample_mask
+    //# else
     switch head.sample_mask_slot {
-        //# each n
-        case n0: { counts = one_n0(head.sample_mask_first + place.item) != 0u; }
-        //# end
+        case sample_mask0: { counts = one_sample_mask0(head.sample_mask_first + place.item) != 0u; } //# each sample_mask
         default: {}
     }
     //# end
@@ -211,15 +168,10 @@ fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, v
     var finite = true;
     let first = head.gradient_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     //# if one_gradient
-    //# each d
-    finite = store_d0(first, left, value);
-    //# end
-    //# end
-    //# if not one_gradient
+    finite = store_gradient0(first, left, value); //# each gradient
+    //# else
     switch head.gradient_slot {
-        //# each d
-        case d0: { finite = store_d0(first, left, value); }
-        //# end
+        case gradient0: { finite = store_gradient0(first, left, value); } //# each gradient
         default: {}
     }
     //# end
@@ -232,15 +184,10 @@ fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, v
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {
     let first = head.voxel_losses_first + place.item * head.voxels + voxel;
     //# if one_voxel_losses
-    //# each l
-    _ = store_l0(first, left, value);
-    //# end
-    //# end
-    //# if not one_voxel_losses
+    _ = store_voxel_losses0(first, left, value); //# each voxel_losses
+    //# else
     switch head.voxel_losses_slot {
-        //# each l
-        case l0: { _ = store_l0(first, left, value); }
-        //# end
+        case voxel_losses0: { _ = store_voxel_losses0(first, left, value); } //# each voxel_losses
         default: {}
     }
     //# end

@@ -35,6 +35,55 @@ impl fmt::Display for Tensor {
     }
 }
 
+/// What bounds a need: a limit of the device by its name in WebGPU, or what a number type or a driver holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Bound {
+    /// `maxStorageBuffersPerShaderStage`.
+    StorageBuffers,
+    /// Buffers of any kind in a stage, which Metal counts together; in wgpu alone.
+    Buffers,
+    /// `maxBindingsPerBindGroup`.
+    Bindings,
+    /// `maxStorageBufferBindingSize`, or `maxBufferSize` where that is less.
+    StorageBinding,
+    /// `maxUniformBufferBindingSize`.
+    UniformBinding,
+    /// `maxComputeWorkgroupsPerDimension`, in two dimensions.
+    Workgroups,
+    /// `maxComputeInvocationsPerWorkgroup`, or `maxComputeWorkgroupSizeX` where that is less.
+    Invocations,
+    /// `maxComputeWorkgroupStorageSize`.
+    WorkgroupMemory,
+    /// What a 32-bit index reaches.
+    Index,
+    /// What a 32-bit count holds.
+    Count,
+    /// Integers that an f32 holds exactly.
+    ExactFloat,
+    /// Iterations after which Mesa's software driver ends a shader's loops, with a margin.
+    LoopIterations,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StorageBuffers => "storage buffers (maxStorageBuffersPerShaderStage)",
+            Self::Buffers => "buffers (those of a shader stage)",
+            Self::Bindings => "bindings (maxBindingsPerBindGroup)",
+            Self::StorageBinding => "bytes (maxStorageBufferBindingSize)",
+            Self::UniformBinding => "bytes (maxUniformBufferBindingSize)",
+            Self::Workgroups => "workgroups (maxComputeWorkgroupsPerDimension, squared)",
+            Self::Invocations => "invocations (maxComputeInvocationsPerWorkgroup)",
+            Self::WorkgroupMemory => "bytes (maxComputeWorkgroupStorageSize)",
+            Self::Index => "elements (a 32-bit index)",
+            Self::Count => "voxels (a 32-bit count)",
+            Self::ExactFloat => "numbers (integers that an f32 holds)",
+            Self::LoopIterations => "loop iterations (those of Mesa's software driver)",
+        })
+    }
+}
+
 /// Why something was refused, or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -56,18 +105,18 @@ pub enum Error {
         given: String,
     },
 
-    /// The device is too small.
-    #[error("{}{what} needs {needed}, and the device's {limit} is {available}", in_head(*.head))]
+    /// The device, or a number type, holds less than is needed.
+    #[error("{}{what}: expected at most {available} {bound}, got {needed}", in_head(*.head))]
     Limit {
         /// Which head, from 0, if it is one.
         head: Option<usize>,
-        /// What was to be done.
+        /// What needs it.
         what: String,
-        /// The limit, by its name in WebGPU.
-        limit: &'static str,
-        /// What was needed.
+        /// What bounds it.
+        bound: Bound,
+        /// What is needed, in the bound's unit.
         needed: u64,
-        /// What the device has.
+        /// What there is.
         available: u64,
     },
 

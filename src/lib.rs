@@ -45,7 +45,7 @@ pub mod testing;
 #[cfg(feature = "tuning")]
 pub mod tuning;
 
-pub use error::{Error, Tensor};
+pub use error::{Bound, Error, Tensor};
 pub use gpu::adapter::{AdapterChoice, open_adapter};
 pub use gpu::device::Access;
 pub use gpu::dispatch::{BoundRange, Recipe};

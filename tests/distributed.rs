@@ -12,8 +12,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use ranks::{Rank, rank_spec, run_ranks, together};
 use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss, LossSpec,
-    Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
+    Activation, Alpha, Bound, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss,
+    LossSpec, Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
 };
 
 /// Uneven parts of five items.
@@ -307,7 +307,7 @@ fn sums_that_are_not_the_plans_are_refused() {
     let many = |needed| Error::Limit {
         head: Some(0),
         what: "the number of voxels of all ranks".to_owned(),
-        limit: "range of a 32-bit count",
+        bound: Bound::Count,
         needed,
         available: u32::MAX.into(),
     };

@@ -2,33 +2,30 @@
 //
 // Lanes past the end of the row repeat its last voxel: what they hold is finite whenever the row is, and counts nowhere.
 //
-// bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read; f32. A tensor larger than a storage binding comes in windows
+// bindings   BINDING_x0_w0  tensor_y0_w0  (elements)  read; f32. A tensor larger than a storage binding comes in windows
 //            of 2^WINDOW_x0 elements
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 //# end
 
 //# if not in_place
-//# each w
-@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<f32>;
+//# if read_write
+//#= @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_y0_w0: array<f32>; //# each w
+//# else
+@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_y0_w0: array<f32>; //# each w
 //# end
 //# end
 
 fn one_x0(element: u32) -> f32 {
     var value = 0.0;
-    //# if not windows
-    value = tensor_x0_w0[element];
-    //# end
     //# if windows
     switch element >> WINDOW_x0 {
-        //# each w
-        case w0: { value = tensor_x0_w0[element & ((1u << WINDOW_x0) - 1u)]; }
-        //# end
+        case w0: { value = tensor_y0_w0[element & ((1u << WINDOW_x0) - 1u)]; } //# each w
         default: {}
     }
+    //# else
+    value = tensor_y0_w0[element];
     //# end
     return value;
 }

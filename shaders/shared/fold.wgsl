@@ -3,8 +3,6 @@
 // Values travel as u32 words, so that integers stay integers; a word is seen as f32 only where it is one.
 // fold_workgroup.wgsl and fold_subgroup.wgsl fold one value an invocation into one a workgroup.
 
-const FOLD_INVOCATIONS = 64u;
-
 // what a word is, and how two become one
 const SUM = 0u;
 const COUNT = 1u;

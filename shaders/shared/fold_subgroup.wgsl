@@ -4,8 +4,7 @@
 // determinism   bit for bit on one device and driver: subgroup operations have a fixed order there
 
 //# stand-in
-const SUM = 0u;
-const COUNT = 1u;
+const SUM = 0u; const COUNT = 1u;
 //# end
 
 // Called by all invocations; all get the result.

@@ -4,8 +4,7 @@
 // determinism   a tree whose shape is the text below
 
 //# stand-in
-const FOLD_INVOCATIONS = 64u;
-const SUM = 0u;
+const FOLD_INVOCATIONS = 64u; const SUM = 0u;
 fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
 //# end
 

@@ -7,36 +7,9 @@
 // bindings   0  heads  (HEADS)  uniform
 // determinism   a table look-up: nothing here depends on the order of anything
 
+//# stand-in
 const HEADS = 1u;
-
-// overlap kinds
-const DICE = 1u;
-const JACCARD = 2u;
-const TVERSKY = 3u;
-const GENERALIZED_DICE = 4u;
-
-// pixel kinds
-const CROSS_ENTROPY = 1u;
-const BINARY_CROSS_ENTROPY = 2u;
-const FOCAL = 3u;
-
-// reductions
-const MEAN = 1u;
-const SUMMED = 2u;
-const SUM_OF_ITEM_MEANS = 3u;
-
-// the weights of generalized Dice: 1/T², 1/T, 1
-const SQUARE = 1u;
-const SIMPLE = 2u;
-const UNIFORM = 3u;
-
-// words of a head's coefficients before κ: 1 where the overlap term is switched on, and where the pixel term is
-const SWITCHES = 2u;
-
-// what a mean of the pixel term divides by
-const BY_CLASS_WEIGHT = 1u;
-const BY_VOXEL = 2u;
-const BY_VOXEL_AND_CLASS = 3u;
+//# end
 
 struct Head {
     // shape of the logits: [items, classes, voxels], of the items that this dispatch handles; rows of a uniform array begin at
@@ -100,8 +73,8 @@ struct Head {
     has_labels: u32,
     counts: u32,
 
-    // pixel term: smoothed target on_target t + off_target; two parameters a class where `class_parameters` is set
-    pixel_kind: u32,
+    // pixel term, if there is one: smoothed target on_target t + off_target; two parameters a class where `class_parameters` is set
+    has_pixel: u32,
     pixel_reduction: u32,
     on_target: f32,
     off_target: f32,

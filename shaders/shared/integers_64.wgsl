@@ -2,32 +2,29 @@
 // starts. Two words each, the low one first. One that 32 bits hold with its sign is its low word; any other is the least i32,
 // which is no class and no ignore label. Lanes past the end of the row repeat its last voxel, and count nowhere.
 //
-// bindings   BINDING_x0_w0  tensor_x0_w0  (labels)  read; u32, two per label. A tensor larger than a storage binding comes in
+// bindings   BINDING_x0_w0  tensor_y0_w0  (labels)  read; u32, two per label. A tensor larger than a storage binding comes in
 //            windows of 2^WINDOW_x0 labels
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 //# end
 
-//# each w
-@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<vec2<u32>>;
+//# if read_write
+//#= @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_y0_w0: array<vec2<u32>>; //# each w
+//# else
+@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_y0_w0: array<vec2<u32>>; //# each w
 //# end
 
 fn one_x0(element: u32) -> u32 {
     var words = vec2<u32>();
-    //# if not windows
-    words = tensor_x0_w0[element];
-    //# end
     //# if windows
     let at = element & ((1u << WINDOW_x0) - 1u);
     switch element >> WINDOW_x0 {
-        //# each w
-        case w0: { words = tensor_x0_w0[at]; }
-        //# end
+        case w0: { words = tensor_y0_w0[at]; } //# each w
         default: {}
     }
+    //# else
+    words = tensor_y0_w0[element];
     //# end
     let sign = bitcast<u32>(bitcast<i32>(words.x) >> 31u);
     return select(0x80000000u, words.x, words.y == sign);

@@ -3,35 +3,32 @@
 //
 // For rows that start at a multiple of four labels and have a multiple of four voxels.
 //
-// bindings   BINDING_x0_w0  tensor_x0_w0  (labels / 4)  read. A tensor larger than a storage binding comes in windows of
+// bindings   BINDING_x0_w0  tensor_y0_w0  (labels / 4)  read. A tensor larger than a storage binding comes in windows of
 //            2^WINDOW_x0 labels
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 alias Quad_x0 = u32;
 fn unpack_x0(quad: Quad_x0) -> vec4<u32> { return vec4<u32>(quad); }
 //# end
 
-//# each w
-@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_x0_w0: array<Quad_x0>;
+//# if read_write
+//#= @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_y0_w0: array<Quad_x0>; //# each w
+//# else
+@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_y0_w0: array<Quad_x0>; //# each w
 //# end
 
 // first: the label of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<u32> {
     var labels = vec4<u32>();
-    //# if not windows
-    labels = unpack_x0(tensor_x0_w0[first / 4u]);
-    //# end
     //# if windows
     let quad = (first & ((1u << WINDOW_x0) - 1u)) / 4u;
     switch first >> WINDOW_x0 {
-        //# each w
-        case w0: { labels = unpack_x0(tensor_x0_w0[quad]); }
-        //# end
+        case w0: { labels = unpack_x0(tensor_y0_w0[quad]); } //# each w
         default: {}
     }
+    //# else
+    labels = unpack_x0(tensor_y0_w0[first / 4u]);
     //# end
     return labels;
 }

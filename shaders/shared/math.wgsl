@@ -1,5 +1,9 @@
 // Small functions of a quad of voxels.
 
+//# stand-in
+const NOWHERE = 16777216.0;
+//# end
+
 const NONE = vec4<f32>();
 const ONES = vec4<f32>(1.0);
 // the least finite f32: below every logit but −∞
@@ -16,7 +20,7 @@ fn count(lanes: vec4<bool>) -> f32 {
 
 // The first lane that is set, counted from `position`; a number past every tile where none is.
 fn first_of(lanes: vec4<bool>, position: f32) -> f32 {
-    let at = select(vec4<f32>(16777216.0), vec4<f32>(position) + vec4<f32>(LANES), lanes);
+    let at = select(vec4<f32>(NOWHERE), vec4<f32>(position) + vec4<f32>(LANES), lanes);
     return min(min(at.x, at.y), min(at.z, at.w));
 }
 

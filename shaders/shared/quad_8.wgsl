@@ -4,8 +4,6 @@ alias Quad_x0 = u32;
 
 fn unpack_x0(quad: Quad_x0) -> vec4<u32> {
     var labels = (vec4<u32>(quad) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
-    //# if signed
-    labels = bitcast<vec4<u32>>(bitcast<vec4<i32>>(labels << vec4<u32>(24u)) >> vec4<u32>(24u));
-    //# end
+    labels = bitcast<vec4<u32>>(bitcast<vec4<i32>>(labels << vec4<u32>(24u)) >> vec4<u32>(24u)); //# if signed
     return labels;
 }

@@ -7,8 +7,9 @@
 // determinism   bit for bit on one device and driver: `subgroupAdd` has a fixed order there, and between the subgroups
 //               the order is the text below
 
-const INVOCATIONS = 8u;
-const ROWS = 12u;
+//# stand-in
+const INVOCATIONS = 8u; const ROWS = 12u;
+//# end
 
 var<workgroup> sh_rows: array<f32, ROWS * INVOCATIONS>;
 

@@ -6,8 +6,10 @@
 // memory        sh_rows  (ROWS, PADDED)  PADDED = INVOCATIONS + 1, so that neighbours read different banks
 // determinism   the order of the additions is the text below
 
-const INVOCATIONS = 8u;
-const ROWS = 12u;
+//# stand-in
+const INVOCATIONS = 8u; const ROWS = 12u;
+//# end
+
 const PADDED = INVOCATIONS + 1u;
 
 var<workgroup> sh_rows: array<f32, ROWS * PADDED>;

@@ -7,8 +7,7 @@
 // determinism   bit for bit: the order of the additions is the text below, the same for every invocation of a quad
 
 //# stand-in
-const INVOCATIONS = 8u;
-const NONE = vec4<f32>();
+const INVOCATIONS = 8u; const NONE = vec4<f32>();
 //# end
 
 var<workgroup> sh_shared: array<vec4<f32>, INVOCATIONS>;

@@ -7,10 +7,8 @@
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 2)  read_write, atomic; two elements a word, the first in the low
 //            bits. A tensor larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
@@ -30,27 +28,22 @@ fn store_one_x0(element: u32, value: f32) -> f32 {
     let shift = (element % 2u) * 16u;
     let others = ~(0xffffu << shift);
     var half_bits = encode_x0(value);
-    //# if not windows
-    //# if accumulate
-    half_bits = sum_x0((word_x0_w0(element / 2u) >> shift) & 0xffffu, value);
-    //# end
-    atomicAnd(&tensor_x0_w0[element / 2u], others);
-    atomicOr(&tensor_x0_w0[element / 2u], half_bits << shift);
-    //# end
     //# if windows
     let at = (element & ((1u << WINDOW_x0) - 1u)) / 2u;
     switch element >> WINDOW_x0 {
         //# each w
         case w0: {
-            //# if accumulate
-            half_bits = sum_x0((word_x0_w0(at) >> shift) & 0xffffu, value);
-            //# end
+            half_bits = sum_x0((word_x0_w0(at) >> shift) & 0xffffu, value); //# if accumulate
             atomicAnd(&tensor_x0_w0[at], others);
             atomicOr(&tensor_x0_w0[at], half_bits << shift);
         }
         //# end
         default: {}
     }
+    //# else
+    half_bits = sum_x0((word_x0_w0(element / 2u) >> shift) & 0xffffu, value); //# if accumulate
+    atomicAnd(&tensor_x0_w0[element / 2u], others);
+    atomicOr(&tensor_x0_w0[element / 2u], half_bits << shift);
     //# end
     return decode_x0(half_bits);
 }

@@ -7,19 +7,15 @@
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; two elements a word, the first in the low bits. A
 //            tensor larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 fn decode_x0(half: u32) -> f32 { return f32(half); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn encode_x0(value: f32) -> u32 { return u32(value); }
 //# end
 
-//# each w
-@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<vec2<u32>>;
-//# end
+@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<vec2<u32>>; //# each w
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn quad_of_x0(words: vec2<u32>) -> vec4<f32> {
@@ -48,25 +44,20 @@ fn sum_x0(before: vec2<u32>, value: vec4<f32>) -> vec2<u32> {
 
 fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
     var words = words_of_x0(value);
-    //# if not windows
-    //# if accumulate
-    words = sum_x0(tensor_x0_w0[first / 4u], value);
-    //# end
-    tensor_x0_w0[first / 4u] = words;
-    //# end
     //# if windows
     let quad = (first & ((1u << WINDOW_x0) - 1u)) / 4u;
     switch first >> WINDOW_x0 {
         //# each w
         case w0: {
-            //# if accumulate
-            words = sum_x0(tensor_x0_w0[quad], value);
-            //# end
+            words = sum_x0(tensor_x0_w0[quad], value); //# if accumulate
             tensor_x0_w0[quad] = words;
         }
         //# end
         default: {}
     }
+    //# else
+    words = sum_x0(tensor_x0_w0[first / 4u], value); //# if accumulate
+    tensor_x0_w0[first / 4u] = words;
     //# end
     return !any(not_finite(quad_of_x0(words)));
 }

@@ -6,17 +6,13 @@
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read_write; f32. A tensor larger than a storage binding comes
 //            in windows of 2^WINDOW_x0 elements
 
-const BINDING_x0_w0 = 1u;
-const WINDOW_x0 = 31u;
 //# stand-in
-const w0 = 0u;
+const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
-//# each w
-@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<f32>;
-//# end
+@group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<f32>; //# each w
 
 fn sum_x0(before: f32, value: f32) -> f32 {
     return select(before + value, before, is_zero(vec4<f32>(value)).x);
@@ -24,25 +20,20 @@ fn sum_x0(before: f32, value: f32) -> f32 {
 
 fn store_one_x0(element: u32, value: f32) -> f32 {
     var stored = value;
-    //# if not windows
-    //# if accumulate
-    stored = sum_x0(tensor_x0_w0[element], value);
-    //# end
-    tensor_x0_w0[element] = stored;
-    //# end
     //# if windows
     let at = element & ((1u << WINDOW_x0) - 1u);
     switch element >> WINDOW_x0 {
         //# each w
         case w0: {
-            //# if accumulate
-            stored = sum_x0(tensor_x0_w0[at], value);
-            //# end
+            stored = sum_x0(tensor_x0_w0[at], value); //# if accumulate
             tensor_x0_w0[at] = stored;
         }
         //# end
         default: {}
     }
+    //# else
+    stored = sum_x0(tensor_x0_w0[element], value); //# if accumulate
+    tensor_x0_w0[element] = stored;
     //# end
     return stored;
 }

@@ -5,6 +5,7 @@
 // index.
 
 //# stand-in
+const AXIS_LENGTH = 0u; const AXIS_STRIDE = 1u; const AXIS_TABLE = 2u; const AXIS_WORDS = 3u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 struct Head { has_ignore_index: u32, ignore_index: u32, axes: u32, axis_parameters: u32 }
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
@@ -41,10 +42,10 @@ fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> {
     var rest = voxel;
     var source = vec4<u32>();
     for (var axis = 0u; axis < head.axes; axis += 1u) {
-        let at = head.axis_parameters + 3u * axis;
-        let length = u32(coefficients[at]);
-        let stride = u32(coefficients[at + 1u]);
-        let table = u32(coefficients[at + 2u]);
+        let at = head.axis_parameters + AXIS_WORDS * axis;
+        let length = u32(coefficients[at + AXIS_LENGTH]);
+        let stride = u32(coefficients[at + AXIS_STRIDE]);
+        let table = u32(coefficients[at + AXIS_TABLE]);
         let i = rest % vec4<u32>(length);
         rest /= vec4<u32>(length);
         let there = vec4<f32>(

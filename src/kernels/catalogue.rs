@@ -482,6 +482,6 @@ mod tests {
         let layout = Layout::new(&spec, VARIANT).expect("fits");
         let text = compose::statistics(&part(&spec, SlotChoice::SIMPLE, false), &layout, VARIANT);
         assert_eq!(text.matches("fn statistics_g").count(), 1);
-        assert_eq!(text.matches("fn load_s").count(), 5);
+        assert_eq!(text.matches("fn load_logits").count(), 5);
     }
 }

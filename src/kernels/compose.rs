@@ -1,13 +1,12 @@
 //! Which files make the shader of a stage, and with which values.
 
-use std::fmt::Write as _;
-
 use super::groups::{Group, Groups};
-use super::template::{Values, numbered, numbers, renamed, render};
+use super::template::{Values, constant, numbered, numbers, renamed, render};
+use crate::layout::Layout;
 use crate::layout::slots::{PartText, Role, SlotKind};
 use crate::layout::tensors::Format;
 use crate::layout::variant::{Split, Variant};
-use crate::layout::{Layout, REPORT_WORDS, REPORT_WRITTEN};
+use crate::layout::words::declared;
 use crate::spec::{FloatType, LabelType};
 
 /// The files under `shaders/`.
@@ -53,6 +52,8 @@ mod files {
     pub const COMBINE: &str = file!("combine.wgsl");
     pub const TOP_K: &str = file!("top_k.wgsl");
     pub const FINISH: &str = file!("finish.wgsl");
+    pub const FINISH_OVERLAP: &str = file!("finish_overlap.wgsl");
+    pub const FINISH_PIXEL: &str = file!("finish_pixel.wgsl");
     pub const GRADIENT: &str = file!("gradient.wgsl");
     pub const GRADIENT_REGISTERS: &str = file!("gradient_registers.wgsl");
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
@@ -64,6 +65,8 @@ struct VoxelStage {
     registers: &'static str,
     streamed: &'static str,
     writes_gradient: bool,
+    /// The upstream scalar lies in a buffer that is written.
+    upstream_read_write: bool,
     /// Storage bindings besides the slots.
     own: u32,
 }
@@ -75,13 +78,12 @@ pub(crate) fn statistics(part: &PartText, layout: &Layout, variant: Variant) -> 
         registers: files::STATISTICS_REGISTERS,
         streamed: files::STATISTICS_STREAMED,
         writes_gradient: false,
+        upstream_read_write: false,
         own: layout.statistics_bindings(),
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
-    let values = Values::default()
-        .constant("INVOCATIONS", unsigned(variant.invocations))
-        .constant("ROWS", unsigned(variant.rows()));
-    voxel_stage(&stage, part, layout, variant) + &render(reduce, &values)
+    let rows = constant("ROWS", variant.rows());
+    whole(&(rows + &voxel_stage(&stage, part, layout, variant) + &render(reduce, &Values::default())))
 }
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
@@ -91,83 +93,79 @@ pub(crate) fn gradient(part: &PartText, layout: &Layout, variant: Variant, upstr
         registers: files::GRADIENT_REGISTERS,
         streamed: files::GRADIENT_STREAMED,
         writes_gradient: true,
+        upstream_read_write,
         own: layout.gradient_bindings(),
     };
-    let invocations = format!("const INVOCATIONS = {};\n", unsigned(variant.invocations));
-    let text = voxel_stage(&stage, part, layout, variant) + &invocations;
-    if !upstream_read_write {
-        return text;
-    }
-    let upstream = "var<storage, read> upstream";
-    text.replace(upstream, "var<storage, read_write> upstream")
+    whole(&voxel_stage(&stage, part, layout, variant))
 }
 
 /// The shader of the combine stage.
 pub(crate) fn combine(heads: usize, variant: Variant) -> String {
-    let values = fold_values(heads, variant).constant("TILE", unsigned(variant.tile));
-    [files::HEADS, files::FOLD, fold_file(variant), files::COMBINE].map(|file| render(file, &values)).concat()
+    constant("TILE", variant.tile) + &folding(&[files::COMBINE], heads, variant, &Values::default())
 }
 
 /// The shader of the finish stage: entry point `finish`, and `row_sums` where the batch is distributed.
 pub(crate) fn finish(layout: &Layout, variant: Variant, distributed: bool) -> String {
-    let values = fold_values(layout.heads.len(), variant)
-        .constant("REPORT_WORDS", unsigned(REPORT_WORDS))
-        .constant("REPORT_WRITTEN", unsigned(REPORT_WRITTEN))
+    let values = Values::default()
         .flag("losses", layout.has_top_k())
         .flag("item_means", layout.has_item_means())
         .flag("row_notes", layout.heads.iter().any(|head| head.row_notes))
         .flag("distributed", distributed);
-    let text =
-        [files::HEADS, files::FOLD, fold_file(variant), files::FINISH].map(|file| render(file, &values)).concat();
-    if distributed {
-        return text;
-    }
-    let statistics = "var<storage, read_write> statistics_words";
-    text.replace(statistics, "var<storage, read> statistics_words")
+    folding(&[files::FINISH, files::FINISH_OVERLAP, files::FINISH_PIXEL], layout.heads.len(), variant, &values)
 }
 
 /// The shader of the top-k selection: entry points `begin`, `histogram`, `pick`, `sum_top`.
 pub(crate) fn top_k(heads: usize, variant: Variant) -> String {
-    let values = fold_values(heads, variant);
-    [files::HEADS, files::FOLD, fold_file(variant), files::TOP_K].map(|file| render(file, &values)).concat()
+    folding(&[files::TOP_K], heads, variant, &Values::default())
 }
 
-/// A workgroup that is one subgroup folds without a barrier.
-fn fold_file(variant: Variant) -> &'static str {
+/// A stage whose workgroups fold. A workgroup that is one subgroup folds without a barrier.
+fn folding(stage: &[&str], heads: usize, variant: Variant, values: &Values) -> String {
     let one_subgroup = variant.subgroups && variant.subgroup_size == variant.fold_invocations;
-    if one_subgroup { files::FOLD_SUBGROUP } else { files::FOLD_WORKGROUP }
+    let fold_workgroup = if one_subgroup { files::FOLD_SUBGROUP } else { files::FOLD_WORKGROUP };
+    let shared = [files::HEADS, files::FOLD, fold_workgroup];
+    let text: String = shared.iter().chain(stage).map(|file| render(file, values)).collect();
+    whole(&(heads_constant(heads) + &constant("FOLD_INVOCATIONS", variant.fold_invocations) + &text))
 }
 
-fn fold_values(heads: usize, variant: Variant) -> Values {
-    Values::default()
-        .constant("HEADS", format!("{heads}u"))
-        .constant("FOLD_INVOCATIONS", unsigned(variant.fold_invocations))
+fn heads_constant(heads: usize) -> String {
+    constant("HEADS", u32::try_from(heads).expect("a table has few heads"))
+}
+
+/// A text with the words that it shares with the host.
+fn whole(text: &str) -> String {
+    declared(text) + text
 }
 
 fn voxel_stage(stage: &VoxelStage, part: &PartText, layout: &Layout, variant: Variant) -> String {
     let groups = Groups::new(part, &layout.heads);
     let values = Values::default()
-        .constant("HEADS", format!("{}u", part.heads.len()))
-        .constant("TILE", unsigned(variant.tile))
         .flag("losses", layout.has_top_k())
         .flag("check_finite", layout.checks_finite())
         .flag("subgroups", variant.subgroups)
-        .constant("REPORT_BINDING", unsigned(layout.gradient_bindings()))
-        .list('g', groups.numbers.values().copied());
-    let shared = [files::HEADS, files::MATH, files::TARGET, stage.main];
-    let mut text = shared.map(|file| render(file, &values)).concat();
-    let _ = writeln!(text, "const CHUNK = {}u;", variant.chunk);
+        .flag("upstream_read_write", stage.upstream_read_write)
+        .list("g", groups.numbers.values().copied());
+    let mut text = heads_constant(part.heads.len())
+        + &constant("TILE", variant.tile)
+        + &constant("CHUNK", variant.chunk)
+        + &constant("INVOCATIONS", variant.invocations);
+    if stage.writes_gradient && layout.checks_finite() {
+        text += &constant("REPORT_BINDING", layout.gradient_bindings());
+    }
 
     let splits: Vec<Split> = groups.numbers.keys().filter_map(|group| groups.split(group, variant)).collect();
     let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
     let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
     let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
-    for (letter, count) in [('c', unrolled), ('k', variant.chunk), ('g', group_count), ('w', windows)] {
-        text += &numbers(letter, count);
+    for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
+        text += &numbers(list, count);
     }
     for role in Role::LISTS {
-        text += &numbers(role.letter(), slots);
+        text += &numbers(role.list(), slots);
+    }
+    for file in [files::HEADS, files::MATH, files::TARGET, stage.main] {
+        text += &render(file, &values);
     }
 
     let mut binding = 1 + stage.own;
@@ -191,41 +189,42 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     let split = groups.split(group, variant);
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
-        .list('c', 0..split.map_or(0, |split| split.held))
         .flag("split", split.is_some_and(|split| split.lanes > 1))
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
-        .constant("CLASS_LANES_g0", unsigned(split.map_or(1, |split| split.lanes)))
-        .constant("HELD_g0", unsigned(split.map_or(0, |split| split.held)))
-        .list('k', 0..variant.chunk)
-        .constant("CLASSES_g0", unsigned(arithmetic.classes));
-    for &name in &arithmetic.flags {
-        values = values.flag(name, true);
+        .list("c", 0..split.map_or(0, |split| split.held))
+        .list("k", 0..variant.chunk);
+    for &(name, set) in &arithmetic.flags {
+        values = values.flag(name, set);
     }
     for role in Role::LISTS {
         let used = groups.slots(group, role);
-        values = values.flag(role.alone(), used.len() == 1).list(role.letter(), used);
+        values = values.flag(role.alone(), used.len() == 1).list(role.list(), used);
     }
-    let kernel: &[&str] = if split.is_some() { &[stage.registers] } else { &[files::SOFTMAX_STREAMED, stage.streamed] };
-    let files = [files::VOXELS, files::TERMS].iter().chain(kernel);
-    let text: String = files.map(|file| render(file, &values)).collect();
-    numbered(&text, 'g', number)
+    let mut text = constant("CLASSES_g0", arithmetic.classes);
+    let kernel: &[&str] = if let Some(Split { lanes, held }) = split {
+        text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held));
+        &[stage.registers]
+    } else {
+        &[files::SOFTMAX_STREAMED, stage.streamed]
+    };
+    for file in [files::VOXELS, files::TERMS].iter().chain(kernel) {
+        text += &render(file, &values);
+    }
+    numbered(&text, "g", number)
 }
 
 /// The load or store of one slot; both, of a gradient in place.
 fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
-    let in_place = kind.role == Role::GradientInPlace;
-    let text = slot_text(kind, index, binding, in_place);
-    if !in_place {
+    let text = slot_text(kind, index, binding, kind.role);
+    if kind.role != Role::GradientInPlace {
         return text;
     }
     // the store declares the tensor
-    let load = slot_text(SlotKind { role: Role::Logits, ..kind }, index, binding, in_place);
-    let shared = ["tensor", "word"].map(|name| (format!("{name}_s{index}_"), format!("{name}_d{index}_")));
-    let load = shared.iter().fold(load, |text, (ours, stores)| text.replace(ours, stores));
-    load + &text
+    slot_text(SlotKind { role: Role::Logits, ..kind }, index, binding, kind.role) + &text
 }
 
-fn slot_text(kind: SlotKind, index: u32, binding: u32, in_place: bool) -> String {
+/// A load or store; `tensor`: the role under which its tensor is declared.
+fn slot_text(kind: SlotKind, index: u32, binding: u32, tensor: Role) -> String {
     let files: &[&str] = match (kind.format, kind.role.is_written(), kind.wide) {
         (Format::Integer(LabelType::I64), _, false) => &[files::INTEGERS_64],
         (Format::Integer(_), _, false) => &[files::INTEGERS_SCALAR],
@@ -242,32 +241,30 @@ fn slot_text(kind: SlotKind, index: u32, binding: u32, in_place: bool) -> String
         (Format::Float(half), true, true) => &[half_file(half), files::STORE_HALVES_WIDE],
         (Format::Float(half), true, false) => &[half_file(half), files::STORE_HALVES_SCALAR],
     };
+    let in_place = tensor == Role::GradientInPlace;
     let values = Values::default()
         .flag("windows", kind.windows > 1)
         .flag("accumulate", kind.role == Role::AccumulatedGradient)
         .flag("in_place", in_place)
         .flag("signed", matches!(kind.format, Format::Integer(LabelType::I8 | LabelType::I16)))
-        .list('w', 0..kind.windows)
-        .constant("WINDOW_x0", unsigned(kind.window))
-        .constant("BITS_x0", unsigned(kind.format.bits().min(32)))
-        .constant("BINDING_x0_w0", unsigned(binding));
-    let mut text: String = files.iter().map(|file| render(file, &values)).collect();
-    for window in 1..kind.windows {
-        let _ = writeln!(text, "const BINDING_x0_w{window} = {}u;", binding + window);
+        .flag("read_write", kind.read_write)
+        .list("w", 0..kind.windows);
+    let mut text = String::new();
+    // of a gradient in place, the load takes bindings and decoding from the store
+    if !in_place || kind.role == tensor {
+        text += &(0..kind.windows).map(|w| constant(&format!("BINDING_x0_w{w}"), binding + w)).collect::<String>();
     }
-    if kind.read_write {
-        text = text.replace("var<storage, read>", "var<storage, read_write>");
+    text += &constant("WINDOW_x0", kind.window);
+    if matches!(kind.format, Format::Integer(_)) {
+        text += &constant("BITS_x0", kind.format.bits().min(32));
     }
-    // the files say x0; the slots of a role have a letter of their own
-    renamed(&text, 'x', kind.role.letter(), index)
+    text.extend(files.iter().map(|file| render(file, &values)));
+    // the files say x0, and y0 of the tensor; the slots of a role have a list of their own
+    renamed(&renamed(&text, "x", kind.role.list(), index), "y", tensor.list(), index)
 }
 
 fn half_file(float: FloatType) -> &'static str {
     if float == FloatType::Bf16 { files::HALF_BF16 } else { files::HALF_F16 }
-}
-
-fn unsigned(value: u32) -> String {
-    format!("{value}u")
 }
 
 #[cfg(test)]
@@ -333,7 +330,7 @@ mod tests {
             axis_parameters,
             has_labels,
             counts,
-            pixel_kind,
+            has_pixel,
             pixel_reduction,
             on_target,
             off_target,

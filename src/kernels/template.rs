@@ -1,16 +1,18 @@
 //! How a shader is put together from the files under `shaders/`.
 //!
-//! Every file is WGSL that stands alone: an editor opens it, and a test validates it. Four things turn the files into the
-//! shader of a plan, and there is nothing else to it:
+//! Every file is WGSL that stands alone: an editor opens it, and a test validates it. Directives turn the files into the shader
+//! of a plan, and there is nothing else to it:
 //!
 //! | in the file | in the plan's shader |
 //! |---|---|
-//! | `//# stand-in` … `//# end` | dropped: it declares what the other files supply |
-//! | `//# if NAME`, `//# if not NAME` … `//# end` | kept or dropped |
+//! | `//# stand-in` … `//# end` | dropped: it declares what the other files and the plan supply |
+//! | `//# if NAME`, `//# if not NAME` … `//# else` … `//# end` | one of the two kept; `else` may be left out |
 //! | `//# each x` … `//# end` | repeated for each number of list `x`; the name part `x0` becomes `x1`, `x2`, … |
-//! | `const NAME = …;` | takes the plan's value where the plan has one |
+//! | `TEXT //# if NAME`, `TEXT //# each x` | the same, of one line |
+//! | `//#= TEXT` | TEXT, which the file by itself has not: the other side of an alternative |
 //!
-//! A name part stands between underscores or alone: `e_c0` becomes `e_c1`, and `c0`, declared by [`numbers`], `c1`.
+//! A name part stands between underscores or alone: `e_c0` becomes `e_c1`, and `c0`, declared by [`numbers`], `c1`. The
+//! constants that a plan supplies, those of [`words`](crate::layout::words) among them, are declared before the text.
 //!
 //! Why not a crate: `wesl` imports and drops text, but does not repeat it, which unrolled class loops and a load per head
 //! need; and it brings a parser of its own into every program that embeds this one.
@@ -21,34 +23,39 @@ use std::fmt::Write as _;
 /// What a plan puts into a file.
 #[derive(Default, Clone)]
 pub(crate) struct Values {
-    flags: Vec<&'static str>,
-    lists: BTreeMap<char, Vec<u32>>,
-    constants: BTreeMap<String, String>,
+    flags: BTreeMap<&'static str, bool>,
+    lists: BTreeMap<&'static str, Vec<u32>>,
 }
 
 impl Values {
-    /// Keeps the text under `//# if name`.
+    /// Keeps the text under `//# if name` where it is set, else that under `//# if not name`.
     pub(crate) fn flag(mut self, name: &'static str, set: bool) -> Self {
-        if set {
-            self.flags.push(name);
-        }
+        self.flags.insert(name, set);
         self
     }
 
-    /// Repeats the text under `//# each letter` for these numbers.
-    pub(crate) fn list(mut self, letter: char, numbers: impl IntoIterator<Item = u32>) -> Self {
-        self.lists.insert(letter, numbers.into_iter().collect());
+    /// Repeats the text under `//# each name` for these numbers.
+    pub(crate) fn list(mut self, name: &'static str, numbers: impl IntoIterator<Item = u32>) -> Self {
+        self.lists.insert(name, numbers.into_iter().collect());
         self
     }
 
-    /// Sets `const name`.
-    pub(crate) fn constant(mut self, name: &str, value: impl std::fmt::Display) -> Self {
-        self.constants.insert(name.to_owned(), value.to_string());
-        self
+    fn is_set(&self, name: &str) -> bool {
+        *self.flags.get(name).unwrap_or_else(|| panic!("no plan sets the flag {name}"))
+    }
+
+    fn numbers(&self, list: &str) -> &[u32] {
+        self.lists.get(list).unwrap_or_else(|| panic!("no plan has the list {list}"))
     }
 }
 
-/// The text of a file with a plan's values. Panics where a directive is wrong: the files are the crate's, and all tested.
+/// Declares a constant that the files have in a stand-in.
+pub(crate) fn constant(name: &str, value: u32) -> String {
+    format!("const {name} = {value}u;\n")
+}
+
+/// The text of a file with a plan's values. Panics where a directive is wrong, or names what no plan supplies: the files are the
+/// crate's, and all tested.
 pub(crate) fn render(file: &str, values: &Values) -> String {
     let file = with_fault(file);
     let lines: Vec<&str> = file.lines().collect();
@@ -79,63 +86,85 @@ fn render_lines(lines: &[&str], values: &Values, out: &mut String) {
     while at < lines.len() {
         let line = lines[at];
         at += 1;
-        let Some(directive) = line.trim_start().strip_prefix("//# ") else {
-            out.push_str(&with_constant(line, values));
-            out.push('\n');
+        let Some(directive) = block_directive(line) else {
+            render_line(line, values, out);
             continue;
         };
-        let end = matching_end(lines, at);
-        let inner = &lines[at..end];
+        let (otherwise, end) = block_end(lines, at);
+        let (first, second) = (&lines[at..otherwise], &lines[end.min(otherwise + 1)..end]);
         at = end + 1;
-        match directive.split_whitespace().collect::<Vec<_>>()[..] {
-            ["if", name] if values.flags.contains(&name) => render_lines(inner, values, out),
-            ["if", "not", name] if !values.flags.contains(&name) => render_lines(inner, values, out),
-            ["stand-in"] | ["if", _] | ["if", "not", _] => {}
+        match words(directive)[..] {
+            ["stand-in"] => {}
+            ["if", name] => render_lines(if values.is_set(name) { first } else { second }, values, out),
+            ["if", "not", name] => render_lines(if values.is_set(name) { second } else { first }, values, out),
             ["each", list] => {
-                let letter = list.chars().next().expect("a list has a name");
                 let mut once = String::new();
-                render_lines(inner, values, &mut once);
-                for &number in values.lists.get(&letter).map_or(&[][..], Vec::as_slice) {
-                    out.push_str(&numbered(&once, letter, number));
-                }
+                render_lines(first, values, &mut once);
+                repeat(&once, list, values, out);
             }
             _ => panic!("unknown directive: {line}"),
         }
     }
 }
 
-/// The line of the `//# end` that closes the block whose first line is `at`.
-fn matching_end(lines: &[&str], mut at: usize) -> usize {
-    let mut depth = 1;
+/// A line that is text: all of it, or as its own directive says.
+fn render_line(line: &str, values: &Values, out: &mut String) {
+    let line = line.replacen("//#= ", "", 1);
+    let Some((text, directive)) = line.split_once("//# ") else {
+        out.push_str(&line);
+        out.push('\n');
+        return;
+    };
+    let text = format!("{}\n", text.trim_end());
+    match words(directive)[..] {
+        ["if", name] if values.is_set(name) => out.push_str(&text),
+        ["if", "not", name] if !values.is_set(name) => out.push_str(&text),
+        ["if", _] | ["if", "not", _] => {}
+        ["each", list] => repeat(&text, list, values, out),
+        _ => panic!("unknown directive: {line}"),
+    }
+}
+
+fn repeat(text: &str, list: &str, values: &Values, out: &mut String) {
+    for &number in values.numbers(list) {
+        out.push_str(&numbered(text, list, number));
+    }
+}
+
+/// The directive that begins a block, or divides or ends one: it has the line for itself.
+fn block_directive(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("//# ")
+}
+
+fn words(directive: &str) -> Vec<&str> {
+    directive.split_whitespace().collect()
+}
+
+/// The lines of the `//# else` (or else of the end), and of the `//# end` of the block whose first line is `at`.
+fn block_end(lines: &[&str], mut at: usize) -> (usize, usize) {
+    let (mut depth, mut otherwise) = (1, None);
     loop {
-        match lines[at].trim_start().strip_prefix("//# ") {
+        match block_directive(lines[at]) {
             Some("end") => depth -= 1,
+            Some("else") if depth == 1 => otherwise = Some(at),
+            Some("else") | None => {}
             Some(_) => depth += 1,
-            None => {}
         }
         if depth == 0 {
-            return at;
+            return (otherwise.unwrap_or(at), at);
         }
         at += 1;
     }
 }
 
-fn with_constant(line: &str, values: &Values) -> String {
-    let constant = line
-        .strip_prefix("const ")
-        .and_then(|rest| rest.split_once(" = "))
-        .and_then(|(name, _)| Some((name, values.constants.get(name)?)));
-    constant.map_or_else(|| line.to_owned(), |(name, value)| format!("const {name} = {value};"))
-}
-
 /// `text` with the name part `x0` of list `x` replaced by `x<number>`.
-pub(crate) fn numbered(text: &str, letter: char, number: u32) -> String {
-    renamed(text, letter, letter, number)
+pub(crate) fn numbered(text: &str, list: &str, number: u32) -> String {
+    renamed(text, list, list, number)
 }
 
 /// As [`numbered`], into another list.
-pub(crate) fn renamed(text: &str, letter: char, to: char, number: u32) -> String {
-    let part = format!("{letter}0");
+pub(crate) fn renamed(text: &str, list: &str, to: &str, number: u32) -> String {
+    let part = format!("{list}0");
     let is_word = |c: char| c.is_ascii_alphanumeric();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -155,11 +184,8 @@ pub(crate) fn renamed(text: &str, letter: char, to: char, number: u32) -> String
 }
 
 /// Declares `x0 = 0u`, `x1 = 1u`, … below `count`: repeated text names its own number with them.
-pub(crate) fn numbers(letter: char, count: u32) -> String {
-    (0..count).fold(String::new(), |mut text, i| {
-        let _ = writeln!(text, "const {letter}{i} = {i}u;");
-        text
-    })
+pub(crate) fn numbers(list: &str, count: u32) -> String {
+    (0..count).map(|number| constant(&format!("{list}{number}"), number)).collect()
 }
 
 #[cfg(test)]
@@ -169,13 +195,29 @@ mod tests {
     #[test]
     fn a_name_part_is_replaced_only_where_it_stands_alone() {
         let text = "e_c0 + c0 + load_c0_w0 + abc0 + c00";
-        assert_eq!(numbered(text, 'c', 3), "e_c3 + c3 + load_c3_w0 + abc0 + c00");
+        assert_eq!(numbered(text, "c", 3), "e_c3 + c3 + load_c3_w0 + abc0 + c00");
     }
 
     #[test]
-    fn blocks_nest() {
-        let file = "//# if a\n//# each c\nx_c0 s0\n//# if not b\ny_c0\n//# end\n//# end\n//# end\n//# stand-in\nz\n//# end\nconst N = 1u;";
-        let values = Values::default().flag("a", true).list('c', [0, 2]).constant("N", "5u");
-        assert_eq!(render(file, &values), "x_c0 s0\ny_c0\nx_c2 s0\ny_c2\nconst N = 5u;\n");
+    fn blocks_nest_and_have_alternatives() {
+        let file = "//# if a\n//# each c\nx_c0 s0\n//# if not b\ny_c0\n//# else\nz\n//# end\n//# end\n//# else\nn\n//# end\n\
+                    //# stand-in\nz\n//# end\nend";
+        let values = |a| Values::default().flag("a", a).flag("b", false).list("c", [0, 2]);
+        assert_eq!(render(file, &values(true)), "x_c0 s0\ny_c0\nx_c2 s0\ny_c2\nend\n");
+        assert_eq!(render(file, &values(false)), "n\nend\n");
+    }
+
+    #[test]
+    fn a_line_may_have_a_directive_of_its_own_and_text_that_only_a_plan_has() {
+        let file = "x_c0; //# each c\nif h { //# if a\n//#= if not { //# if not a\n    //#= z";
+        let values = |a| Values::default().flag("a", a).list("c", [1, 2]);
+        assert_eq!(render(file, &values(true)), "x_c1;\nx_c2;\nif h {\n    z\n");
+        assert_eq!(render(file, &values(false)), "x_c1;\nx_c2;\nif not {\n    z\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "no plan sets the flag b")]
+    fn a_flag_that_no_plan_sets_is_no_silence() {
+        render("x //# if b", &Values::default().flag("a", true));
     }
 }

@@ -2,13 +2,12 @@
 //! together, without a word; so on software drivers a plan keeps well below.
 
 use super::variant::Variant;
-use crate::error::Error;
+use super::words::COMBINE_RUN;
+use crate::error::{Bound, Error};
 use crate::spec::{HardCounts, Head, LossSpec, Reduction};
 
 /// Half of what the driver allows: the counts here leave small loops out.
 const MOST: u64 = 1 << 15;
-/// Tiles up to which an item is one invocation's, and items or tiles of a run: `RUN` of combine.wgsl.
-const RUN: u64 = 16;
 
 impl Variant {
     /// The variant for heads with many classes or items: shorter tiles, more invocations that fold.
@@ -17,8 +16,13 @@ impl Variant {
             return Ok(self);
         }
         let refuse = |what: &str, needed| {
-            let limit = "loop iterations of Mesa's software driver, with a margin";
-            Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available: MOST })
+            Err(Error::Limit {
+                head: None,
+                what: what.to_owned(),
+                bound: Bound::LoopIterations,
+                needed,
+                available: MOST,
+            })
         };
         let of_tile = |variant: Self| spec.heads.iter().map(|head| variant.of_tile(head)).max().unwrap_or(0);
         while of_tile(self) > MOST && self.tile.is_multiple_of(8 * self.invocations) {
@@ -56,7 +60,7 @@ impl Variant {
             let tiles = (head.voxels() as u64).div_ceil(self.tile.into());
             let few = items.div_ceil(fold) * (2 + tiles);
             let many = items * (2 * tiles.div_ceil(fold) + u64::from(self.fold_invocations.ilog2()) + 2);
-            let combine = if tiles <= RUN { few } else { many };
+            let combine = if tiles <= COMBINE_RUN.into() { few } else { many };
             let counts = if head.hard_counts == HardCounts::Item { items * (3 * classes + 1) } else { 0 };
             let means = head.loss.pixel.as_ref().is_some_and(|pixel| pixel.reduction == Reduction::SumOfItemMeans);
             let means = if means { items * (1 + classes) } else { 0 };

@@ -6,43 +6,29 @@ pub(crate) mod slots;
 pub(crate) mod table;
 pub(crate) mod tensors;
 pub(crate) mod variant;
+pub(crate) mod words;
 
 use variant::Variant;
 
-use crate::error::Error;
+use crate::error::{Bound, Error};
 use crate::spec::{
     Activation, Alpha, HardCounts, Head, LossSpec, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha,
     Target,
 };
 
-/// Words of a head's report before its per-class part: `REPORT_WORDS` of finish.wgsl.
-pub(crate) const REPORT_WORDS: u32 = 14;
-/// The word of the report that is 1 from its writing to its copy: `REPORT_WRITTEN` of finish.wgsl.
-pub(crate) const REPORT_WRITTEN: u32 = 1;
-
 /// Elements that a tensor may lie behind the start of its binding, and a quad.
 const SLACK: u64 = 1024;
-/// Columns of a tile that belong to no class: `TILE_COLUMNS` of statistics.wgsl.
-pub(crate) const TILE_COLUMNS: u32 = 6;
-/// Words of the global sums that belong to no class: see combine.wgsl.
-const GLOBAL_WORDS: u32 = 10;
-/// Losses a workgroup of the top-k: `RUN` of `top_k.wgsl`.
-const LOSS_RUN: u64 = 4096;
-/// Words of a selection before its partial sums: `SELECTION_WORDS` of `top_k.wgsl`.
-const SELECTION_WORDS: u64 = 260;
-/// Words of a head's coefficients before κ: `SWITCHES` of heads.wgsl.
-const SWITCHES: u64 = 2;
-/// The threshold of the top-k, and the share of a loss at it.
+/// Words of the report before the first head's.
+const REPORT_HEADS: u32 = 2;
+/// Words of the top-k's threshold and share.
 const TOP_WORDS: u64 = 2;
-/// A row's notes in the finish stage: `ROW_WORDS` of finish.wgsl.
-const ROW_WORDS: u64 = 4;
 
 /// What decides the text of a head's arithmetic. Heads that agree in it share the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Arithmetic {
     pub classes: u32,
-    /// The names of `//# if` that are set.
-    pub flags: Vec<&'static str>,
+    /// The flags of `//# if`, and whether they are set.
+    pub flags: Vec<(&'static str, bool)>,
 }
 
 impl Arithmetic {
@@ -93,8 +79,7 @@ impl Arithmetic {
             ("check_finite", head.check_finite),
             ("voxel_losses", head.voxel_losses()),
         ];
-        let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
-        Self { classes, flags }
+        Self { classes, flags: flags.to_vec() }
     }
 }
 
@@ -133,7 +118,7 @@ fn axis_parameters(spatial: &[usize], labels: &[usize], first: usize) -> Vec<f32
     let (mut heads, mut tables) = (Vec::new(), Vec::new());
     let mut stride = 1_usize;
     for (&length, &source) in spatial.iter().zip(labels).rev() {
-        heads.extend([length as f32, stride as f32, (first + 3 * axes + tables.len()) as f32]);
+        heads.extend([length as f32, stride as f32, (first + words::AXIS_WORDS as usize * axes + tables.len()) as f32]);
         let scale = source as f32 / length as f32;
         let pick = |i: usize| ((i as f64 + 0.5) * f64::from(scale)) as f32;
         tables.extend((0..length).map(|i| pick(i).floor().min((source - 1) as f32)));
@@ -178,7 +163,7 @@ pub(crate) struct HeadLayout {
 impl HeadLayout {
     /// Words of the head's global sums, which are the first of its statistics.
     pub(crate) fn global_words(&self) -> u32 {
-        self.class_columns + GLOBAL_WORDS
+        self.class_columns + words::GLOBAL_WORDS
     }
 }
 
@@ -225,7 +210,7 @@ impl Layout {
     /// Fails where an index would not fit in 32 bits.
     pub(crate) fn new(spec: &LossSpec, variant: Variant) -> Result<Self, Error> {
         // word 0 of the report is the total
-        let mut layout = Self { report: REPORT_WRITTEN + 1, ..Self::default() };
+        let mut layout = Self { report: REPORT_HEADS, ..Self::default() };
         for (index, head) in spec.heads.iter().enumerate() {
             layout.push(index, head, variant)?;
         }
@@ -255,7 +240,7 @@ impl Layout {
 
     /// Whether any head asks whether its gradient is finite.
     pub(crate) fn checks_finite(&self) -> bool {
-        self.heads.iter().any(|head| head.arithmetic.flags.contains(&"check_finite"))
+        self.heads.iter().any(|head| head.arithmetic.flags.contains(&("check_finite", true)))
     }
 
     /// Whether any head's pixel term takes the mean of each item.
@@ -281,12 +266,13 @@ impl Layout {
         // the class columns, the voxels counted, and what the mean of an item is made of
         let item_words = class_columns + if item_means { 3 } else { 1 };
         let statistics_words =
-            (class_columns + u64::from(GLOBAL_WORDS)).saturating_add(items.saturating_mul(item_words));
+            (class_columns + u64::from(words::GLOBAL_WORDS)).saturating_add(items.saturating_mul(item_words));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
         let kappa_words = 2 * classes * if item_means { items } else { 1 };
-        let slopes = u64::from(self.coefficients) + SWITCHES + kappa_words;
-        let coefficient_words = SWITCHES + kappa_words + rows * (2 * classes + ROW_WORDS) + TOP_WORDS;
-        let partial_words = (class_columns + u64::from(TILE_COLUMNS)).saturating_mul(items * tiles);
+        let slopes = u64::from(self.coefficients) + u64::from(words::SWITCHES) + kappa_words;
+        let coefficient_words =
+            u64::from(words::SWITCHES) + kappa_words + rows * (2 * classes + u64::from(words::ROW_WORDS)) + TOP_WORDS;
+        let partial_words = (class_columns + u64::from(words::TILE_COLUMNS)).saturating_mul(items * tiles);
 
         let overlap = head.loss.overlap.as_ref();
         let pixel = head.loss.pixel.as_ref();
@@ -334,8 +320,10 @@ impl Layout {
             target_voxels: word("the labels of an item", head.target_voxels() as u64)?,
             top,
         });
-        self.columns =
-            word("the columns of partial sums", u64::from(self.columns) + class_columns + u64::from(TILE_COLUMNS))?;
+        self.columns = word(
+            "the columns of partial sums",
+            u64::from(self.columns) + class_columns + u64::from(words::TILE_COLUMNS),
+        )?;
         self.partials = word("the partial sums", u64::from(self.partials).saturating_add(partial_words))?;
         self.statistics = word("the statistics", u64::from(self.statistics).saturating_add(statistics_words))?;
         self.coefficients = word("the coefficients", u64::from(self.coefficients) + coefficient_words)?;
@@ -346,7 +334,7 @@ impl Layout {
     /// Where the report has what a head asks for, and where the head's report ends.
     fn asked(&self, index: usize, head: &Head, rows: u64) -> Result<(Asked, u32), Error> {
         let (items, classes) = (head.items() as u64, head.classes() as u64);
-        let mut end = u64::from(self.report) + u64::from(REPORT_WORDS) + classes;
+        let mut end = u64::from(self.report) + u64::from(words::REPORT_WORDS) + classes;
         let mut place = |wanted: bool, words: u64| {
             let first = end;
             end = if wanted { end.saturating_add(words) } else { end };
@@ -365,7 +353,7 @@ impl Layout {
     /// Appends a head's share of the top-k.
     fn top_k(&mut self, head: usize, count: usize, voxels: u64, coefficients: u64) -> Result<TopK, Error> {
         let word = |what: &str, needed: u64| word(Some(head), what, needed);
-        let runs = word("the runs of losses", voxels.div_ceil(LOSS_RUN))?;
+        let runs = word("the runs of losses", voxels.div_ceil(words::LOSS_RUN.into()))?;
         let top = TopK {
             count: word("the top-k", count as u64)?,
             losses: self.losses,
@@ -375,7 +363,8 @@ impl Layout {
             coefficients: word("the coefficients", coefficients)?,
         };
         self.losses = word("the losses of voxels", u64::from(self.losses) + voxels)?;
-        self.selection = word("the selection", u64::from(self.selection) + SELECTION_WORDS + u64::from(runs))?;
+        self.selection =
+            word("the selection", u64::from(self.selection) + u64::from(words::SELECTION_WORDS) + u64::from(runs))?;
         self.loss_runs = word("the runs of losses", u64::from(self.loss_runs) + u64::from(runs))?;
         Ok(top)
     }
@@ -387,13 +376,7 @@ impl Layout {
         let needed = self.parameters.len() as u64;
         if needed > 1 << 24 {
             let what = "the parameters of classes and axes".to_owned();
-            return Err(Error::Limit {
-                head: Some(head),
-                what,
-                limit: "range of an exact f32",
-                needed,
-                available: 1 << 24,
-            });
+            return Err(Error::Limit { head: Some(head), what, bound: Bound::ExactFloat, needed, available: 1 << 24 });
         }
         word(Some(head), "the parameters", first as u64)
     }
@@ -403,7 +386,7 @@ fn word(head: Option<usize>, what: &str, needed: u64) -> Result<u32, Error> {
     u32::try_from(needed).map_err(|_| Error::Limit {
         head,
         what: what.to_owned(),
-        limit: "range of a 32-bit index",
+        bound: Bound::Index,
         needed,
         available: u32::MAX.into(),
     })
@@ -436,7 +419,7 @@ mod tests {
         assert!(layout([1, 1, most - 4096]).is_ok());
         assert!(layout([1, 5, most / 5]).is_ok());
         for shape in [[1, 1, most], [1, 1, 1 << 33], [1, 5, most / 5 + 1], [1 << 11, 1 << 11, 1 << 11]] {
-            let refused = matches!(layout(shape), Err(Error::Limit { limit: "range of a 32-bit index", .. }));
+            let refused = matches!(layout(shape), Err(Error::Limit { bound: Bound::Index, .. }));
             assert!(refused, "{shape:?}");
         }
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::Layout;
 use super::tensors::{self, Extent, Format};
 use super::variant::Variant;
-use crate::error::Error;
+use crate::error::{Bound, Error};
 use crate::spec::LossSpec;
 
 /// What a slot reads or writes.
@@ -67,7 +67,7 @@ impl Role {
     pub(crate) const fn alone(self) -> &'static str {
         match self {
             Self::Logits => "one_logits",
-            Self::Labels => "one_target",
+            Self::Labels => "one_labels",
             Self::Probabilities => "one_probabilities",
             Self::Mask => "one_mask",
             Self::WeightMap => "one_weight_map",
@@ -77,17 +77,17 @@ impl Role {
         }
     }
 
-    /// The letter of its list.
-    pub(crate) const fn letter(self) -> char {
+    /// The name of its list in the shaders.
+    pub(crate) const fn list(self) -> &'static str {
         match self {
-            Self::Logits => 's',
-            Self::Labels => 't',
-            Self::Probabilities => 'q',
-            Self::Mask => 'm',
-            Self::WeightMap => 'u',
-            Self::SampleMask => 'n',
-            Self::VoxelLosses => 'l',
-            Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace => 'd',
+            Self::Logits => "logits",
+            Self::Labels => "labels",
+            Self::Probabilities => "probabilities",
+            Self::Mask => "mask",
+            Self::WeightMap => "weight_map",
+            Self::SampleMask => "sample_mask",
+            Self::VoxelLosses => "voxel_losses",
+            Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace => "gradient",
         }
     }
 }
@@ -158,11 +158,11 @@ pub(crate) struct PartText {
 
 /// What the device allows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct DispatchLimits {
     /// Storage buffers of a dispatch, less those that the stage itself needs.
     pub storage_buffers: u32,
-    /// The limit that says so, by its name in wgpu, and the buffers besides that it counts: the table of heads, or none.
-    pub limit: &'static str,
+    /// The limit that says so, and the buffers besides that it counts: the table of heads, or none.
+    pub bound: Bound,
     pub table: u32,
     /// Storage buffers that the stage itself needs.
     pub own: u32,
@@ -179,24 +179,20 @@ pub(crate) struct Room {
 /// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
 const LEAST_ALIGNMENT: u64 = 32;
 
-impl Room {
+impl DispatchLimits {
     pub(crate) fn new(limits: &wgpu::Limits, own: u32, variant: Variant) -> Self {
         // the table of heads is a binding as well, and a buffer of the stage, but no storage buffer
-        let (limit, most, table) = [
-            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, 0),
-            (
-                "max_buffers_and_acceleration_structures_per_shader_stage",
-                limits.max_buffers_and_acceleration_structures_per_shader_stage,
-                1,
-            ),
-            ("max_bindings_per_bind_group", limits.max_bindings_per_bind_group, 1),
+        let (bound, most, table) = [
+            (Bound::StorageBuffers, limits.max_storage_buffers_per_shader_stage, 0),
+            (Bound::Buffers, limits.max_buffers_and_acceleration_structures_per_shader_stage, 1),
+            (Bound::Bindings, limits.max_bindings_per_bind_group, 1),
         ]
         .into_iter()
         .min_by_key(|(_, most, table)| most.saturating_sub(*table))
         .expect("three limits");
         Self {
             storage_buffers: most.saturating_sub(table + own),
-            limit,
+            bound,
             table,
             own,
             largest_binding: largest_binding(limits),
@@ -222,7 +218,11 @@ const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
 /// Splits heads into as few dispatches as fit; `items` are those of each head, and `wanted` its tensors in this stage, none if it
 /// has no part.
-pub(crate) fn split(items: &[u32], wanted: impl Fn(usize) -> Tensors, room: Room) -> Result<Vec<Part>, Error> {
+pub(crate) fn split(
+    items: &[u32],
+    wanted: impl Fn(usize) -> Tensors,
+    room: DispatchLimits,
+) -> Result<Vec<Part>, Error> {
     let mut parts: Vec<Part> = Vec::new();
     for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);
@@ -272,7 +272,7 @@ pub(crate) fn check_items(
     limits: &wgpu::Limits,
     variant: Variant,
 ) -> Result<(), Error> {
-    let room = Room::new(limits, layout.statistics_bindings(), variant);
+    let room = DispatchLimits::new(limits, layout.statistics_bindings(), variant);
     for (index, head) in spec.heads.iter().enumerate() {
         let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
             let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
@@ -290,7 +290,7 @@ fn runs_of_items(
     head: usize,
     items: u32,
     of_items: &dyn Fn(&Range<u32>) -> Tensors,
-    room: Room,
+    room: DispatchLimits,
 ) -> Result<Vec<Range<u32>>, Error> {
     let bindings = |run: &Range<u32>| Part::default().with(head, run, &of_items(run), room).bindings();
     let most_items = room.logits / logits(&of_items(&(0..1))).max(1);
@@ -307,11 +307,11 @@ fn runs_of_items(
 }
 
 /// One item of a head needs `bindings` besides those of its stage.
-fn too_many_bindings(head: usize, bindings: u32, room: Room) -> Error {
+fn too_many_bindings(head: usize, bindings: u32, room: DispatchLimits) -> Error {
     Error::Limit {
         head: Some(head),
-        what: "the bindings of one item's tensors".to_owned(),
-        limit: room.limit,
+        what: "the tensors of one item, and what its stage needs".to_owned(),
+        bound: room.bound,
         needed: (bindings + room.own + room.table).into(),
         available: (room.storage_buffers + room.own + room.table).into(),
     }
@@ -332,7 +332,7 @@ impl Part {
     }
 
     /// The part with one more head, or a run of its items.
-    fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], room: Room) -> Self {
+    fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], room: DispatchLimits) -> Self {
         let mut part = self.clone();
         let slots: Vec<(Role, usize)> =
             tensors.iter().map(|(role, extent)| (*role, part.place(*role, extent, room))).collect();
@@ -347,7 +347,7 @@ impl Part {
     }
 
     /// Finds or makes the slot of a tensor.
-    fn place(&mut self, role: Role, extent: &Extent, room: Room) -> usize {
+    fn place(&mut self, role: Role, extent: &Extent, room: DispatchLimits) -> usize {
         let covered = extent.bytes.start - extent.bytes.start % room.alignment..extent.bytes.end.next_multiple_of(4);
         let shared = self.slots.iter().position(|slot| {
             let union = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::HeadLayout;
-use crate::spec::{ClassWeighting, Empty, Form, Head, LossSpec, OverlapKind, PixelKind, Reduction, Target};
+use super::{HeadLayout, words};
+use crate::spec::{Empty, Form, Head, LossSpec, OverlapKind, PixelKind, Target};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]
@@ -58,7 +58,7 @@ pub(crate) struct HeadRow {
     pub has_labels: u32,
     pub counts: u32,
 
-    pub pixel_kind: u32,
+    pub has_pixel: u32,
     pub pixel_reduction: u32,
     pub on_target: f32,
     pub off_target: f32,
@@ -166,25 +166,19 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
 fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(pixel) = &head.loss.pixel else { return };
     let epsilon = f64::from(pixel.label_smoothing);
-    let has_labels = matches!(head.target, Target::Labels(_));
-    // mirrors the constants of heads.wgsl: by class weight, by voxel, by voxel and class
-    let of_classes = if pixel.mean_over_voxels { 2 } else { 3 };
-    let (kind, denominator, off_target) = match pixel.kind {
-        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } if has_labels => {
-            (1, 1, epsilon / f64::from(layout.classes))
-        }
-        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => (1, 2, epsilon / f64::from(layout.classes)),
-        PixelKind::BinaryCrossEntropy { .. } => (2, of_classes, epsilon / 2.0),
+    let off_target = match pixel.kind {
+        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => epsilon / f64::from(layout.classes),
+        PixelKind::BinaryCrossEntropy { .. } => epsilon / 2.0,
         PixelKind::Focal { gamma, .. } => {
             row.gamma = gamma;
-            (3, of_classes, 0.0)
+            0.0
         }
     };
-    row.pixel_kind = kind;
-    row.pixel_denominator = denominator;
+    row.has_pixel = 1;
+    row.pixel_denominator = words::pixel_denominator(&pixel.kind, head.target, pixel.mean_over_voxels);
     row.off_target = off_target as f32;
     row.on_target = (1.0 - epsilon) as f32;
-    row.pixel_reduction = reduction(pixel.reduction);
+    row.pixel_reduction = words::reduction(pixel.reduction);
     row.has_class_parameters = layout.has_class_parameters.into();
     row.class_parameters = layout.class_parameters;
     row.pixel_first_class = pixel.first_class(head.classes()) as u32;
@@ -198,23 +192,15 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
 #[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once; the first class is 0 or 1")]
 fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(overlap) = &head.loss.overlap else { return };
-    row.overlap_kind = match overlap.kind {
-        OverlapKind::Dice => 1,
-        OverlapKind::Jaccard => 2,
-        OverlapKind::Tversky { alpha, beta } => {
-            (row.alpha, row.beta) = (alpha, beta);
-            3
-        }
+    row.overlap_kind = words::overlap_kind(&overlap.kind);
+    match overlap.kind {
+        OverlapKind::Dice | OverlapKind::Jaccard => {}
+        OverlapKind::Tversky { alpha, beta } => (row.alpha, row.beta) = (alpha, beta),
         OverlapKind::GeneralizedDice { class_weighting } => {
-            row.class_weighting = match class_weighting {
-                ClassWeighting::Square => 1,
-                ClassWeighting::Simple => 2,
-                ClassWeighting::Uniform => 3,
-            };
-            4
+            row.class_weighting = words::class_weighting(class_weighting);
         }
-    };
-    row.overlap_reduction = reduction(overlap.reduction);
+    }
+    row.overlap_reduction = words::reduction(overlap.reduction);
     row.first_class = overlap.first_class(head.classes()) as u32;
     row.batch = overlap.batch.into();
     row.smooth_nr = overlap.smooth_nr;
@@ -227,12 +213,4 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     row.present_classes_only = overlap.present_classes_only.into();
     row.weighted_overlap = overlap.weights_that_count(head.classes()).is_some().into();
     row.overlap_class_weights = layout.overlap_class_weights;
-}
-
-fn reduction(reduction: Reduction) -> u32 {
-    match reduction {
-        Reduction::Mean => 1,
-        Reduction::Sum => 2,
-        Reduction::SumOfItemMeans => 3,
-    }
 }

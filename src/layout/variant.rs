@@ -1,7 +1,7 @@
 //! The shape of the kernels: the numbers that tuning chooses. Which are good where: `src/tuning`.
 
-use super::TILE_COLUMNS;
-use crate::error::Error;
+use super::words::{NOWHERE, TILE_COLUMNS};
+use crate::error::{Bound, Error};
 
 /// Classes that an invocation holds at most: their loops are unrolled in text.
 const MOST_HELD: u32 = 32;
@@ -110,7 +110,7 @@ impl Variant {
             return refuse("heads_per_dispatch", "at least 1".into(), self.heads_per_dispatch);
         }
         let step = 4 * u64::from(self.invocations);
-        if self.tile == 0 || u64::from(self.tile) % step != 0 || self.tile > 1 << 24 {
+        if self.tile == 0 || u64::from(self.tile) % step != 0 || f64::from(self.tile) > NOWHERE.into() {
             return refuse("tile", format!("a multiple of {step}, 4 · invocations, at most 2^24"), self.tile);
         }
         if !self.fold_invocations.is_power_of_two() {
@@ -129,16 +129,16 @@ impl Variant {
             let expected = format!("0, or the size of every subgroup where the device has but one ({known})");
             return refuse("subgroup_size", expected, self.subgroup_size);
         }
-        let limit = |what: &str, limit, needed: u64, available: u64| {
+        let limit = |what: &str, bound, needed: u64, available: u64| {
             if needed <= available {
                 return Ok(());
             }
-            Err(Error::Limit { head: None, what: what.into(), limit, needed, available })
+            Err(Error::Limit { head: None, what: what.into(), bound, needed, available })
         };
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         let invocations = self.invocations.max(self.fold_invocations);
-        limit("a workgroup", "max_compute_invocations_per_workgroup", invocations.into(), most.into())?;
+        limit("a workgroup", Bound::Invocations, invocations.into(), most.into())?;
         let memory = limits.max_compute_workgroup_storage_size;
-        limit("workgroup memory", "max_compute_workgroup_storage_size", self.workgroup_memory(), memory.into())
+        limit("workgroup memory", Bound::WorkgroupMemory, self.workgroup_memory(), memory.into())
     }
 }

@@ -1,6 +1,6 @@
 //! What a plan and its steps keep on the device, and whether it fits.
 
-use crate::error::Error;
+use crate::error::{Bound, Error};
 use crate::gpu::device;
 use crate::layout::slots::largest_binding;
 use crate::layout::{Layout, table};
@@ -84,11 +84,11 @@ pub(crate) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wg
 
 /// Every scratch buffer fits in one binding, and every dispatch in a grid.
 pub(super) fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
-    let limit = |what: &str, limit, needed: u64, available: u64| {
+    let limit = |what: &str, bound, needed: u64, available: u64| {
         if needed <= available {
             return Ok(());
         }
-        Err(Error::Limit { head: None, what: what.to_owned(), limit, needed, available })
+        Err(Error::Limit { head: None, what: what.to_owned(), bound, needed, available })
     };
     let largest = largest_binding(limits).min(limits.max_buffer_size);
     for (what, words) in [
@@ -99,12 +99,12 @@ pub(super) fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<()
         ("the selection of the top-k", layout.selection),
         ("the report", layout.report),
     ] {
-        limit(what, "max_storage_buffer_binding_size", u64::from(words) * 4, largest)?;
+        limit(what, Bound::StorageBinding, u64::from(words) * 4, largest)?;
     }
     let table = (layout.heads.len() * size_of::<table::HeadRow>()) as u64;
-    limit("the table of heads", "max_uniform_buffer_binding_size", table, limits.max_uniform_buffer_binding_size)?;
+    limit("the table of heads", Bound::UniformBinding, table, limits.max_uniform_buffer_binding_size)?;
     let side = u64::from(limits.max_compute_workgroups_per_dimension);
     let tiles = layout.heads.iter().map(|h| u64::from(h.items) * u64::from(h.tiles)).sum::<u64>();
     let workgroups = tiles.max(layout.columns.into());
-    limit("the grid of a dispatch", "max_compute_workgroups_per_dimension, squared", workgroups, side * side)
+    limit("the grid of a dispatch", Bound::Workgroups, workgroups, side * side)
 }

@@ -1,9 +1,9 @@
 //! The sums over the batch, for a batch over several machines: to be added up over the ranks between combine and finish.
 
 use super::pending::{Arrives, Heads, Mailbox, Pending};
-use crate::error::Error;
+use crate::error::{Bound, Error};
 use crate::gpu::device::checked;
-use crate::layout::HeadLayout;
+use crate::layout::{HeadLayout, words};
 use crate::spec::Head;
 
 /// What a rank knows of the whole batch: a few numbers per class, whatever the volume. The loss of the whole batch is the loss
@@ -53,14 +53,16 @@ enum Kind {
     Local,
 }
 
-/// The words that belong to no class, behind those that do.
-const TAIL: [Kind; 10] = {
-    use Kind::{Count, Local, Sum};
-    [Sum, Sum, Count, Count, Count, Local, Local, Count, Count, Sum]
+/// What the words that belong to no class are, behind those that do.
+const TAIL: [Kind; words::GLOBAL_WORDS as usize] = {
+    let mut kinds = [Kind::Count; words::GLOBAL_WORDS as usize];
+    kinds[words::PIXEL_SUM as usize] = Kind::Sum;
+    kinds[words::MASS as usize] = Kind::Sum;
+    kinds[words::OVERLAP_SUM as usize] = Kind::Sum;
+    kinds[words::FIRST_ITEM as usize] = Kind::Local;
+    kinds[words::FIRST_VOXEL as usize] = Kind::Local;
+    kinds
 };
-
-/// The place of the number of items among them.
-const ITEMS: usize = 7;
 
 fn kinds(head: &Head, layout: &HeadLayout) -> Vec<Kind> {
     let classes = head.classes();
@@ -76,11 +78,11 @@ fn kinds(head: &Head, layout: &HeadLayout) -> Vec<Kind> {
 pub type PendingGlobalSums = Pending<GlobalSums>;
 
 impl Arrives for GlobalSums {
-    fn from_words(mut words: &[u32], of: &Heads) -> Result<Self, Error> {
+    fn from_words(mut all_words: &[u32], of: &Heads) -> Result<Self, Error> {
         let mut all = Self::default();
         for (head, layout) in of.spec.heads.iter().zip(&of.layout.heads) {
-            let (of_head, rest) = words.split_at(layout.global_words() as usize);
-            words = rest;
+            let (of_head, rest) = all_words.split_at(layout.global_words() as usize);
+            all_words = rest;
             for (kind, &word) in kinds(head, layout).into_iter().zip(of_head) {
                 match kind {
                     Kind::Sum => all.sums.push(f32::from_bits(word)),
@@ -137,7 +139,7 @@ impl Mailbox<GlobalSums> {
         // runs of words without a gap, and where each begins
         let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
         for (index, (head, layout)) in heads().enumerate() {
-            let items = layout.class_columns as usize + ITEMS;
+            let items = (layout.class_columns + words::ITEMS) as usize;
             let mut gap = true;
             for ((at, kind), place) in kinds(head, layout).into_iter().enumerate().zip(layout.statistics..) {
                 let word = match kind {
@@ -170,7 +172,7 @@ fn count_word(index: usize, head: &Head, count: u64, items: bool) -> Result<u32,
     u32::try_from(needed).and(u32::try_from(count)).map_err(|_| Error::Limit {
         head: Some(index),
         what: "the number of voxels of all ranks".to_owned(),
-        limit: "range of a 32-bit count",
+        bound: Bound::Count,
         needed,
         available: u32::MAX.into(),
     })

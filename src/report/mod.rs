@@ -8,11 +8,9 @@ pub(crate) use pending::{Arrives, Heads, Mailbox};
 pub use pending::{Pending, PendingReport};
 
 use crate::error::Error;
-use crate::layout::{HeadLayout, REPORT_WORDS, REPORT_WRITTEN};
+use crate::layout::HeadLayout;
+use crate::layout::words::{self, NO_VOXEL};
 use crate::spec::{HardCounts, Head};
-
-/// The item of the first voxel out of range, where there is none: `NO_VOXEL` of combine.wgsl.
-const NO_VOXEL: u32 = u32::MAX;
 
 /// A loss term of a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -154,31 +152,37 @@ pub struct Report {
 }
 
 fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
-    let (classes, words) = (head.classes(), &all[layout.report as usize..]);
-    let term = |at: usize| Term { value: f32::from_bits(words[at]), weighted: f32::from_bits(words[at + 1]) };
-    let soft_dice = words[REPORT_WORDS as usize..].iter().take(classes);
-    let counted = words[4];
+    let classes = head.classes();
+    let word = |place: u32| all[(layout.report + place) as usize];
+    let float = |place| f32::from_bits(word(place));
+    let term = |value, weighted| Term { value: float(value), weighted: float(weighted) };
+    let soft_dice = all[(layout.report + words::REPORT_WORDS) as usize..].iter().take(classes);
+    let counted = word(words::REPORT_COUNTED);
+    let first = VoxelPosition { item: word(words::REPORT_FIRST_ITEM), voxel: word(words::REPORT_FIRST_VOXEL) };
     let asked = |first: u32| &all[first as usize..];
     let of_item =
         |words: &[u32]| ItemCounts { classes: class_counts(words, words[3 * classes]), counted: words[3 * classes] };
     let items = || asked(layout.asked.item_counts).chunks(3 * classes + 1).take(head.items()).map(of_item).collect();
     HeadReport {
-        overlap: head.loss.overlap.is_some().then(|| term(0)),
-        pixel: head.loss.pixel.is_some().then(|| term(2)),
+        overlap: (head.loss.overlap.is_some()).then(|| term(words::REPORT_OVERLAP, words::REPORT_WEIGHTED_OVERLAP)),
+        pixel: head.loss.pixel.is_some().then(|| term(words::REPORT_PIXEL, words::REPORT_WEIGHTED_PIXEL)),
         soft_dice: soft_dice.map(|&word| f32::from_bits(word)).collect(),
         hard_counts: (head.hard_counts != HardCounts::None)
             .then(|| class_counts(&asked(layout.asked.hard_counts)[..3 * classes], counted)),
         item_counts: (head.hard_counts == HardCounts::Item).then(items),
         overlap_losses: (head.unreduced && head.loss.overlap.is_some())
             .then(|| overlap_losses(asked(layout.asked.overlap_losses), head)),
-        non_finite: head.check_finite.then(|| NonFinite { logits: words[12], gradient: words[13] != 0 }),
+        non_finite: head.check_finite.then(|| NonFinite {
+            logits: word(words::REPORT_NON_FINITE_LOGITS),
+            gradient: word(words::REPORT_NON_FINITE_GRADIENT) != 0,
+        }),
         counted,
-        ignored: words[5],
-        out_of_range: words[6],
-        first_out_of_range: (words[7] != NO_VOXEL).then(|| VoxelPosition { item: words[7], voxel: words[8] }),
-        by_weight: f32::from_bits(words[9]),
-        by_overlap_weight: f32::from_bits(words[10]),
-        by_pixel_weight: f32::from_bits(words[11]),
+        ignored: word(words::REPORT_IGNORED),
+        out_of_range: word(words::REPORT_OUT_OF_RANGE),
+        first_out_of_range: (first.item != NO_VOXEL).then_some(first),
+        by_weight: float(words::REPORT_D_WEIGHT),
+        by_overlap_weight: float(words::REPORT_D_OVERLAP_WEIGHT),
+        by_pixel_weight: float(words::REPORT_D_PIXEL_WEIGHT),
     }
 }
 
@@ -208,15 +212,15 @@ fn overlap_losses(words: &[u32], head: &Head) -> Vec<Vec<f32>> {
 }
 
 impl Arrives for Report {
-    fn from_words(words: &[u32], of: &Heads) -> Result<Self, Error> {
-        if words[REPORT_WRITTEN as usize] == 0 {
+    fn from_words(all: &[u32], of: &Heads) -> Result<Self, Error> {
+        if all[words::REPORT_WRITTEN as usize] == 0 {
             return Err(Self::lost(
                 "no forward ran since the last report: its submission failed, or never was".to_owned(),
             ));
         }
         let heads = of.spec.heads.iter().zip(&of.layout.heads);
-        let heads = heads.map(|(head, layout)| head_report(words, head, layout)).collect();
-        Ok(Self { total: f32::from_bits(words[0]), heads })
+        let heads = heads.map(|(head, layout)| head_report(all, head, layout)).collect();
+        Ok(Self { total: f32::from_bits(all[words::REPORT_TOTAL as usize]), heads })
     }
 
     fn lost(message: String) -> Error {
@@ -238,7 +242,7 @@ impl Mailbox<Report> {
         self.copy(encoder, |encoder, staging| {
             encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
             // without this a forward whose submission fails would leave the earlier report to be read again
-            encoder.clear_buffer(report, 4 * u64::from(REPORT_WRITTEN), Some(4));
+            encoder.clear_buffer(report, 4 * u64::from(words::REPORT_WRITTEN), Some(4));
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
-use crate::layout::slots::{Part, PartText, Role, Room, split};
+use crate::layout::slots::{DispatchLimits, Part, PartText, Role, split};
 use crate::layout::table::{self, HeadRow};
 use crate::layout::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use crate::plan::scratch::{StepScratch, table_buffer};
@@ -86,8 +86,10 @@ fn bind(
         all.push((role, gradient.clone()));
         all
     };
-    let room =
-        |own| Room { logits: shared.settings.logits_per_dispatch, ..Room::new(&shared.limits, own, shared.variant) };
+    let room = |own| DispatchLimits {
+        logits: shared.settings.logits_per_dispatch,
+        ..DispatchLimits::new(&shared.limits, own, shared.variant)
+    };
     let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, room(shared.heads.layout.statistics_bindings()))?;
     let room = room(shared.heads.layout.gradient_bindings());
