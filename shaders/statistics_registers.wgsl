@@ -40,7 +40,7 @@ fn outside_unit(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> { return largest; }
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
-fn add_quad(sums: TileSums, quad_first: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
+fn add_quad(sums: TileSums, position: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {}
 fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
 fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }

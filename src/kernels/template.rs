@@ -30,12 +30,14 @@ pub(crate) struct Values {
 impl Values {
     /// Keeps the text under `//# if name` where it is set, else that under `//# if not name`.
     pub(crate) fn flag(mut self, name: &'static str, set: bool) -> Self {
+        record("flag", name);
         self.flags.insert(name, set);
         self
     }
 
     /// Repeats the text under `//# each name` for these numbers.
     pub(crate) fn list(mut self, name: &'static str, numbers: impl IntoIterator<Item = u32>) -> Self {
+        record("list", name);
         self.lists.insert(name, numbers.into_iter().collect());
         self
     }
@@ -51,8 +53,28 @@ impl Values {
 
 /// Declares a constant that the files have in a stand-in.
 pub(crate) fn constant(name: &str, value: u32) -> String {
+    record("constant", name);
     format!("const {name} = {value}u;\n")
 }
+
+#[cfg(test)]
+thread_local! {
+    static RECORDED: std::cell::RefCell<std::collections::BTreeSet<String>> = std::cell::RefCell::default();
+}
+
+/// What plans have set on this thread: the names of flags, lists and constants.
+#[cfg(test)]
+pub(super) fn recorded() -> std::collections::BTreeSet<String> {
+    RECORDED.with_borrow(Clone::clone)
+}
+
+#[cfg(test)]
+fn record(what: &str, name: &str) {
+    RECORDED.with_borrow_mut(|recorded| recorded.insert(format!("{what} {name}")));
+}
+
+#[cfg(not(test))]
+fn record(_: &str, _: &str) {}
 
 /// The text of a file with a plan's values. Panics where a directive is wrong, or names what no plan supplies: the files are the
 /// crate's, and all tested.
@@ -185,7 +207,7 @@ pub(crate) fn renamed(text: &str, list: &str, to: &str, number: u32) -> String {
 
 /// Declares `x0 = 0u`, `x1 = 1u`, … below `count`: repeated text names its own number with them.
 pub(crate) fn numbers(list: &str, count: u32) -> String {
-    (0..count).map(|number| constant(&format!("{list}{number}"), number)).collect()
+    (0..count).map(|number| format!("const {list}{number} = {number}u;\n")).collect()
 }
 
 #[cfg(test)]

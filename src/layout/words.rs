@@ -26,7 +26,7 @@ macro_rules! words {
         pub(crate) const $name: $type = $value;)*
 
         /// Each word's name, and its value as WGSL writes it.
-        fn all() -> impl Iterator<Item = (&'static str, String)> {
+        pub(crate) fn all() -> impl Iterator<Item = (&'static str, String)> {
             [$((stringify!($name), Word::wgsl($name))),*].into_iter()
         }
     };

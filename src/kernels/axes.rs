@@ -1,0 +1,241 @@
+//! What the text of a voxel stage depends on, as axes: a new setting joins by a line of [`AXES`].
+
+use crate::layout::defaults::INTEGRATED;
+use crate::layout::slots::{HeadSlots, PartText, Role, SlotKind};
+use crate::layout::tensors::Format;
+use crate::layout::variant::Variant;
+use crate::spec::{
+    Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product, Target,
+};
+
+/// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
+pub(super) const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
+
+/// Something that may be chosen, and the choices: what each is called, and what it makes of a step.
+pub(super) struct Axis {
+    pub what: &'static str,
+    pub choices: &'static [(&'static str, fn(&mut Making))],
+}
+
+/// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
+#[rustfmt::skip]
+pub(super) const AXES: [Axis; 15] = [
+    Axis { what: "classes", choices: &[
+        ("4-classes", |step| step.classes = 4),
+        ("17-classes", |_| {}),
+        ("17-classes-one-subgroup", |step| step.variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT }),
+        ("17-classes-streamed", |step| step.variant.split_classes = 0),
+    ] },
+    Axis { what: "activation", choices: &[
+        ("softmax", |_| {}),
+        ("sigmoid", |step| step.loss.activation = Activation::Sigmoid),
+        ("none", |step| step.loss.activation = Activation::None),
+    ] },
+    Axis { what: "overlap", choices: &[
+        ("dice", |step| step.loss.overlap = Some(Overlap::dice())),
+        ("dice-squared", |step| step.loss.overlap = Some(Overlap::dice().squared(true))),
+        ("dice-minimum", |step| step.loss.overlap = Some(Overlap::dice().product(Product::Minimum))),
+        ("", |_| {}),
+    ] },
+    Axis { what: "pixel", choices: &[
+        ("ce", |step| step.pixel(Pixel::cross_entropy())),
+        ("ce-smoothing", |step| step.pixel(Pixel::cross_entropy().label_smoothing(0.1))),
+        ("ce-weights", |step| step.pixel(Pixel::cross_entropy().class_weights(step.per_class(2.0)))),
+        ("ce-smoothing-weights", |step| {
+            step.pixel(Pixel::cross_entropy().label_smoothing(0.1).class_weights(step.per_class(2.0)));
+        }),
+        ("top-k", |step| step.pixel(Pixel::top_k_cross_entropy(10.0))),
+        ("top-k-smoothing", |step| step.pixel(Pixel::top_k_cross_entropy(10.0).label_smoothing(0.1))),
+        ("bce", |step| step.pixel(Pixel::binary_cross_entropy())),
+        ("bce-pos-weight", |step| step.pixel(Pixel::binary_cross_entropy_with(step.per_class(2.0)))),
+        ("focal", |step| step.pixel(Pixel::focal(2.0, Alpha::None))),
+        ("focal-alpha-list", |step| step.pixel(Pixel::focal(2.0, Alpha::PerClass(step.per_class(0.5))))),
+        ("", |_| {}),
+    ] },
+    Axis { what: "target", choices: &[
+        ("labels", |_| {}),
+        ("resampled", |step| step.resampled = true),
+        ("probabilities", |step| step.probabilities = true),
+    ] },
+    Axis { what: "masks", choices: &[("", |_| {}), ("masked", |step| step.masked = true)] },
+    Axis { what: "outputs", choices: &[("", |_| {}), ("all-outputs", |step| step.all_outputs = true)] },
+    Axis { what: "labels", choices: &[
+        ("u8", |_| {}),
+        ("u16", |step| step.slots.labels = LabelType::U16),
+        ("i32", |step| step.slots.labels = LabelType::I32),
+        ("u32", |step| step.slots.labels = LabelType::U32),
+        ("i8", |step| step.slots.labels = LabelType::I8),
+        ("i16", |step| step.slots.labels = LabelType::I16),
+        ("i64", |step| step.slots.labels = LabelType::I64),
+    ] },
+    Axis { what: "floats", choices: &[
+        ("f32", |_| {}),
+        ("f16", |step| step.slots.floats = FloatType::F16),
+        ("bf16", |step| step.slots.floats = FloatType::Bf16),
+    ] },
+    Axis { what: "loads", choices: &[("scalar", |_| {}), ("wide", |step| step.slots.wide = true)] },
+    Axis { what: "windows", choices: &[("1-window", |_| {}), ("3-windows", |step| step.slots.windows = 3)] },
+    Axis { what: "binding", choices: &[("separate", |_| {}), ("pooled", |step| step.slots.pooled = true)] },
+    Axis { what: "gradient", choices: &[
+        ("overwrite", |_| {}),
+        ("accumulate", |step| step.slots.gradient = Role::AccumulatedGradient),
+        ("in-place", |step| step.slots.gradient = Role::GradientInPlace),
+    ] },
+    Axis { what: "reduction", choices: &[("workgroup", |_| {}), ("subgroup", |step| step.variant.subgroups = true)] },
+    Axis { what: "heads", choices: &[("one-head", |_| {}), ("two-heads", |step| step.heads = 2)] },
+];
+
+/// A choice of every axis, by its place.
+pub(super) type Choice = [usize; AXES.len()];
+
+/// What of each axis is chosen, by name.
+pub(crate) fn names(choice: &Choice) -> impl Iterator<Item = (&'static str, &'static str)> {
+    AXES.iter().zip(*choice).map(|(axis, at)| (axis.what, axis.choices[at].0))
+}
+
+/// Where a name stands in its axis.
+fn is(choice: &Choice, what: &str, wanted: &str) -> bool {
+    names(choice).any(|(axis, name)| axis == what && name.starts_with(wanted))
+}
+
+/// Whether there is such a step: a loss has a term, no focal term is without activation, one subgroup reduces as such, and the
+/// type of labels matters where there are labels.
+pub(super) fn exists(choice: &Choice) -> bool {
+    let nothing = is_empty(choice, "overlap") && is_empty(choice, "pixel");
+    let focal = is(choice, "pixel", "focal") && is(choice, "activation", "none");
+    let one_subgroup = is(choice, "classes", "17-classes-one-subgroup") && !is(choice, "reduction", "subgroup");
+    let labels = is(choice, "target", "probabilities") && !is(choice, "labels", "u8");
+    !(nothing || focal || one_subgroup || labels)
+}
+
+fn is_empty(choice: &Choice, what: &str) -> bool {
+    names(choice).any(|(axis, name)| axis == what && name.is_empty())
+}
+
+/// Whether the step can be run on tensors that are bound one by one, its gradient overwritten.
+pub(super) fn runs_alone(choice: &Choice) -> bool {
+    is(choice, "windows", "1") && is(choice, "binding", "separate") && is(choice, "gradient", "overwrite")
+}
+
+/// A step in the making.
+pub(super) struct Making {
+    classes: usize,
+    loss: Loss,
+    resampled: bool,
+    probabilities: bool,
+    masked: bool,
+    all_outputs: bool,
+    heads: usize,
+    pub variant: Variant,
+    pub slots: Slots,
+}
+
+impl Making {
+    pub fn new(choice: &Choice) -> Self {
+        let mut step = Self {
+            classes: 17,
+            loss: Loss::new(),
+            resampled: false,
+            probabilities: false,
+            masked: false,
+            all_outputs: false,
+            heads: 1,
+            variant: VARIANT,
+            slots: Slots::PLAIN,
+        };
+        for (axis, at) in AXES.iter().zip(*choice) {
+            axis.choices[at].1(&mut step);
+        }
+        step
+    }
+
+    fn pixel(&mut self, pixel: Pixel) {
+        self.loss.pixel = Some(pixel);
+    }
+
+    fn per_class(&self, number: f32) -> Vec<f32> {
+        vec![number; self.classes]
+    }
+
+    pub fn spec(&self) -> LossSpec {
+        let counts = if self.all_outputs { HardCounts::Item } else { HardCounts::None };
+        let head = Head::new([2, self.classes, 8, 8, 8], self.loss.clone());
+        let head = head.hard_counts(counts).unreduced(self.all_outputs).check_finite(self.all_outputs);
+        let head = head.mask(self.masked).weight_map(self.masked).sample_mask(self.masked);
+        let head = if self.resampled { head.resample([16, 16, 16]) } else { head };
+        let target = if self.probabilities {
+            Target::Probabilities(self.slots.floats)
+        } else {
+            Target::Labels(self.slots.labels)
+        };
+        LossSpec { heads: vec![Head { logits: self.slots.floats, target, ..head }; self.heads] }
+    }
+}
+
+/// How a head's tensors are bound.
+#[derive(Clone, Copy)]
+pub(super) struct Slots {
+    pub labels: LabelType,
+    pub floats: FloatType,
+    pub wide: bool,
+    pub windows: u32,
+    pub pooled: bool,
+    pub gradient: Role,
+}
+
+impl Slots {
+    pub const PLAIN: Self = Self {
+        labels: LabelType::U8,
+        floats: FloatType::F32,
+        wide: false,
+        windows: 1,
+        pooled: false,
+        gradient: Role::Gradient,
+    };
+
+    fn kind(self, role: Role, head: &Head) -> SlotKind {
+        let format = match role {
+            Role::Labels => Format::Integer(self.labels),
+            Role::Mask | Role::SampleMask => Format::Integer(LabelType::U8),
+            Role::WeightMap | Role::VoxelLosses => Format::Float(FloatType::F32),
+            _ => Format::Float(self.floats),
+        };
+        let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
+        SlotKind {
+            role,
+            format,
+            wide: self.wide && !one_by_one,
+            window: if self.windows > 1 { 25 } else { 31 },
+            windows: self.windows,
+            read_write: self.pooled || role.is_written(),
+        }
+    }
+
+    /// A dispatch of heads that have a slot of their own for each tensor.
+    pub fn part(self, spec: &LossSpec, with_gradient: bool) -> PartText {
+        let mut part = PartText { heads: Vec::new(), kinds: Vec::new() };
+        for (index, head) in spec.heads.iter().enumerate() {
+            let labels = matches!(head.target, Target::Labels(_));
+            let in_place = with_gradient && self.gradient == Role::GradientInPlace;
+            let roles = [
+                (Role::Logits, !in_place),
+                (Role::Labels, labels),
+                (Role::Probabilities, !labels),
+                (Role::Mask, head.mask),
+                (Role::WeightMap, head.weight_map),
+                (Role::SampleMask, head.sample_mask),
+                (Role::VoxelLosses, !with_gradient && head.voxel_losses()),
+                (self.gradient, with_gradient),
+            ];
+            let items = 0..u32::try_from(head.items()).expect("few items");
+            let mut slots = HeadSlots { head: index, items, ..HeadSlots::default() };
+            for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
+                let slot = u32::try_from(part.kinds.len()).expect("few slots");
+                slots.slots.extend(role.lists().iter().map(|list| (*list, (slot, 0))));
+                part.kinds.push(self.kind(role, head));
+            }
+            part.heads.push(slots);
+        }
+        part
+    }
+}

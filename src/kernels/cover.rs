@@ -1,0 +1,119 @@
+//! Which of the choices of all axes are looked at: every pair, a sample, and what was ever found broken.
+
+use std::collections::BTreeSet;
+
+use super::axes::{AXES, Choice, exists};
+
+/// Choices that are drawn for a pair, of which the one with the most new pairs is taken; where none of so many exists, the pair
+/// does not.
+const DRAWS: usize = 60;
+
+/// A choice of one axis, and one of another.
+type Pair = [(usize, usize); 2];
+
+fn pairs_of(choice: &Choice) -> impl Iterator<Item = Pair> + '_ {
+    let all = || choice.iter().copied().enumerate();
+    all().flat_map(move |one| all().skip(one.0 + 1).map(move |other| [one, other]))
+}
+
+/// Few choices that have every pair that any choice has which `fits`. The same every time.
+pub(super) fn every_pair(fits: impl Fn(&Choice) -> bool) -> Vec<Choice> {
+    let mut random = fastrand::Rng::with_seed(1);
+    let axes = || AXES.iter().enumerate();
+    let all_of = |(at, axis): (usize, &super::axes::Axis)| (0..axis.choices.len()).map(move |choice| (at, choice));
+    let mut open: BTreeSet<Pair> = axes()
+        .flat_map(all_of)
+        .flat_map(|one| axes().skip(one.0 + 1).flat_map(all_of).map(move |other| [one, other]))
+        .collect();
+    let mut found = Vec::new();
+    while let Some(&pair) = open.first() {
+        let draws = (0..DRAWS).map(|_| drawn(&mut random, &pair)).filter(|choice| exists(choice) && fits(choice));
+        let new = |choice: &Choice| pairs_of(choice).filter(|pair| open.contains(pair)).count();
+        let best = draws.max_by_key(new);
+        open.remove(&pair);
+        if let Some(best) = best {
+            pairs_of(&best).for_each(|pair| _ = open.remove(&pair));
+            found.push(best);
+        }
+    }
+    found
+}
+
+/// Any choice that has these of some axes; the plainest of each axis as often as all others together, so that choices that need
+/// each other meet.
+fn drawn(random: &mut fastrand::Rng, given: &[(usize, usize)]) -> Choice {
+    let mut choice = Choice::default();
+    for (at, axis) in AXES.iter().enumerate() {
+        let plain = axis.choices.len() > 4 && random.bool();
+        choice[at] = if plain { 0 } else { random.usize(0..axis.choices.len()) };
+    }
+    given.iter().for_each(|&(axis, at)| choice[axis] = at);
+    choice
+}
+
+/// So many choices that exist, drawn from a seed.
+pub(super) fn sample(seed: u64, count: usize) -> Vec<Choice> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let any = |random: &mut fastrand::Rng| AXES.each_ref().map(|axis| random.usize(0..axis.choices.len()));
+    std::iter::repeat_with(|| any(&mut random)).filter(exists).take(count).collect()
+}
+
+/// What once was broken, by the choices that are not the plainest: a text that a compiler or a driver refused or got wrong.
+const BROKEN: [&[(&str, &str)]; 5] = [
+    // a switch over slots inside the loops of the callers, which FXC drops
+    &[("heads", "two-heads"), ("windows", "3-windows"), ("loads", "wide")],
+    // builtins of subgroups as fields of a structure, for which HLSL has no semantics
+    &[("reduction", "subgroup"), ("outputs", "all-outputs")],
+    // two rows that share a word of a 16-bit gradient
+    &[("floats", "f16"), ("gradient", "accumulate"), ("binding", "pooled")],
+    // classes held beyond the last, which count twice
+    &[("classes", "17-classes"), ("pixel", "focal"), ("masks", "masked")],
+    // a softmax of the focal term without class 0, streamed
+    &[("classes", "17-classes-streamed"), ("pixel", "focal-alpha-list"), ("target", "resampled")],
+];
+
+pub(super) fn broken() -> Vec<Choice> {
+    let choice = |given: &&[(&str, &str)]| {
+        let mut choice = Choice::default();
+        for (what, name) in *given {
+            let at = AXES.iter().position(|axis| axis.what == *what).expect("an axis");
+            choice[at] = AXES[at].choices.iter().position(|(choice, _)| choice == name).expect("a choice");
+        }
+        choice
+    };
+    BROKEN.iter().map(choice).collect()
+}
+
+/// Choices that exist in all.
+pub(super) fn count() -> u64 {
+    let mut choice = Choice::default();
+    let mut count = 0;
+    loop {
+        count += u64::from(exists(&choice));
+        // the next one, as an odometer
+        let Some(at) = (0..AXES.len()).find(|&at| choice[at] + 1 < AXES[at].choices.len()) else { return count };
+        choice[..at].fill(0);
+        choice[at] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_that_exists_is_in_few_choices() {
+        let few = every_pair(|_| true);
+        assert!(few.len() < 180, "{}", few.len());
+        let mut seen: BTreeSet<Pair> = few.iter().flat_map(pairs_of).collect();
+        let before = seen.len();
+        seen.extend(sample(7, 200_000).iter().flat_map(pairs_of));
+        assert_eq!(seen.len(), before, "a pair exists that is in none");
+    }
+
+    #[test]
+    fn a_sample_is_that_of_its_seed() {
+        assert_eq!(sample(3, 50), sample(3, 50));
+        assert_ne!(sample(3, 50), sample(4, 50));
+    }
+}
