@@ -59,7 +59,7 @@ pub use report::{
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
     OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target, WeightMode, monai_deep_supervision,
-    nnunet_deep_supervision, other_convention,
+    nnunet_deep_supervision, pytorch_label_smoothing,
 };
 pub use step::{Commands, Step, StepPart};
 pub use wgpu;

@@ -243,7 +243,7 @@ fn without_an_exchange_a_rank_is_a_batch_of_its_own() {
 #[test]
 fn the_lists_are_laid_out_as_documented() {
     let gpu = gpu();
-    let counted = Head::new([1, 2, 4], Loss::monai_dice_ce()).hard_counts(HardCounts::Head).ignore_index(255);
+    let counted = Head::new([1, 2, 4], Loss::monai_dice_ce()).hard_counts(HardCounts::Batch).ignore_index(255);
     let weighted = Head::new([2, 1, 3], Loss { activation: Activation::Sigmoid, ..with_overlap(Overlap::dice()) });
     let spec = LossSpec::new().head(counted).head(weighted.weight_map(true).sample_mask(true));
     let tensors = [

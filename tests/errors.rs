@@ -96,7 +96,7 @@ fn wrong_settings_are_refused_by_name() {
             "head 1: activation: expected sigmoid or none for one class, of which the softmax is always 1, got softmax",
         ),
         (
-            Head::new([1, 1, 4], Loss::new().pixel(Pixel::binary_cross_entropy())).hard_counts(HardCounts::Head),
+            Head::new([1, 1, 4], Loss::new().pixel(Pixel::binary_cross_entropy())).hard_counts(HardCounts::Batch),
             "head 1: activation: expected sigmoid or none for one class, of which the softmax is always 1, got softmax",
         ),
         (

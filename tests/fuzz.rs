@@ -119,7 +119,7 @@ fn head() -> impl Strategy<Value = Head> {
     let ignored =
         prop_oneof![9 => Just(None), 1 => any::<i8>().prop_map(|l| Some(l.into())), 1 => any::<i64>().prop_map(Some)];
     let activations = vec![Activation::Softmax, Activation::Softmax, Activation::Sigmoid, Activation::None];
-    let counts = vec![HardCounts::None, HardCounts::Head, HardCounts::Item];
+    let counts = vec![HardCounts::None, HardCounts::Batch, HardCounts::Item];
     let loss = (select(activations), option::weighted(0.8, overlap()), option::weighted(0.8, pixel()))
         .prop_map(|(activation, overlap, pixel)| Loss { activation, overlap, pixel });
     let shape = prop_oneof![20 => vec(axis(), 2..5), 1 => vec(axis(), 0..7)];

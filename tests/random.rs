@@ -11,7 +11,7 @@ use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::testing::WideTensors;
-use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
+use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, pytorch_label_smoothing};
 use specs::{runner, spec, tensors};
 
 const CASES: u32 = 40;
@@ -135,7 +135,7 @@ fn smoothings_two_conventions_agree_at_the_converted_epsilon() {
     let tensors = [Tensors { logits: logits.collect(), labels: vec![2], ..Tensors::default() }];
     let total = run(&gpu(), &spec, &tensors, 1.0).report.total;
     assert!((f64::from(total) - expected).abs() < 1e-6, "{total} {expected}");
-    assert!(other_convention(0.5, 1).abs() < f32::EPSILON);
+    assert!(pytorch_label_smoothing(0.5, 1).abs() < f32::EPSILON);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn the_report_has_the_derivative_by_each_weight() {
             * (common::evaluate(&spec(moved), &tensors, 1.0).total
                 - common::evaluate(&spec(weights), &tensors, 1.0).total);
         let head = &report.heads[at / 3];
-        let given = [head.by_weight, head.by_overlap_weight, head.by_pixel_weight][at % 3];
+        let given = [head.d_weight, head.d_overlap_weight, head.d_pixel_weight][at % 3];
         assert!((f64::from(given) - slope).abs() < 4e-6, "weight {at}: got {given}, expected {slope}");
     }
 }
@@ -132,8 +132,8 @@ fn a_head_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
                     assert_eq!(term.weighted.to_bits(), 0, "{what}");
                 }
                 // the terms are reported as they are, and so is what their weight would do
-                assert!(report.by_weight.is_nan() || report.by_weight.is_infinite(), "{what}: {}", report.by_weight);
-                assert_eq!([report.by_overlap_weight, report.by_pixel_weight].map(f32::to_bits), [0; 2], "{what}");
+                assert!(report.d_weight.is_nan() || report.d_weight.is_infinite(), "{what}: {}", report.d_weight);
+                assert_eq!([report.d_overlap_weight, report.d_pixel_weight].map(f32::to_bits), [0; 2], "{what}");
             }
         }
     }

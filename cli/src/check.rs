@@ -10,13 +10,13 @@ use segloss::testing::Plans;
 use segloss::testing::cases::{self, Case, Outcome};
 use segloss::{open_adapter, wgpu};
 
-use crate::Wish;
+use crate::AdapterArgs;
 use crate::adapters::name;
 
 #[derive(clap::Args)]
 pub struct Check {
     #[command(flatten)]
-    wish: Wish,
+    adapter_args: AdapterArgs,
     /// On every adapter that fits, not the first alone.
     #[arg(long)]
     all: bool,
@@ -45,7 +45,7 @@ impl Check {
         if cases.is_empty() {
             bail!("no case whose id begins with \"{prefix}\" in the files given");
         }
-        let choice = self.wish.choice();
+        let choice = self.adapter_args.choice();
         let mut adapters = choice.adapters();
         if adapters.is_empty() {
             choice.open()?;

@@ -25,7 +25,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Lists every adapter, with the limits that matter here.
-    Adapters(Wish),
+    Adapters(AdapterArgs),
     /// Runs case files (`segloss-cases/1`, .json or .json.gz) and compares loss and gradient.
     Check(check::Check),
     /// Times the kernels against the floor of this adapter.
@@ -40,7 +40,7 @@ enum Verb {
 
 /// Which adapter.
 #[derive(Args, Clone)]
-struct Wish {
+struct AdapterArgs {
     /// Part of the adapter's or the driver's name.
     #[arg(long, value_name = "TEXT")]
     adapter: Option<String>,
@@ -57,7 +57,7 @@ enum Backend {
     Dx12,
 }
 
-impl Wish {
+impl AdapterArgs {
     fn choice(&self) -> AdapterChoice {
         let backends = self.backend.map(|backend| match backend {
             Backend::Vulkan => wgpu::Backends::VULKAN,
@@ -72,7 +72,7 @@ impl Wish {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
-        Verb::Adapters(wish) => adapters::run(&wish.choice()),
+        Verb::Adapters(adapter_args) => adapters::run(&adapter_args.choice()),
         Verb::Check(check) => check.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Validate(validate) => validate.run(),

@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use segloss::tuning::{self, Measured, Tuned, Verdict};
 use segloss::{LossSpec, Variant};
 
-use crate::Wish;
+use crate::AdapterArgs;
 use crate::bench::figures::Ratio;
 use crate::bench::workload::{Heads, SMOOTHING};
 
 #[derive(clap::Args)]
 pub struct Tune {
     #[command(flatten)]
-    wish: Wish,
+    adapter_args: AdapterArgs,
     #[command(flatten)]
     heads: Heads,
     /// Where choices are remembered; made if it is not there. What it has already is not measured again.
@@ -30,7 +30,7 @@ pub struct Tune {
 
 impl Tune {
     pub fn run(self) -> Result<ExitCode> {
-        let (device, queue) = self.wish.choice().open()?;
+        let (device, queue) = self.adapter_args.choice().open()?;
         println!("{}", device.adapter_info().name);
         let measured = Measured::new(&self.file).budget(Duration::from_secs(self.budget));
         for shape in self.heads.shapes() {
@@ -98,21 +98,7 @@ fn candidates(tuned: &Tuned) -> Table {
 
 /// A variant, as `bench --variant` takes it.
 fn differences(variant: Variant, default: Variant) -> String {
-    let numbers = |v: Variant| {
-        [
-            ("invocations", v.invocations),
-            ("tile", v.tile),
-            ("register_classes", v.register_classes),
-            ("split_classes", v.split_classes),
-            ("chunk", v.chunk),
-            ("fold_invocations", v.fold_invocations),
-            ("wide", v.wide.into()),
-            ("subgroups", v.subgroups.into()),
-            ("unchecked", v.unchecked.into()),
-            ("heads_per_dispatch", v.heads_per_dispatch),
-        ]
-    };
-    let pairs = numbers(variant).into_iter().zip(numbers(default));
+    let pairs = variant.numbers().zip(default.numbers());
     let changed: Vec<String> =
         pairs.filter(|(ours, its)| ours != its).map(|((name, value), _)| format!("{name}={value}")).collect();
     if changed.is_empty() { "the default".to_owned() } else { changed.join(",") }

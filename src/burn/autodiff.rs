@@ -19,12 +19,12 @@ use ::burn::backend::{
 use ::burn::tensor::Tensor;
 
 use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
-use super::{Forward, On};
+use super::{BurnDevice, Forward};
 use crate::error::Error;
 use crate::layout::tensors::Scalars;
 
 /// The total as a tensor of burn's: a node of its graph where some logits are in one.
-pub(super) fn total(on: &On, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
+pub(super) fn total(on: &BurnDevice, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
     let context = heads.iter().map(|head| head.context).find(|context| *context != DispatchAutodiffContext::Disabled);
     let value = total.tensor;
     let (kind, autodiff) = match context {
@@ -38,7 +38,7 @@ pub(super) fn total(on: &On, forward: Forward, heads: Vec<Checked>, total: Outpu
     Tensor::from_dispatch(DispatchTensor { kind, autodiff })
 }
 
-fn chain(on: &On, forward: Forward, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
+fn chain(on: &BurnDevice, forward: Forward, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
     let nodes: Vec<_> = heads
         .iter_mut()
         .map(|head| head.node.take().unwrap_or_else(|| Autodiff::<Cube>::from_inner(head.logits.clone())))
@@ -91,7 +91,7 @@ enum State {
 
 /// What stays from the forward for the backward: its coefficients, and the tensors.
 struct Saved {
-    on: On,
+    on: BurnDevice,
     forward: Forward,
     heads: Vec<Checked>,
 }

@@ -58,13 +58,13 @@ const DURING: &str = "the loss of burn's tensors";
 /// The way from burn's tensors to plans on burn's device, which it keeps. Cloning is cheap and shares the plans.
 #[derive(Clone, Debug)]
 pub struct Bridge {
-    on: On,
+    on: BurnDevice,
     plans: Plans,
 }
 
 /// burn's name for the device, and wgpu's.
 #[derive(Clone, Debug)]
-pub(crate) struct On {
+pub(crate) struct BurnDevice {
     cube: ::burn::backend::CubeDevice,
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -95,7 +95,7 @@ impl Bridge {
     /// [`Error::Device`] where the device is none of burn's wgpu back end.
     pub fn new(device: &Device, setup: &WgpuSetup) -> Result<Self, Error> {
         let cube = tensors::cube_device(device)?;
-        let on = On { cube, device: setup.device.clone(), queue: setup.queue.clone() };
+        let on = BurnDevice { cube, device: setup.device.clone(), queue: setup.queue.clone() };
         let plans = Plans::new(&on.device);
         Ok(Self { on, plans })
     }
@@ -160,7 +160,7 @@ impl Bridge {
     }
 }
 
-impl On {
+impl BurnDevice {
     /// Submits what burn has pending on these tensors, then what is encoded here. The tensors stay where they are until then.
     fn submit<'a, T>(
         &self,

@@ -21,8 +21,8 @@ pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: imp
     }
 }
 
-/// Whether the device is lost. wgpu tells that to no scope, and the one callback for it is the caller's; but a lost device
-/// gives no memory to write to.
+/// Whether the device is lost. wgpu reports that only to a callback, which belongs to the caller; a lost device cannot map a
+/// buffer, so we probe with one.
 fn is_lost(device: &wgpu::Device) -> bool {
     let probe = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("segloss: probe"),

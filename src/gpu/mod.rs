@@ -4,4 +4,5 @@ pub mod adapter;
 pub(crate) mod device;
 pub(crate) mod dispatch;
 pub(crate) mod pipelines;
+mod probe;
 pub(crate) mod staging;

@@ -1,6 +1,8 @@
 //! Pipelines, compiled once a text: a plan's dispatches, and its siblings, share those whose stages compose to the same text.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{self, Access};
@@ -30,24 +32,36 @@ pub(crate) struct Pipelines {
     /// The caller's.
     cache: Option<wgpu::PipelineCache>,
     compiled: Mutex<HashMap<Key, Compiled>>,
+    /// Which plan of this process it was, in labels and in the files of `SEGLOSS_SHADER_DUMP`; siblings share it.
+    plan: usize,
 }
 
 impl Pipelines {
     pub(crate) fn new(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
-        Self { device: device.clone(), cache, compiled: Mutex::default() }
+        static PLANS: AtomicUsize = AtomicUsize::new(1);
+        let plan = PLANS.fetch_add(1, Ordering::Relaxed);
+        Self { device: device.clone(), cache, compiled: Mutex::default(), plan }
     }
 
-    /// The pipeline of a shader; compiled once.
+    /// The pipeline of a shader of these heads; compiled once.
     pub(crate) fn pipeline(
         &self,
         text: Arc<str>,
         entry: &'static str,
+        heads: &[usize],
         accesses: Vec<Access>,
         unchecked: bool,
     ) -> Compiled {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Key { text, entry, accesses, unchecked };
-        compiled.entry(key).or_insert_with_key(|key| compile(&self.device, key, self.cache.as_ref())).clone()
+        let number = compiled.len();
+        let compile = |key: &Key| {
+            let heads = heads.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+            let of_heads = if heads.is_empty() { "all-heads".to_owned() } else { format!("head-{heads}") };
+            let name = format!("plan-{}-{number:03}-{entry}-{of_heads}", self.plan);
+            dump(&name, &key.text);
+            compile(&self.device, key, &name, self.cache.as_ref())
+        };
+        compiled.entry(Key { text, entry, accesses, unchecked }).or_insert_with_key(compile).clone()
     }
 
     /// Forgets all: after a call that wgpu refused, so that no pipeline of that call is found again.
@@ -56,8 +70,17 @@ impl Pipelines {
     }
 }
 
-fn compile(device: &wgpu::Device, key: &Key, cache: Option<&wgpu::PipelineCache>) -> Compiled {
-    let label = format!("segloss: {}", key.entry);
+/// With `SEGLOSS_SHADER_DUMP=DIR`, writes what a plan compiles there: plan, stage and heads are in the file's name.
+fn dump(name: &str, text: &str) {
+    let Some(folder) = std::env::var_os("SEGLOSS_SHADER_DUMP").map(PathBuf::from) else { return };
+    let file = folder.join(format!("{name}.wgsl"));
+    if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, text)) {
+        eprintln!("segloss: SEGLOSS_SHADER_DUMP: {}: {error}", file.display());
+    }
+}
+
+fn compile(device: &wgpu::Device, key: &Key, name: &str, cache: Option<&wgpu::PipelineCache>) -> Compiled {
+    let label = format!("segloss: {name}");
     let layout = device::bind_group_layout(device, &label, key.accesses.iter().copied());
     let source = wgpu::ShaderSource::Wgsl((&*key.text).into());
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };

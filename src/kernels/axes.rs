@@ -1,7 +1,7 @@
 //! What the text of a voxel stage depends on, as axes: a new setting joins by a line of [`AXES`].
 
 use crate::layout::defaults::INTEGRATED;
-use crate::layout::slots::{HeadSlots, PartText, Role, SlotKind};
+use crate::layout::slots::{DispatchText, HeadSlots, Role, SlotKind};
 use crate::layout::tensors::Format;
 use crate::layout::variant::Variant;
 use crate::spec::{
@@ -14,8 +14,11 @@ pub(super) const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
 /// Something that may be chosen, and the choices: what each is called, and what it makes of a step.
 pub(super) struct Axis {
     pub what: &'static str,
-    pub choices: &'static [(&'static str, fn(&mut Making))],
+    pub choices: &'static [Named],
 }
+
+/// What a choice is called, and what it makes of a step.
+type Named = (&'static str, fn(&mut Making));
 
 /// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
 #[rustfmt::skip]
@@ -118,6 +121,7 @@ pub(super) fn runs_alone(choice: &Choice) -> bool {
 }
 
 /// A step in the making.
+#[expect(clippy::struct_excessive_bools, reason = "a choice each")]
 pub(super) struct Making {
     classes: usize,
     loss: Loss,
@@ -212,8 +216,8 @@ impl Slots {
     }
 
     /// A dispatch of heads that have a slot of their own for each tensor.
-    pub fn part(self, spec: &LossSpec, with_gradient: bool) -> PartText {
-        let mut part = PartText { heads: Vec::new(), kinds: Vec::new() };
+    pub fn part(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
+        let mut part = DispatchText { heads: Vec::new(), kinds: Vec::new() };
         for (index, head) in spec.heads.iter().enumerate() {
             let labels = matches!(head.target, Target::Labels(_));
             let in_place = with_gradient && self.gradient == Role::GradientInPlace;

@@ -3,7 +3,7 @@
 use super::groups::{Group, Groups};
 use super::template::{Values, constant, numbered, numbers, renamed, render};
 use crate::layout::Layout;
-use crate::layout::slots::{PartText, Role, SlotKind};
+use crate::layout::slots::{DispatchText, Role, SlotKind};
 use crate::layout::tensors::Format;
 use crate::layout::variant::{Split, Variant};
 use crate::layout::words::declared;
@@ -72,7 +72,7 @@ struct VoxelStage {
 }
 
 /// The shader of a statistics dispatch.
-pub(crate) fn statistics(part: &PartText, layout: &Layout, variant: Variant) -> String {
+pub(crate) fn statistics(part: &DispatchText, layout: &Layout, variant: Variant) -> String {
     let stage = VoxelStage {
         main: files::STATISTICS,
         registers: files::STATISTICS_REGISTERS,
@@ -87,7 +87,7 @@ pub(crate) fn statistics(part: &PartText, layout: &Layout, variant: Variant) -> 
 }
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
-pub(crate) fn gradient(part: &PartText, layout: &Layout, variant: Variant, upstream_read_write: bool) -> String {
+pub(crate) fn gradient(part: &DispatchText, layout: &Layout, variant: Variant, upstream_read_write: bool) -> String {
     let stage = VoxelStage {
         main: files::GRADIENT,
         registers: files::GRADIENT_REGISTERS,
@@ -137,7 +137,7 @@ fn whole(text: &str) -> String {
     declared(text) + text
 }
 
-fn voxel_stage(stage: &VoxelStage, part: &PartText, layout: &Layout, variant: Variant) -> String {
+fn voxel_stage(stage: &VoxelStage, part: &DispatchText, layout: &Layout, variant: Variant) -> String {
     let groups = Groups::new(part, &layout.heads);
     let values = Values::default()
         .flag("losses", layout.has_top_k())

@@ -47,7 +47,9 @@ fn drawn(random: &mut fastrand::Rng, given: &[(usize, usize)]) -> Choice {
         let plain = axis.choices.len() > 4 && random.bool();
         choice[at] = if plain { 0 } else { random.usize(0..axis.choices.len()) };
     }
-    given.iter().for_each(|&(axis, at)| choice[axis] = at);
+    for &(axis, at) in given {
+        choice[axis] = at;
+    }
     choice
 }
 

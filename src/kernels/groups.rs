@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layout::slots::{HeadSlots, PartText, Role};
+use crate::layout::slots::{DispatchText, HeadSlots, Role};
 use crate::layout::variant::{Split, Variant};
 use crate::layout::{Arithmetic, HeadLayout};
 
@@ -18,7 +18,7 @@ pub(crate) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    pub(crate) fn new(part: &'a PartText, heads: &[HeadLayout]) -> Self {
+    pub(crate) fn new(part: &'a DispatchText, heads: &[HeadLayout]) -> Self {
         let work = |slots: &HeadSlots| slots.items.len() as u64 * u64::from(heads[slots.head].tiles);
         let all: u64 = part.heads.iter().map(work).sum();
         let group = |slots: &HeadSlots| {

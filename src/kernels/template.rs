@@ -207,7 +207,7 @@ pub(crate) fn renamed(text: &str, list: &str, to: &str, number: u32) -> String {
 
 /// Declares `x0 = 0u`, `x1 = 1u`, … below `count`: repeated text names its own number with them.
 pub(crate) fn numbers(list: &str, count: u32) -> String {
-    (0..count).map(|number| format!("const {list}{number} = {number}u;\n")).collect()
+    (0..count).fold(String::new(), |text, number| text + &format!("const {list}{number} = {number}u;\n"))
 }
 
 #[cfg(test)]

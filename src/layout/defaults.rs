@@ -1,5 +1,6 @@
 //! Good variants for kinds of adapter: the numbers that tuning starts from.
 
+use super::driver::Driver;
 use super::variant::Variant;
 
 /// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup streams
@@ -38,22 +39,18 @@ const DISCRETE: Variant = Variant { tile: 2048, ..INTEGRATED };
 
 impl Variant {
     /// A good variant for the kind of adapter, within the device's limits and features.
-    #[must_use]
-    pub fn for_device(device: &wgpu::Device) -> Self {
-        let info = device.adapter_info();
-        let default = match info.device_type {
+    pub(crate) fn for_driver(driver: &Driver) -> Self {
+        let default = match driver.kind {
             wgpu::DeviceType::Cpu => SOFTWARE,
             wgpu::DeviceType::DiscreteGpu => DISCRETE,
             wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => INTEGRATED,
         };
-        let most = device.limits().max_compute_invocations_per_workgroup;
-        let subgroups = device.features().contains(wgpu::Features::SUBGROUP);
-        let one_size = subgroups && info.subgroup_min_size == info.subgroup_max_size;
+        let most = driver.limits.max_compute_invocations_per_workgroup;
         Self {
             invocations: default.invocations.min(most),
             fold_invocations: default.fold_invocations.min(most),
-            subgroups,
-            subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
+            subgroups: driver.subgroups,
+            subgroup_size: if driver.subgroups { driver.subgroup_size } else { 0 },
             ..default
         }
     }

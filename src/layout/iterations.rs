@@ -1,6 +1,7 @@
 //! How often an invocation goes round its loops. Mesa's software driver ends all loops of a shader after 65,535 iterations
 //! together, without a word; so on software drivers a plan keeps well below.
 
+use super::driver::Driver;
 use super::variant::Variant;
 use super::words::COMBINE_RUN;
 use crate::error::{Bound, Error};
@@ -11,8 +12,8 @@ const MOST: u64 = 1 << 15;
 
 impl Variant {
     /// The variant for heads with many classes or items: shorter tiles, more invocations that fold.
-    pub(crate) fn within_iterations(mut self, spec: &LossSpec, device: &wgpu::Device) -> Result<Self, Error> {
-        if device.adapter_info().device_type != wgpu::DeviceType::Cpu {
+    pub(crate) fn within_iterations(mut self, spec: &LossSpec, driver: &Driver) -> Result<Self, Error> {
+        if !driver.is_software() {
             return Ok(self);
         }
         let refuse = |what: &str, needed| {
@@ -31,7 +32,7 @@ impl Variant {
         if of_tile(self) > MOST {
             return refuse("a tile", of_tile(self));
         }
-        let most = device.limits().max_compute_invocations_per_workgroup;
+        let most = driver.limits.max_compute_invocations_per_workgroup;
         while self.of_items(spec) > MOST && 2 * self.fold_invocations <= most {
             self.fold_invocations *= 2;
         }

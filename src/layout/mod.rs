@@ -1,6 +1,7 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
 pub(crate) mod defaults;
+pub(crate) mod driver;
 pub(crate) mod iterations;
 pub(crate) mod slots;
 pub(crate) mod table;
@@ -149,7 +150,7 @@ pub(crate) struct HeadLayout {
     pub item_means: bool,
     /// Whether the overlap term needs a pass over each row's classes before the rest.
     pub row_notes: bool,
-    pub asked: Asked,
+    pub outputs: OptionalOutputs,
     pub arithmetic: Arithmetic,
     pub has_class_parameters: bool,
     pub class_parameters: u32,
@@ -180,7 +181,7 @@ pub(crate) struct TopK {
 
 /// Where a head's report has what the head asks for, in words of the report; 0 where it does not ask.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct OptionalOutputs {
     /// TP, FP, FN of each class.
     pub hard_counts: u32,
     /// The same of each item, and the item's voxels that counted.
@@ -291,7 +292,7 @@ impl Layout {
             None => TopK::default(),
         };
         let classes_word = word("the classes", classes)?;
-        let (asked, report_end) = self.asked(index, head, rows)?;
+        let (outputs, report_end) = self.outputs(index, head, rows)?;
         self.heads.push(HeadLayout {
             items: word("the items", items)?,
             classes: classes_word,
@@ -310,7 +311,7 @@ impl Layout {
             item_means,
             row_notes: overlap
                 .is_some_and(|o| o.present_classes_only || matches!(o.kind, OverlapKind::GeneralizedDice { .. })),
-            asked,
+            outputs,
             arithmetic: Arithmetic::new(head, classes_word),
             has_class_parameters,
             class_parameters,
@@ -332,7 +333,7 @@ impl Layout {
     }
 
     /// Where the report has what a head asks for, and where the head's report ends.
-    fn asked(&self, index: usize, head: &Head, rows: u64) -> Result<(Asked, u32), Error> {
+    fn outputs(&self, index: usize, head: &Head, rows: u64) -> Result<(OptionalOutputs, u32), Error> {
         let (items, classes) = (head.items() as u64, head.classes() as u64);
         let mut end = u64::from(self.report) + u64::from(words::REPORT_WORDS) + classes;
         let mut place = |wanted: bool, words: u64| {
@@ -342,12 +343,12 @@ impl Layout {
         };
         let overlap = head.loss.overlap.as_ref().filter(|_| head.unreduced);
         let of_row = overlap.map_or(0, |overlap| overlap.losses_of_row(head.classes()) as u64);
-        let asked = Asked {
+        let outputs = OptionalOutputs {
             hard_counts: place(head.hard_counts != HardCounts::None, 3 * classes)?,
             item_counts: place(head.hard_counts == HardCounts::Item, items.saturating_mul(3 * classes + 1))?,
             overlap_losses: place(overlap.is_some(), rows.saturating_mul(of_row))?,
         };
-        Ok((asked, word(Some(index), "the report", end)?))
+        Ok((outputs, word(Some(index), "the report", end)?))
     }
 
     /// Appends a head's share of the top-k.

@@ -142,7 +142,7 @@ impl HeadSlots {
 
 /// The heads of one dispatch, and their slots by role.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Part {
+pub(crate) struct DispatchSlots {
     pub heads: Vec<HeadSlots>,
     pub slots: Vec<Slot>,
     /// Logits of all its heads.
@@ -151,7 +151,7 @@ pub(crate) struct Part {
 
 /// A part without its buffers: what the text of the dispatch depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PartText {
+pub(crate) struct DispatchText {
     pub heads: Vec<HeadSlots>,
     pub kinds: Vec<SlotKind>,
 }
@@ -222,8 +222,8 @@ pub(crate) fn split(
     items: &[u32],
     wanted: impl Fn(usize) -> Tensors,
     room: DispatchLimits,
-) -> Result<Vec<Part>, Error> {
-    let mut parts: Vec<Part> = Vec::new();
+) -> Result<Vec<DispatchSlots>, Error> {
+    let mut parts: Vec<DispatchSlots> = Vec::new();
     for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);
         if tensors.is_empty() {
@@ -234,7 +234,7 @@ pub(crate) fn split(
         };
         for run in runs_of_items(index, items, &of_items, room)? {
             let tensors = of_items(&run);
-            let small = |part: &Part| part.logits + logits(&tensors) <= room.logits;
+            let small = |part: &DispatchSlots| part.logits + logits(&tensors) <= room.logits;
             let fitting = parts.iter_mut().filter(|part| small(part)).find_map(|part| {
                 let grown = part.with(index, &run, &tensors, room);
                 let fits = grown.bindings() <= room.storage_buffers && grown.heads.len() <= room.heads as usize;
@@ -242,11 +242,11 @@ pub(crate) fn split(
             });
             match fitting {
                 Some((part, grown)) => *part = grown,
-                None => parts.push(Part::default().with(index, &run, &tensors, room)),
+                None => parts.push(DispatchSlots::default().with(index, &run, &tensors, room)),
             }
         }
     }
-    parts.iter_mut().for_each(Part::share_written_buffers);
+    parts.iter_mut().for_each(DispatchSlots::share_written_buffers);
     Ok(parts)
 }
 
@@ -292,7 +292,7 @@ fn runs_of_items(
     of_items: &dyn Fn(&Range<u32>) -> Tensors,
     room: DispatchLimits,
 ) -> Result<Vec<Range<u32>>, Error> {
-    let bindings = |run: &Range<u32>| Part::default().with(head, run, &of_items(run), room).bindings();
+    let bindings = |run: &Range<u32>| DispatchSlots::default().with(head, run, &of_items(run), room).bindings();
     let most_items = room.logits / logits(&of_items(&(0..1))).max(1);
     let least_runs = u64::from(items).div_ceil(most_items.max(1));
     for runs in u32::try_from(least_runs).unwrap_or(items)..=items {
@@ -317,13 +317,13 @@ fn too_many_bindings(head: usize, bindings: u32, room: DispatchLimits) -> Error 
     }
 }
 
-impl Part {
+impl DispatchSlots {
     /// What the text of the dispatch depends on.
-    pub(crate) fn text(&self) -> PartText {
+    pub(crate) fn text(&self) -> DispatchText {
         let mut heads = self.heads.clone();
         // where a tensor begins in its slot is in the table
         heads.iter_mut().flat_map(|head| head.slots.values_mut()).for_each(|(_, first)| *first = 0);
-        PartText { heads, kinds: self.slots.iter().map(|slot| slot.kind).collect() }
+        DispatchText { heads, kinds: self.slots.iter().map(|slot| slot.kind).collect() }
     }
 
     /// Storage bindings that the slots take.

@@ -1,40 +1,120 @@
-//! The shape of the kernels: the numbers that tuning chooses. Which are good where: `src/tuning`.
+//! The shape of the kernels: the numbers that tuning chooses. Which are good where: `defaults.rs`, and `src/tuning`.
 
+use std::any::TypeId;
+use std::fmt;
+use std::str::FromStr;
+
+use super::defaults::INTEGRATED;
+use super::driver::Driver;
 use super::words::{NOWHERE, TILE_COLUMNS};
 use crate::error::{Bound, Error};
 
 /// Classes that an invocation holds at most: their loops are unrolled in text.
 const MOST_HELD: u32 = 32;
 
-/// The shape of the kernels on a device: numbers that change speed and nothing else.
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Variant {
+macro_rules! numbers {
+    ($($(#[doc = $doc:literal])* $name:ident: $type:ty,)*) => {
+        /// The shape of the kernels on a device: numbers that change speed and nothing else.
+        ///
+        /// As text, `invocations=64,tile=4096,…`: every number, by its name.
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct Variant {
+            $($(#[doc = $doc])* pub $name: $type,)*
+        }
+
+        impl Variant {
+            /// The names of the numbers.
+            const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// Each number's name, and the number as text.
+            pub fn numbers(self) -> impl Iterator<Item = (&'static str, String)> {
+                [$((stringify!($name), self.$name.to_string())),*].into_iter()
+            }
+
+            fn set(&mut self, name: &str, text: &str) -> Result<(), Error> {
+                match name {
+                    $(stringify!($name) => self.$name = number(stringify!($name), text)?,)*
+                    _ => return Err(refused("name", format!("one of {}", Self::NAMES.join(", ")), name)),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+numbers! {
     /// Invocations a workgroup of the statistics and gradient kernels.
-    pub invocations: u32,
+    invocations: u32,
     /// Voxels a tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
-    pub tile: u32,
+    tile: u32,
     /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
-    pub register_classes: u32,
+    register_classes: u32,
     /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it has not, up to 32.
     /// Heads with still more classes stream them, as all do that would be split where this is 0.
-    pub split_classes: u32,
+    split_classes: u32,
     /// Classes a chunk: of a stream, and of the sums that meet in workgroup memory.
-    pub chunk: u32,
+    chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
-    pub fold_invocations: u32,
+    fold_invocations: u32,
     /// Loads and stores four elements at once, where a tensor's offset and rows allow it; false: one by one everywhere.
-    pub wide: bool,
+    wide: bool,
     /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
-    pub subgroups: bool,
+    subgroups: bool,
     /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from sizes
     /// that are checked when tensors are bound.
-    pub unchecked: bool,
+    unchecked: bool,
     /// Heads that share a statistics or gradient dispatch, as far as the device's bindings go. A driver that runs every side
     /// of a branch, with lanes masked, runs and compiles a dispatch a head faster: heads of one arithmetic share the pipeline.
-    pub heads_per_dispatch: u32,
+    heads_per_dispatch: u32,
     /// The size of every subgroup, where the device has but one; 0 where it is not known.
-    pub subgroup_size: u32,
+    subgroup_size: u32,
+}
+
+/// A number, true or false.
+fn number<T: FromStr + 'static>(setting: &'static str, text: &str) -> Result<T, Error> {
+    let expected = if TypeId::of::<T>() == TypeId::of::<bool>() { "true or false" } else { "a number" };
+    text.parse().map_err(|_| refused(setting, expected.to_owned(), text))
+}
+
+fn refused(setting: &'static str, expected: String, given: &str) -> Error {
+    Error::Variant { setting, expected, given: given.to_owned() }
+}
+
+impl Variant {
+    /// This variant with other numbers: `tile=2048,wide=true`.
+    ///
+    /// # Errors
+    /// [`Error::Variant`] for a name that a variant lacks, and for a text that is not a number of it.
+    pub fn with(mut self, numbers: &str) -> Result<Self, Error> {
+        for given in numbers.split(',').map(str::trim).filter(|given| !given.is_empty()) {
+            let (name, text) = given
+                .split_once('=')
+                .ok_or_else(|| refused("text", "NAME=NUMBER, as in tile=2048,wide=true".to_owned(), given))?;
+            self.set(name.trim(), text.trim())?;
+        }
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.numbers().map(|(name, number)| format!("{name}={number}")).collect();
+        f.write_str(&numbers.join(","))
+    }
+}
+
+/// Every number has to be there.
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let is_given = |name: &&&str| text.split(',').any(|given| given.trim().starts_with(&format!("{name}=")));
+        match Self::NAMES.iter().find(|name| !is_given(name)) {
+            Some(lacking) => Err(refused("text", format!("a number for {lacking}"), text)),
+            None => INTEGRATED.with(text),
+        }
+    }
 }
 
 /// How the classes of a quad lie over invocations.
@@ -95,11 +175,10 @@ impl Variant {
         u64::from(self.rows()) * (u64::from(self.invocations) + 1) * 4 + u64::from(self.invocations) * 16
     }
 
-    /// Checks the numbers against each other and against the device.
-    pub(crate) fn validate(self, device: &wgpu::Device) -> Result<(), Error> {
-        let limits = device.limits();
-        let refuse =
-            |setting, expected: String, given: u32| Err(Error::Variant { setting, expected, given: given.to_string() });
+    /// Checks the numbers against each other and against what the driver states.
+    pub(crate) fn check(self, driver: &Driver) -> Result<(), Error> {
+        let limits = &driver.limits;
+        let refuse = |setting, expected: String, given: u32| Err(refused(setting, expected, &given.to_string()));
         if self.invocations == 0 {
             return refuse("invocations", "at least 1".into(), self.invocations);
         }
@@ -116,15 +195,10 @@ impl Variant {
         if !self.fold_invocations.is_power_of_two() {
             return refuse("fold_invocations", "a power of two".into(), self.fold_invocations);
         }
-        if self.subgroups && !device.features().contains(wgpu::Features::SUBGROUP) {
-            return Err(Error::Variant {
-                setting: "subgroups",
-                expected: "false: the device has no subgroup feature".into(),
-                given: "true".into(),
-            });
+        if self.subgroups && !driver.subgroups {
+            return Err(refused("subgroups", "false: the device lacks the subgroup feature".to_owned(), "true"));
         }
-        let info = device.adapter_info();
-        let known = if info.subgroup_min_size == info.subgroup_max_size { info.subgroup_min_size } else { 0 };
+        let known = driver.subgroup_size;
         if ![0, known].contains(&self.subgroup_size) {
             let expected = format!("0, or the size of every subgroup where the device has but one ({known})");
             return refuse("subgroup_size", expected, self.subgroup_size);
@@ -140,5 +214,33 @@ impl Variant {
         limit("a workgroup", Bound::Invocations, invocations.into(), most.into())?;
         let memory = limits.max_compute_workgroup_storage_size;
         limit("workgroup memory", Bound::WorkgroupMemory, self.workgroup_memory(), memory.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_is_read_as_it_is_written() {
+        let variant = Variant { tile: 2048, wide: false, heads_per_dispatch: u32::MAX, ..INTEGRATED };
+        assert_eq!(variant.to_string().parse(), Ok(variant));
+        assert!(variant.to_string().contains("tile=2048") && variant.to_string().contains("wide=false"), "{variant}");
+        assert_eq!(INTEGRATED.with("wide=false, tile=2048"), Ok(Variant { tile: 2048, wide: false, ..INTEGRATED }));
+    }
+
+    #[test]
+    fn a_text_that_is_no_variant_is_refused_with_what_was_expected() {
+        for (text, message) in [
+            ("tiles=2048", "variant: name: expected one of invocations, tile, "),
+            ("tile=2k", "variant: tile: expected a number, got 2k"),
+            ("wide=1", "variant: wide: expected true or false, got 1"),
+            ("tile", "variant: text: expected NAME=NUMBER, as in tile=2048,wide=true, got tile"),
+        ] {
+            let error = INTEGRATED.with(text).expect_err(text).to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+        let error = "tile=2048".parse::<Variant>().expect_err("lacks the rest").to_string();
+        assert_eq!(error, "variant: text: expected a number for invocations, got tile=2048");
     }
 }

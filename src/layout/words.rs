@@ -166,7 +166,7 @@ pub(crate) fn reduction(reduction: Reduction) -> u32 {
 pub(crate) fn declared(text: &str) -> String {
     let names: std::collections::HashSet<&str> = identifiers(text).collect();
     let used = all().filter(|(name, _)| names.contains(name));
-    used.map(|(name, value)| format!("const {name} = {value};\n")).collect()
+    used.fold(String::new(), |text, (name, value)| text + &format!("const {name} = {value};\n"))
 }
 
 /// Every identifier of a text, comments included.

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::Error;
 use crate::gpu::device::{self, Access};
 use crate::gpu::pipelines::{Compiled, Pipelines};
-use crate::layout::slots::{PartText, check_items};
+use crate::layout::driver::Driver;
+use crate::layout::slots::{DispatchText, check_items};
 use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
 use crate::report::{GlobalSums, Heads, Mailbox, Report};
@@ -79,7 +80,7 @@ impl PlanSettings {
 }
 
 /// All that the pipeline of a part depends on within a plan.
-type PartKey = (&'static str, PartText, Vec<Access>);
+type DispatchKey = (&'static str, DispatchText, Vec<Access>);
 
 /// What all steps of a plan share.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub(crate) struct Shared {
     pipelines: HeadPipelines,
     pub settings: PlanSettings,
     /// The pipelines of parts that were bound before: binding the like again composes no text.
-    parts: Mutex<HashMap<PartKey, Compiled>>,
+    parts: Mutex<HashMap<DispatchKey, Compiled>>,
     pub reports: Mailbox<Report>,
     /// Where the batch is distributed.
     pub global_sums: Option<Mailbox<GlobalSums>>,
@@ -160,11 +161,12 @@ impl Plan {
         if distributed {
             spec.check_distributed()?;
         }
-        variant.validate(device)?;
-        let limits = device.limits();
+        let driver = Driver::of(device);
+        variant.check(&driver)?;
+        let limits = driver.limits.clone();
         // what the device cannot hold comes before what fits its loops
         check_scratch(&Layout::new(spec, variant)?, &limits)?;
-        let variant = variant.within_iterations(spec, device)?;
+        let variant = variant.within_iterations(spec, &driver)?;
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         check_items(spec, &layout, &limits, variant)?;
@@ -226,13 +228,15 @@ impl Shared {
     pub(crate) fn compiled(
         &self,
         stage: &'static str,
-        text: PartText,
+        text: DispatchText,
         accesses: Vec<Access>,
-        compose: impl FnOnce(&PartText) -> String,
+        compose: impl FnOnce(&DispatchText) -> String,
     ) -> Compiled {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let compile = |(stage, text, accesses): &PartKey| {
-            self.settings.pipelines.pipeline(compose(text).into(), stage, accesses.clone(), self.variant.unchecked)
+        let compile = |(stage, text, accesses): &DispatchKey| {
+            let heads: Vec<usize> = text.heads.iter().map(|head| head.head).collect();
+            let (text, unchecked) = (compose(text).into(), self.variant.unchecked);
+            self.settings.pipelines.pipeline(text, stage, &heads, accesses.clone(), unchecked)
         };
         parts.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
     }

@@ -40,7 +40,7 @@ impl HeadPipelines {
         let heads = layout.heads.len();
         let compile = |text: &Arc<str>, entry, accesses: &[Access]| {
             let accesses = std::iter::once(Access::Uniform).chain(accesses.iter().copied()).collect();
-            pipelines.pipeline(Arc::clone(text), entry, accesses, variant.unchecked)
+            pipelines.pipeline(Arc::clone(text), entry, &[], accesses, variant.unchecked)
         };
         let combine = compose::combine(heads, variant).into();
         let top_k = layout.has_top_k().then(|| {

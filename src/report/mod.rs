@@ -131,11 +131,11 @@ pub struct HeadReport {
     /// The first of them.
     pub first_out_of_range: Option<VoxelPosition>,
     /// The derivative of the total by the head's weight: of a head of weight 0 it may be NaN, since its terms may.
-    pub by_weight: f32,
+    pub d_weight: f32,
     /// The derivative of the total by the weight of the overlap term; 0 where the head has none, or has weight 0 itself.
-    pub by_overlap_weight: f32,
+    pub d_overlap_weight: f32,
     /// The derivative of the total by the weight of the pixel term; 0 where the head has none, or has weight 0 itself.
-    pub by_pixel_weight: f32,
+    pub d_pixel_weight: f32,
 }
 
 /// The loss of a step, and all that it is made of.
@@ -159,19 +159,20 @@ fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
     let soft_dice = all[(layout.report + words::REPORT_WORDS) as usize..].iter().take(classes);
     let counted = word(words::REPORT_COUNTED);
     let first = VoxelPosition { item: word(words::REPORT_FIRST_ITEM), voxel: word(words::REPORT_FIRST_VOXEL) };
-    let asked = |first: u32| &all[first as usize..];
+    let outputs = |first: u32| &all[first as usize..];
     let of_item =
         |words: &[u32]| ItemCounts { classes: class_counts(words, words[3 * classes]), counted: words[3 * classes] };
-    let items = || asked(layout.asked.item_counts).chunks(3 * classes + 1).take(head.items()).map(of_item).collect();
+    let items =
+        || outputs(layout.outputs.item_counts).chunks(3 * classes + 1).take(head.items()).map(of_item).collect();
     HeadReport {
         overlap: (head.loss.overlap.is_some()).then(|| term(words::REPORT_OVERLAP, words::REPORT_WEIGHTED_OVERLAP)),
         pixel: head.loss.pixel.is_some().then(|| term(words::REPORT_PIXEL, words::REPORT_WEIGHTED_PIXEL)),
         soft_dice: soft_dice.map(|&word| f32::from_bits(word)).collect(),
         hard_counts: (head.hard_counts != HardCounts::None)
-            .then(|| class_counts(&asked(layout.asked.hard_counts)[..3 * classes], counted)),
+            .then(|| class_counts(&outputs(layout.outputs.hard_counts)[..3 * classes], counted)),
         item_counts: (head.hard_counts == HardCounts::Item).then(items),
         overlap_losses: (head.unreduced && head.loss.overlap.is_some())
-            .then(|| overlap_losses(asked(layout.asked.overlap_losses), head)),
+            .then(|| overlap_losses(outputs(layout.outputs.overlap_losses), head)),
         non_finite: head.check_finite.then(|| NonFinite {
             logits: word(words::REPORT_NON_FINITE_LOGITS),
             gradient: word(words::REPORT_NON_FINITE_GRADIENT) != 0,
@@ -180,9 +181,9 @@ fn head_report(all: &[u32], head: &Head, layout: &HeadLayout) -> HeadReport {
         ignored: word(words::REPORT_IGNORED),
         out_of_range: word(words::REPORT_OUT_OF_RANGE),
         first_out_of_range: (first.item != NO_VOXEL).then_some(first),
-        by_weight: float(words::REPORT_D_WEIGHT),
-        by_overlap_weight: float(words::REPORT_D_OVERLAP_WEIGHT),
-        by_pixel_weight: float(words::REPORT_D_PIXEL_WEIGHT),
+        d_weight: float(words::REPORT_D_WEIGHT),
+        d_overlap_weight: float(words::REPORT_D_OVERLAP_WEIGHT),
+        d_pixel_weight: float(words::REPORT_D_PIXEL_WEIGHT),
     }
 }
 

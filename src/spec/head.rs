@@ -132,7 +132,7 @@ pub enum HardCounts {
     /// It does not.
     None,
     /// Of each class over the whole batch.
-    Head,
+    Batch,
     /// Of each class over the whole batch, and of each item.
     Item,
 }

@@ -13,7 +13,7 @@ mod validate;
 
 pub use head::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Target};
 pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
-pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, other_convention};
+pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, pytorch_label_smoothing};
 
 pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
 

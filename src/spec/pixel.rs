@@ -121,7 +121,7 @@ impl Default for Pixel {
 /// ε may reach (C−1)/C, where ε' is 1 and every class gets the same.
 #[must_use]
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "rounded once, from f64")]
-pub fn other_convention(label_smoothing: f32, classes: usize) -> f32 {
+pub fn pytorch_label_smoothing(label_smoothing: f32, classes: usize) -> f32 {
     if classes < 2 {
         return 0.0;
     }
@@ -193,7 +193,7 @@ impl Pixel {
     /// Sets the smoothing of the other convention: ε/(C−1) to each wrong class of `classes`, 1−ε to the right one.
     #[must_use]
     pub fn label_smoothing_wrong_only(self, epsilon: f32, classes: usize) -> Self {
-        self.label_smoothing(other_convention(epsilon, classes))
+        self.label_smoothing(pytorch_label_smoothing(epsilon, classes))
     }
 
     /// Sets [`class_weights`](Self::class_weights).

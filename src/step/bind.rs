@@ -9,7 +9,7 @@ use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
-use crate::layout::slots::{DispatchLimits, Part, PartText, Role, split};
+use crate::layout::slots::{DispatchLimits, DispatchSlots, DispatchText, Role, split};
 use crate::layout::table::{self, HeadRow};
 use crate::layout::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
 use crate::plan::scratch::{StepScratch, table_buffer};
@@ -97,7 +97,7 @@ fn bind(
     checked(&shared.device, "binding tensors", || {
         let weights = weights.as_ref().map(|weights| (weights, room.alignment));
         let stages = forward.map_or_else(|| Arc::new(HeadStages::new(shared, weights)), Arc::clone);
-        let on = On { shared, scratch: &stages.scratch };
+        let on = Binder { shared, scratch: &stages.scratch };
         Step {
             plan: plan.clone(),
             statistics: statistics.iter().map(|part| on.statistics(part)).collect(),
@@ -122,22 +122,22 @@ fn role(tensor: Tensor, head: &Head) -> Role {
 }
 
 /// A plan, and the scratch of a step of it.
-struct On<'a> {
+struct Binder<'a> {
     shared: &'a Shared,
     scratch: &'a StepScratch,
 }
 
-impl On<'_> {
-    fn statistics(&self, part: &Part) -> Dispatch {
+impl Binder<'_> {
+    fn statistics(&self, part: &DispatchSlots) -> Dispatch {
         let Self { shared, scratch } = self;
         let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
         let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
         own.extend(scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
-        let compose = |text: &PartText| compose::statistics(text, &shared.heads.layout, shared.variant);
+        let compose = |text: &DispatchText| compose::statistics(text, &shared.heads.layout, shared.variant);
         dispatch(shared, part, "statistics", compose, &own, 0)
     }
 
-    fn gradient(&self, part: &Part, upstream: &Extent, alignment: u64) -> Dispatch {
+    fn gradient(&self, part: &DispatchSlots, upstream: &Extent, alignment: u64) -> Dispatch {
         let Self { shared, scratch } = self;
         let written = part.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
         let (binding, element) = tensors::aligned(upstream, alignment);
@@ -149,7 +149,7 @@ impl On<'_> {
         if shared.heads.layout.checks_finite() {
             own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
         }
-        let compose = |text: &PartText| compose::gradient(text, &shared.heads.layout, shared.variant, written);
+        let compose = |text: &DispatchText| compose::gradient(text, &shared.heads.layout, shared.variant, written);
         dispatch(shared, part, "gradient", compose, &own, element)
     }
 }
@@ -157,9 +157,9 @@ impl On<'_> {
 /// A dispatch over the tiles of a part's heads: the table, the stage's own buffers, then the slots' windows.
 fn dispatch(
     shared: &Shared,
-    part: &Part,
+    part: &DispatchSlots,
     stage: &'static str,
-    compose: impl FnOnce(&PartText) -> String,
+    compose: impl FnOnce(&DispatchText) -> String,
     own: &[(Access, wgpu::BufferBinding<'_>)],
     upstream: u32,
 ) -> Dispatch {
@@ -172,7 +172,7 @@ fn dispatch(
     Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }
 
-fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
+fn slot_entries(part: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
     part.slots.iter().flat_map(|slot| {
         (0..slot.kind.windows).map(|window| {
             let bytes = slot.window_bytes(window);
@@ -189,7 +189,7 @@ fn slot_entries(part: &Part) -> impl Iterator<Item = Entry<'_>> {
 }
 
 /// The table of a part, and its number of workgroups.
-fn part_rows(shared: &Shared, part: &Part, upstream: u32) -> (Vec<HeadRow>, u32) {
+fn part_rows(shared: &Shared, part: &DispatchSlots, upstream: u32) -> (Vec<HeadRow>, u32) {
     let all = table::rows(&shared.heads.spec, &shared.heads.layout.heads);
     let text = part.text();
     let groups = Groups::new(&text, &shared.heads.layout.heads);

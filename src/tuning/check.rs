@@ -86,9 +86,9 @@ mod tests {
             ignored: u32::try_from(head.ignored).expect("few"),
             out_of_range: 0,
             first_out_of_range: None,
-            by_weight: 0.0,
-            by_overlap_weight: 0.0,
-            by_pixel_weight: 0.0,
+            d_weight: 0.0,
+            d_overlap_weight: 0.0,
+            d_pixel_weight: 0.0,
         };
         let rounded = |(head, expected): (&Head, &HeadEvaluation)| {
             let gradient = expected.gradient.iter().map(|&g| narrow(g));

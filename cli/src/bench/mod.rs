@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use segloss::tuning::{self, Clock, ClockKind};
 use segloss::{Head, LossSpec, Plan, Variant, open_adapter, wgpu};
 
-use crate::Wish;
+use crate::AdapterArgs;
 pub use figures::commit;
 use figures::{Figure, Figures, Machine, Ratio};
 use floor::{Floor, Kind};
@@ -30,12 +30,12 @@ use workload::{Heads, SMOOTHING, Tensors, Workload, shape_name};
 #[derive(clap::Args)]
 pub struct Bench {
     #[command(flatten)]
-    wish: Wish,
+    adapter_args: AdapterArgs,
     #[command(flatten)]
     heads: Heads,
     /// Numbers of the kernels' variant other than the adapter's defaults: invocations=64,tile=4096,…
-    #[arg(long, value_name = "NAME=N,…", value_delimiter = ',')]
-    variant: Vec<String>,
+    #[arg(long, value_name = "NAME=N,…", default_value = "", hide_default_value = true)]
+    variant: String,
     /// The variant that `segloss tune` found for these heads on this adapter.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["variant", "sweep"])]
     tuning: Option<PathBuf>,
@@ -75,7 +75,7 @@ impl Bench {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let choice = self.wish.choice();
+        let choice = self.adapter_args.choice();
         let Some(adapter) = choice.adapters().into_iter().next() else {
             return choice.open().map(|_| ExitCode::FAILURE).map_err(Into::into);
         };
@@ -149,29 +149,7 @@ impl Bench {
                 format!("{file}: no choice for this adapter, driver and version, and these heads: `segloss tune --file {file}` finds one")
             });
         }
-        let mut variant = Variant::for_device(&clock.device);
-        for given in &self.variant {
-            let (name, value) = given.split_once('=').with_context(|| format!("expected NAME=N, got {given}"))?;
-            let value = match value {
-                "true" => 1,
-                "false" => 0,
-                number => number.parse::<u32>().with_context(|| given.clone())?,
-            };
-            match name {
-                "invocations" => variant.invocations = value,
-                "tile" => variant.tile = value,
-                "register_classes" => variant.register_classes = value,
-                "split_classes" => variant.split_classes = value,
-                "chunk" => variant.chunk = value,
-                "fold_invocations" => variant.fold_invocations = value,
-                "heads_per_dispatch" => variant.heads_per_dispatch = value,
-                "wide" => variant.wide = value != 0,
-                "unchecked" => variant.unchecked = value != 0,
-                "subgroups" => variant.subgroups = value != 0,
-                _ => bail!("a variant has no {name}"),
-            }
-        }
-        Ok(variant)
+        Ok(Variant::for_device(&clock.device).with(&self.variant)?)
     }
 
     /// One shape: the step's stages, the floor, and whatever else was asked for, in one interleaved run.

@@ -19,10 +19,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use indicatif::MultiProgress;
 use segloss::testing::cases::{self, Case};
-use segloss::testing::shaders::{covering, permutations};
+use segloss::testing::shaders::{all_permutations, permutations, permutations_of_every_pair};
 use segloss::wgpu;
 
-use crate::Wish;
+use crate::AdapterArgs;
 use crate::adapters::name;
 use crate::bench::commit;
 use numbers::Results;
@@ -33,7 +33,7 @@ use translate::Answers;
 #[derive(clap::Args)]
 pub struct Validate {
     #[command(flatten)]
-    wish: Wish,
+    adapter_args: AdapterArgs,
     /// Every adapter that fits, not the first alone.
     #[arg(long)]
     all: bool,
@@ -49,7 +49,10 @@ pub struct Validate {
     /// What random specifications are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Random specifications an adapter.
+    /// Choices of shader settings that are drawn as well, beside every pair of choices: naga reads them.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    permutations: usize,
+    /// Random specifications per adapter.
     #[arg(long, default_value_t = 48)]
     trials: u64,
     /// Microsoft's DXC, the library; else where the loader finds it.
@@ -76,7 +79,7 @@ impl Validate {
             println!("{differing} lines differ");
             return Ok(ExitCode::SUCCESS);
         }
-        let choice = self.wish.choice();
+        let choice = self.adapter_args.choice();
         let adapters = numbers::adapters(&choice, self.all);
         if adapters.is_empty() {
             choice.open()?;
@@ -131,8 +134,8 @@ impl Validate {
 
     /// The shaders in all tools but Dawn.
     fn shaders(&self, progress: &Progress) -> Shaders {
-        let covering: HashSet<String> = covering().into_iter().map(|shader| shader.name).collect();
-        let all = permutations();
+        let covering: HashSet<String> = permutations_of_every_pair().into_iter().map(|shader| shader.name).collect();
+        let all = permutations(self.seed, self.permutations);
         let permutations = all.len();
         let Answers { mut tools, switches_in_loops, kept: few } =
             translate::translate(all, |name| covering.contains(name), || progress.tick("shaders: naga"));
@@ -141,7 +144,8 @@ impl Validate {
         progress.tick("shaders: Tint");
         tools.push(tools::tint(&few, &self.dawn));
         let switches_in_loops = Some(switches_in_loops);
-        Shaders { permutations, covering: covering.len(), tools, switches_in_loops }
+        let all = Some(all_permutations());
+        Shaders { permutations, covering: covering.len(), all, tools, switches_in_loops }
     }
 
     fn write(&self, validation: &Validation) -> Result<ExitCode> {

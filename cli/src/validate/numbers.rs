@@ -50,7 +50,7 @@ pub fn on_adapter(
         published(adapter, cases, &mut all, tick)?;
         let (device, queue) = open_adapter(adapter)?;
         let (here, plans) = (Variant::for_device(&device), Plans::new(&device, &queue));
-        all.variant = fields(here);
+        all.variant = here.numbers().map(|(name, number)| (name.to_owned(), number)).collect();
         let mut worst = Worst::default();
         every_pair(here, &plans, &mut worst, &mut all, tick);
         let drawn = random(adapter, [seed, trials], &mut worst, &mut all, tick);
@@ -65,13 +65,6 @@ pub fn on_adapter(
         Vec::new()
     });
     (all, results)
-}
-
-/// The fields of a variant, as Rust prints them.
-fn fields(variant: Variant) -> Vec<(String, String)> {
-    let text = format!("{variant:?}");
-    let fields = text.trim_start_matches("Variant { ").trim_end_matches(" }").split(", ");
-    fields.filter_map(|field| field.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Plans on a device of its own.

@@ -42,9 +42,10 @@ pub fn page(validation: &Validation) -> Result<String> {
 fn shaders(shaders: &Shaders) -> Markup {
     html! {
         h2 { "Shaders" }
-        p { (shaders.permutations) " permutations: every choice of terms, targets, masks, outputs, types, bindings and \
-             reductions that changes text. All go through naga; " (shaders.covering) " of them, which have every pair of \
-             choices, through the other tools." }
+        p { (shaders.permutations) " permutations" @if let Some(all) = shaders.all { " of " (all) }
+             ": every pair of choices (terms, targets, masks, outputs, types, bindings, reductions and whatever else \
+             changes text), and a sample drawn from the seed. All go through naga; the " (shaders.covering) " that have every \
+             pair, through the other tools." }
         table {
             tr { th { "tool" } th { "what it says" } th { "checked" } th { "failed" } }
             @for tool in &shaders.tools { (row(tool)) }

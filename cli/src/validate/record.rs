@@ -22,9 +22,12 @@ pub struct Validation {
 /// The shaders in the tools.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shaders {
-    /// All permutations, and those of the covering set.
+    /// Permutations that were looked at; those of them that have every pair of choices; and how many every choice with every
+    /// other would be, `None` in older reports, which looked at all.
     pub permutations: usize,
     pub covering: usize,
+    #[serde(default)]
+    pub all: Option<u64>,
     pub tools: Vec<Tool>,
     /// `None` in reports older than the search.
     #[serde(default)]

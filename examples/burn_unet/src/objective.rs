@@ -46,7 +46,7 @@ impl Objective {
 
     /// Dice of each class over all slices, from the report's hits and misses.
     pub fn dice(&self, model: &UNet, slices: &dyn DataLoader<Batch>) -> Result<Vec<f64>> {
-        let spec = LossSpec::new().head(Head::new([], loss()).hard_counts(HardCounts::Head));
+        let spec = LossSpec::new().head(Head::new([], loss()).hard_counts(HardCounts::Batch));
         let mut sums: Vec<ClassCounts> = Vec::new();
         for batch in slices.iter() {
             let Batch { images, labels } = batch?;

@@ -62,7 +62,7 @@ pub fn run(plans: &Plans, case: &Case) -> Outcome {
 fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
     for (head, expected) in heads.iter_mut().zip(case.expected.heads.iter().flatten()) {
         if expected.hard_counts.is_some() {
-            head.hard_counts = HardCounts::Head;
+            head.hard_counts = HardCounts::Batch;
         }
         head.unreduced = expected.overlap_losses.is_some() || expected.voxel_losses.is_some();
     }

@@ -1,0 +1,35 @@
+//! What a driver states, asked once per plan.
+
+use crate::error::Error;
+use crate::layout::driver::Driver;
+use crate::layout::variant::Variant;
+
+impl Driver {
+    /// Of a device.
+    pub(crate) fn of(device: &wgpu::Device) -> Self {
+        let info = device.adapter_info();
+        let one_size = info.subgroup_min_size == info.subgroup_max_size;
+        Self {
+            kind: info.device_type,
+            limits: device.limits(),
+            subgroups: device.features().contains(wgpu::Features::SUBGROUP),
+            subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
+        }
+    }
+}
+
+impl Variant {
+    /// A good variant for the kind of adapter, within the device's limits and features.
+    #[must_use]
+    pub fn for_device(device: &wgpu::Device) -> Self {
+        Self::for_driver(&Driver::of(device))
+    }
+
+    /// Checks the numbers against each other and against the device.
+    ///
+    /// # Errors
+    /// [`Error::Variant`], and [`Error::Limit`] where the device is too small.
+    pub fn validate(self, device: &wgpu::Device) -> Result<(), Error> {
+        self.check(&Driver::of(device))
+    }
+}
