@@ -1,13 +1,11 @@
 //! Every case of the published implementations that is supported, on every adapter of this machine.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::path::Path;
 
-use common::all_gpus;
 use segloss::Loss;
 use segloss::testing::cases::{self, ExpectedHead, Outcome};
+
+use crate::common::{self, all_gpus};
 
 /// Cases of a file, and how many of them need what the crate has not yet.
 fn all_pass(file: &str, cases: usize, unsupported: usize) {

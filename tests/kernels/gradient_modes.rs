@@ -1,11 +1,9 @@
 //! Where a gradient goes: over a tensor, onto a tensor, over the logits; and whether it is finite.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, download, evaluate, gpu, random_tensors, storage};
 use segloss::host::{float_bytes, floats_of_bytes, label_bytes};
 use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Plan, Report, Scalars, Tensor, wgpu};
+
+use crate::common::{Gpu, Tensors, all_gpus, download, evaluate, gpu, random_tensors, storage};
 
 const FLOATS: [FloatType; 3] = [FloatType::F32, FloatType::F16, FloatType::Bf16];
 

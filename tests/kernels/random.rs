@@ -1,18 +1,14 @@
 //! Random specifications: the reference against finite differences, and the kernels against the reference.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-#[path = "common/specs.rs"]
-mod specs;
-
-use common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
 use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::testing::{WideTensors, without_rounding};
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, other_convention};
-use specs::{runner, spec, tensors};
+
+use crate::common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
+use crate::specs::{runner, spec, tensors};
 
 const CASES: u32 = 40;
 /// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.

@@ -1,15 +1,13 @@
 //! Numbers that no sane network gives: NaN, infinities, denormals, the ends of f32, labels of all bit patterns, masks of
 //! garbage. What does not count stays out; what counts is right as far as f32 holds it.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, random_tensors, run, run_variant};
 use segloss::host::{self, HostResult};
 use segloss::{
     Activation, Alpha, ClassWeighting, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Target,
     Variant,
 };
+
+use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, random_tensors, run, run_variant};
 
 /// A NaN of either sign and of several payloads, an infinity, an end of f32, a denormal, a zero, or any bits at all.
 fn hostile(random: &mut fastrand::Rng) -> f32 {

@@ -1,11 +1,9 @@
 //! One channel with labels: 0 is the background, 1 the class, as a user of a binary mask means it.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, run};
 use segloss::host::HostResult;
 use segloss::{Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction};
+
+use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, run};
 
 /// Every term that one channel may have.
 fn losses() -> Vec<Loss> {

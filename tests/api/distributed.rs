@@ -1,21 +1,16 @@
 //! A batch over several ranks: total, report and gradients are those of one plan on the whole batch.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-#[path = "common/ranks.rs"]
-mod ranks;
-#[path = "common/specs.rs"]
-mod specs;
-
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ranks::{Rank, rank_spec, run_ranks, together};
 use segloss::testing::without_rounding;
 use segloss::{
     Activation, Alpha, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss, LossSpec,
     Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
 };
+
+use crate::common::{self, Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
+use crate::ranks::{Rank, rank_spec, run_ranks, together};
+use crate::specs;
 
 /// Uneven parts of five items.
 const PARTS: [usize; 3] = [1, 3, 1];

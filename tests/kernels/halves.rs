@@ -1,16 +1,14 @@
 //! f16 and bf16: every value converted as the `half` crate does, and odd rows and offsets.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 use segloss::host::{self, HostResult};
 use segloss::testing::without_rounding;
 use segloss::{
     Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Reduction, wgpu,
 };
+
+use crate::common::{self, Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 
 #[test]
 fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {

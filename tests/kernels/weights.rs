@@ -1,16 +1,14 @@
 //! Weights in the caller's buffer: changed between steps without a new plan, and the total's derivative by each.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
 use segloss::host::{HostResult, float_bytes, label_bytes};
 use segloss::{
     Activation, Alpha, Empty, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars,
     Variant, wgpu,
 };
+
+use crate::common::{self, Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
 
 /// A head with both terms, one with overlap alone, one with a pixel term alone; with these weights, three a head.
 fn spec(weights: [f32; 9]) -> LossSpec {

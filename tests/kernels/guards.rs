@@ -1,17 +1,15 @@
 //! What lies around a bound range stays as it was: after every stage, whatever the tensors hold, checked kernels or not.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 use std::ops::Range;
 
-use common::{Gpu, all_gpus, download, random_tensors, storage};
 use segloss::host::{float_bytes, label_bytes};
 use segloss::{
     Activation, FloatType, Gradient, HardCounts, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Step,
     Target, Variant, wgpu,
 };
+
+use crate::common::{Gpu, all_gpus, download, random_tensors, storage};
 
 const GUARD: u8 = 0xa5;
 
