@@ -1,6 +1,5 @@
 //! A batch over several ranks: total, report and gradients are those of one plan on the whole batch.
 
-use proptest::collection::vec;
 use proptest::prelude::*;
 use segloss::testing::without_rounding;
 use segloss::{
@@ -109,14 +108,14 @@ fn one_rank_of_all_items_equals_one_plan() {
 #[test]
 fn random_losses_over_ranks_equal_the_reference() {
     let gpu = gpu();
-    let sums_alone = |spec: &LossSpec| {
-        let top_k = |pixel: &Pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. });
-        !spec.heads.iter().any(|head| head.loss.pixel.as_ref().is_some_and(top_k))
-    };
-    let strategy = (specs::spec(1..4), vec(1..4_usize, 1..5), 0.25_f32..8.0);
-    specs::runner(40)
-        .run(&strategy, |((spec, seed), parts, upstream)| {
-            prop_assume!(sums_alone(&spec));
+    let top_k = |pixel: &Pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. });
+    specs::runner(24)
+        .run(&specs::spec(1..4), |(mut spec, seed)| {
+            spec.heads.retain(|head| !head.loss.pixel.as_ref().is_some_and(top_k));
+            prop_assume!(!spec.heads.is_empty());
+            let mut random = fastrand::Rng::with_seed(seed);
+            let parts: Vec<usize> = (0..random.usize(1..5)).map(|_| random.usize(1..4)).collect();
+            let upstream = specs::upstream(seed);
             let spec = rank_spec(&spec, parts.iter().sum());
             let tensors = specs::tensors(&spec, seed);
             let expected = evaluate(&spec, &tensors, upstream);

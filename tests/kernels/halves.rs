@@ -4,9 +4,7 @@ use std::num::NonZeroU64;
 
 use segloss::host::{self, HostResult};
 use segloss::testing::without_rounding;
-use segloss::{
-    Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Reduction, wgpu,
-};
+use segloss::{Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
 
 use crate::common::{self, Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 
@@ -84,7 +82,7 @@ fn odd_rows_at_odd_offsets_share_words_and_nothing_else_changes() {
                     };
                     let head =
                         HeadTensors::new(bind(first), labels.as_entire_buffer_binding()).gradient(bind(gradient_first));
-                    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+                    let plan = gpu.plans.plan(&spec).expect("the plan is made");
                     let step = plan.bind(&[head]).expect("the tensors are bound");
                     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                     step.forward(&mut encoder);
