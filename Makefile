@@ -38,6 +38,7 @@ soak: adapter ## 20,000 steps, memory flat
 
 fuzz: adapter ## random specifications, documents and bytes: twenty times the trials of `make test`
 	SEGLOSS_FUZZ=20 $(CARGO) test --features $(FEATURES) --test fuzz -- --nocapture
+	SEGLOSS_FUZZ=20 $(CARGO) test --features $(FEATURES) --test kernels -- --nocapture random::
 
 mutants: adapter ## deliberate faults in the shaders, each caught by a test: docs/mutants.md
 	$(CARGO) test --features $(FEATURES) --test mutants

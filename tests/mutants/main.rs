@@ -1,15 +1,17 @@
 //! The mutation check (`make mutants`): small deliberate faults in the shaders, each of which a test has to catch.
 //!
-//! Nothing is built for a fault: the crate's feature `testing` takes the text of one shader from a file, and the test that is
-//! named with the fault must pass without it and fail with it.
+//! The tests are built once, and nothing is built for a fault: the crate's feature `testing` takes the text of one shader from a
+//! file, and the test that is named with the fault must pass without it and fail with it.
 
 mod list;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
 use list::{MUTANTS, Mutant};
+use serde_json::Value;
 
 /// How a test ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +23,7 @@ enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let missed = missed();
+    let missed = missed(&built());
     if missed.is_empty() {
         println!("{} faults, all caught", MUTANTS.len());
         return ExitCode::SUCCESS;
@@ -31,17 +33,17 @@ fn main() -> ExitCode {
 }
 
 /// The tests that fail without any fault; or else the faults that are not caught.
-fn missed() -> Vec<&'static str> {
+fn missed(binaries: &HashMap<String, PathBuf>) -> Vec<&'static str> {
     let mut tests: Vec<_> = MUTANTS.iter().map(|mutant| mutant.test).collect();
     tests.sort_unstable();
     tests.dedup();
-    let failing: Vec<_> = tests.into_iter().filter(|test| run(test, None) != Outcome::Passes).collect();
+    let failing: Vec<_> = tests.into_iter().filter(|test| run(binaries, test, None) != Outcome::Passes).collect();
     if !failing.is_empty() {
         return failing;
     }
     let mut missed = Vec::new();
     for mutant in &MUTANTS {
-        let said = check(mutant);
+        let said = check(binaries, mutant);
         println!("{said:7} {:42} {}", mutant.name, mutant.test);
         if said != CAUGHT {
             missed.push(mutant.name);
@@ -52,7 +54,7 @@ fn missed() -> Vec<&'static str> {
 
 const CAUGHT: &str = "caught";
 
-fn check(mutant: &Mutant) -> &'static str {
+fn check(binaries: &HashMap<String, PathBuf>, mutant: &Mutant) -> &'static str {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(mutant.file)).expect("the file is there");
     if text.matches(mutant.find).count() != 1 {
         return "stale: what it replaces is not there exactly once";
@@ -60,7 +62,7 @@ fn check(mutant: &Mutant) -> &'static str {
     let fault = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fault.wgsl");
     let both = format!("{text}\0{}", text.replace(mutant.find, mutant.replace));
     fs::write(&fault, both).expect("the temporary folder is writable");
-    let outcome = run(mutant.test, Some(&fault));
+    let outcome = run(binaries, mutant.test, Some(&fault));
     fs::remove_file(&fault).expect("the fault is removed");
     match outcome {
         Outcome::Fails => CAUGHT,
@@ -69,19 +71,33 @@ fn check(mutant: &Mutant) -> &'static str {
     }
 }
 
-/// Runs one test, `file::name`, on the best adapter, with a fault or without.
-fn run(test: &str, fault: Option<&Path>) -> Outcome {
-    let (file, name) = test.split_once("::").expect("file::name");
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["test", "--features", "proptest,tuning", "--test", file, "--", "--exact", name])
+/// The binaries of the tests, by name; built where they are not.
+fn built() -> HashMap<String, PathBuf> {
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--no-run", "--features", "proptest,tuning", "--test", "kernels", "--test", "api"])
+        .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("SEGLOSS_ADAPTERS", "1");
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "the tests are built");
+    let artifacts = output.stdout.split(|&byte| byte == b'\n').filter_map(|line| {
+        let message: Value = serde_json::from_slice(line).ok()?;
+        Some((message["target"]["name"].as_str()?.to_owned(), message["executable"].as_str()?.into()))
+    });
+    artifacts.collect()
+}
+
+/// Runs one test, `binary::file::name`, on the best adapter, with a fault or without.
+fn run(binaries: &HashMap<String, PathBuf>, test: &str, fault: Option<&Path>) -> Outcome {
+    let (binary, name) = test.split_once("::").expect("binary::file::name");
+    let mut command = Command::new(&binaries[binary]);
+    command.args(["--exact", name]).current_dir(env!("CARGO_MANIFEST_DIR")).env("SEGLOSS_ADAPTERS", "1");
     match fault {
         Some(fault) => command.env("SEGLOSS_FAULT", fault),
         None => command.env_remove("SEGLOSS_FAULT"),
     };
-    let output = command.output().expect("cargo runs");
+    let output = command.output().expect("the test runs");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     if output.status.success() && said.contains("1 passed") {
         return Outcome::Passes;

@@ -1,13 +1,11 @@
 //! Tensors anywhere in pooled buffers: odd offsets, shared buffers, and what lies around them.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Gpu, Tensors, all_gpus, differences, download, evaluate, gpu, random_tensors, storage};
 use segloss::host::{HostResult, label_bytes};
 use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Target, wgpu};
+
+use crate::common::{self, Gpu, Tensors, all_gpus, differences, download, evaluate, gpu, random_tensors, storage};
 
 /// Fills the bytes between tensors, so that a write past an end shows.
 const GUARD: u8 = 0xa5;

@@ -1,13 +1,11 @@
 //! Every kind of every setting against a number worked out by hand: one that is forgotten somewhere does not pass as another.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, run};
 use segloss::{
     Activation, Alpha, ClassWeighting, Form, Head, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Product,
     Reduction, ScalarAlpha, testing,
 };
+
+use crate::common::{self, Gpu, Tensors, all_gpus, run};
 
 /// Two items of three voxels, two classes, p as given: I = (1.1, 0.7) and (0.5, 1.4), P = (1.5, 1.4) and (1.2, 1.6),
 /// T = (2, 1) and (1, 2).

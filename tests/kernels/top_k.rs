@@ -1,10 +1,8 @@
 //! The top-k selection: exact, over many runs of losses, with ties.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Tensors, all_gpus, differences, evaluate, random_tensors, run};
 use segloss::{Head, Loss, LossSpec, Overlap, Pixel};
+
+use crate::common::{self, Tensors, all_gpus, differences, evaluate, random_tensors, run};
 
 #[test]
 fn several_heads_select_among_many_runs_of_losses() {

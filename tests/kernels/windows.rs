@@ -1,10 +1,8 @@
 //! Tensors of more windows than a dispatch has bindings: their items are spread over several dispatches.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Buffers, Gpu, Tensors, gpu, gpu_with_limits, random_tensors, run_variant};
 use segloss::{Error, FloatType, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Plan, Variant, wgpu};
+
+use crate::common::{Buffers, Gpu, Tensors, gpu, gpu_with_limits, random_tensors, run_variant};
 
 /// WebGPU's default of 8 storage buffers, and bindings of 128 KiB: the eighth part of the logits below.
 fn small() -> Gpu {

@@ -1,10 +1,8 @@
 //! Big shapes against the f64 reference.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
 use segloss::{Activation, Head, LabelType, Loss, LossSpec, Overlap, Pixel};
+
+use crate::common::{self, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
 
 /// The bound that the crate promises for its main shape.
 const BOUND: f64 = 2e-6;

@@ -1,10 +1,8 @@
 //! Workgroups of one subgroup and of many, by subgroup operations and without: what stands between invocations is in place.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{differences, evaluate, gpu, random_tensors, run_variant};
 use segloss::{Head, Loss, LossSpec, Overlap, Pixel, Variant};
+
+use crate::common::{differences, evaluate, gpu, random_tensors, run_variant};
 
 /// Classes in one invocation, over several, and streamed; labels and their smoothing, with class weights and without.
 fn spec() -> LossSpec {

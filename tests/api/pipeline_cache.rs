@@ -1,10 +1,8 @@
 //! Pipelines that a caller keeps for the next process.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Buffers, evaluate, random_tensors};
 use segloss::{AdapterChoice, Head, Loss, LossSpec, Plan, PlanOptions, wgpu};
+
+use crate::common::{self, Buffers, evaluate, random_tensors};
 
 #[test]
 fn a_plan_takes_the_callers_pipeline_cache_and_the_data_of_an_earlier_one() {

@@ -1,20 +1,16 @@
 //! Random specifications: the reference against finite differences, and the kernels against the reference.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-#[path = "common/specs.rs"]
-mod specs;
-
-use common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
 use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
 use segloss::testing::WideTensors;
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, pytorch_label_smoothing};
-use specs::{runner, spec, tensors};
 
-const CASES: u32 = 40;
+use crate::common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
+use crate::specs::{runner, spec, tensors, upstream};
+
+const CASES: u32 = 24;
 /// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.
 const H: f64 = 1e-5;
 
@@ -22,7 +18,7 @@ const H: f64 = 1e-5;
 fn the_references_gradient_is_its_finite_difference() {
     let strategy = (spec(1..3), 0.5_f32..3.0);
     // on the CPU alone: cheap
-    runner(10 * CASES)
+    runner(400)
         .run(&strategy, |((spec, seed), upstream)| {
             let tensors = tensors(&spec, seed);
             let analytic = evaluate(&spec, &tensors, upstream);
@@ -58,10 +54,9 @@ fn near(given: &HostResult, expected: &Evaluation) -> Result<(), TestCaseError> 
 #[test]
 fn the_kernels_equal_the_reference_in_the_middle_of_a_graph() {
     let gpu = gpu();
-    let strategy = (spec(1..5), 0.25_f32..8.0);
     runner(CASES)
-        .run(&strategy, |((spec, seed), upstream)| {
-            let tensors = tensors(&spec, seed);
+        .run(&spec(1..4), |(spec, seed)| {
+            let (tensors, upstream) = (tensors(&spec, seed), upstream(seed));
             near(&run(&gpu, &spec, &tensors, upstream), &evaluate(&spec, &tensors, upstream))
         })
         .expect("holds");
@@ -78,9 +73,10 @@ fn every_variant_equals_the_reference() {
         (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
+    // hardly two of them share a kernel
     runner(CASES)
         .run(
-            &(spec(1..4), variants),
+            &(spec(1..3), variants),
             |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
                 let variant = Variant {
                     invocations,
@@ -105,7 +101,7 @@ fn every_variant_equals_the_reference() {
 #[test]
 fn every_adapter_equals_the_reference() {
     for gpu in all_gpus() {
-        runner(16)
+        runner(8)
             .run(&spec(1..4), |(spec, seed)| {
                 let tensors = tensors(&spec, seed);
                 near(&run(&gpu, &spec, &tensors, 1.0), &evaluate(&spec, &tensors, 1.0))
@@ -191,7 +187,8 @@ fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) ->
 
 /// One head whose voxels have no place of their own.
 fn placeless_spec() -> impl Strategy<Value = (LossSpec, u64)> {
-    spec(1..2).prop_map(|(mut spec, seed)| {
+    spec(1..4).prop_map(|(mut spec, seed)| {
+        spec.heads.truncate(1);
         spec.heads[0].resample = None;
         (spec, seed)
     })
@@ -200,7 +197,7 @@ fn placeless_spec() -> impl Strategy<Value = (LossSpec, u64)> {
 #[test]
 fn the_order_of_voxels_and_samples_does_not_matter() {
     let gpu = gpu();
-    runner(CASES / 2)
+    runner(CASES)
         .run(&placeless_spec(), |(spec, seed)| {
             let tensors = tensors(&spec, seed);
             let head = &spec.heads[0];
@@ -234,7 +231,7 @@ fn the_order_of_voxels_and_samples_does_not_matter() {
 #[test]
 fn a_voxel_that_does_not_count_has_a_gradient_of_zero() {
     let gpu = gpu();
-    runner(CASES / 2)
+    runner(CASES)
         .run(&placeless_spec(), |(spec, seed)| {
             let tensors = tensors(&spec, seed);
             let head = &spec.heads[0];
@@ -257,8 +254,8 @@ fn a_voxel_that_does_not_count_has_a_gradient_of_zero() {
 #[test]
 fn a_plan_of_many_heads_is_as_many_plans_of_one() {
     let gpu = gpu();
-    runner(CASES / 2)
-        .run(&spec(2..5), |(spec, seed)| {
+    runner(CASES)
+        .run(&spec(1..4), |(spec, seed)| {
             let tensors = tensors(&spec, seed);
             let together = run(&gpu, &spec, &tensors, 1.0);
             for (index, head) in spec.heads.iter().enumerate() {
@@ -280,10 +277,14 @@ fn a_plan_of_many_heads_is_as_many_plans_of_one() {
 #[test]
 fn every_term_stays_finite_and_right_at_extreme_logits() {
     let gpu = gpu();
-    let extremes = select(vec![(FloatType::F16, 65504.0_f32), (FloatType::F32, 3e4), (FloatType::Bf16, 1e6)]);
-    runner(CASES / 2)
-        .run(&(placeless_spec(), extremes), |((mut spec, seed), (float, spread))| {
-            spec.heads[0].logits = float;
+    runner(CASES)
+        .run(&placeless_spec(), |(mut spec, seed)| {
+            let float = spec.heads[0].logits;
+            let spread = match float {
+                FloatType::F16 => 65504.0_f32,
+                FloatType::F32 => 3e4,
+                FloatType::Bf16 => 1e6,
+            };
             if spec.heads[0].loss.activation == Activation::None {
                 // probabilities have no such spread
                 spec.heads[0].loss.activation = Activation::Sigmoid;

@@ -1,5 +1,4 @@
 //! A specification as JSON and TOML.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
 use segloss::{
     Activation, Alpha, ClassWeighting, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product,

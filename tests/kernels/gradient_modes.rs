@@ -1,17 +1,19 @@
 //! Where a gradient goes: over a tensor, onto a tensor, over the logits; and whether it is finite.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, download, evaluate, gpu, random_tensors, storage};
 use segloss::host::{float_bytes, floats_of_bytes, label_bytes};
 use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Plan, Report, Scalars, Tensor, wgpu};
 
+use crate::common::{Gpu, Tensors, all_gpus, download, evaluate, gpu, random_tensors, storage};
+
 const FLOATS: [FloatType; 3] = [FloatType::F32, FloatType::F16, FloatType::Bf16];
 
-/// Heads of few and many classes, rows of odd and even length, more than one item.
+/// Heads of few and many classes, rows of odd and even length, more than one item. A row is stored alike for few classes and for
+/// many: each type has one of either length, halves the other way round. The last shares the text of the first.
 fn heads(float: FloatType) -> LossSpec {
-    let shapes = [[2, 3, 7, 5], [2, 20, 3, 11], [3, 4, 8, 8], [1, 17, 4, 4]];
+    let shapes = match float {
+        FloatType::F32 => [[2, 3, 7, 5], [3, 20, 4, 4], [1, 3, 5, 3]],
+        FloatType::F16 | FloatType::Bf16 => [[3, 4, 8, 8], [2, 20, 3, 11], [1, 4, 6, 6]],
+    };
     let head = |shape| Head::new(shape, Loss::monai_dice_ce()).logits(float).check_finite(true);
     LossSpec { heads: shapes.map(head).to_vec() }
 }
@@ -35,7 +37,7 @@ type Bind = for<'a> fn(HeadTensors<'a>, &'a Device) -> HeadTensors<'a>;
 
 /// A step; the report is copied after the backward, which may have set its flags.
 fn step(gpu: &Gpu, spec: &LossSpec, devices: &[Device], bind: Bind, upstream: f32) -> Report {
-    let plan = Plan::new(&gpu.device, &gpu.queue, spec).expect("the plan is made");
+    let plan = gpu.plans.plan(spec).expect("the plan is made");
     let bindings: Vec<_> = devices
         .iter()
         .map(|d| bind(HeadTensors::new(d.logits.as_entire_buffer_binding(), d.labels.as_entire_buffer_binding()), d))
@@ -203,15 +205,15 @@ fn what_is_not_finite_is_told_by_head() {
             let mut broken = tensors.clone();
             (broken[0].labels[3], broken[0].labels[4]) = (1, 255);
             (broken[0].logits[3], broken[0].logits[4]) = (f32::NAN, f32::INFINITY);
-            let voxels = 33;
+            let voxels = spec.heads[1].voxels();
             broken[1].labels[9] = 2;
             (0..3).for_each(|c| broken[1].logits[c * voxels + 9] = f32::NEG_INFINITY);
             broken[1].logits[2 * voxels + 9] = f32::NAN;
             let found = run(&broken, 1.0, overwrite);
-            assert_eq!(found.iter().map(|f| f.logits).collect::<Vec<_>>(), [2, 1, 0, 0], "{} {float:?}", gpu.name);
+            assert_eq!(found.iter().map(|f| f.logits).collect::<Vec<_>>(), [2, 1, 0], "{} {float:?}", gpu.name);
             assert_eq!(
                 found.iter().map(|f| f.gradient).collect::<Vec<_>>(),
-                [true, true, false, false],
+                [true, true, false],
                 "{} {float:?}",
                 gpu.name
             );

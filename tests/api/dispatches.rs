@@ -1,16 +1,14 @@
 //! How many dispatches really reach the device: counted in wgpu's trace of the calls, not by the plan.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use common::{Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 use segloss::{
     Activation, AdapterChoice, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan,
     PlanOptions, Reduction, Variant, host, wgpu,
 };
+
+use crate::common::{self, Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 
 /// Five heads of unlike size, class count, label type, settings and weight.
 fn five_unlike_heads() -> LossSpec {

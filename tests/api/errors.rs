@@ -1,17 +1,15 @@
 //! Every documented refusal: typed, with the head, what was expected and what was given; nothing panics, nothing is lost.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 use segloss::host::{self, HostTensors};
 use segloss::{
     Activation, AdapterChoice, Alpha, Bound, ClassWeighting, Empty, Error, FloatType, Gradient, HardCounts, Head,
     HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Plan, Product, Reduction, Scalars, Tensor,
     Variant, wgpu,
 };
+
+use crate::common::{self, Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 
 fn refusal(head: Head) -> String {
     let good = Head::new([1, 2, 4], Loss::monai_dice_ce());

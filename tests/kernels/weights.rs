@@ -1,16 +1,14 @@
 //! Weights in the caller's buffer: changed between steps without a new plan, and the total's derivative by each.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
 use segloss::host::{HostResult, float_bytes, label_bytes};
 use segloss::{
     Activation, Alpha, Empty, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars,
     Variant, wgpu,
 };
+
+use crate::common::{self, Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
 
 /// A head with both terms, one with overlap alone, one with a pixel term alone; with these weights, three a head.
 fn spec(weights: [f32; 9]) -> LossSpec {
@@ -99,6 +97,14 @@ fn variants(gpu: &Gpu) -> [Variant; 3] {
     [default, split, Variant { register_classes: 2, split_classes: 0, chunk: 2, ..default }]
 }
 
+/// Losses, each with a variant: every loss streamed, and held by one invocation or by several in turns, which compute alike. A
+/// driver's compiler takes most of the time: so the tests below have weight maps, which one of them is about, and share kernels.
+fn trials(gpu: &Gpu) -> Vec<(Variant, Loss)> {
+    let [held, split, streamed] = variants(gpu);
+    let registers = [held, split].into_iter().cycle().zip(two_terms());
+    registers.chain(two_terms().into_iter().map(|loss| (streamed, loss))).collect()
+}
+
 fn result(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], variant: Variant) -> HostResult {
     common::run_variant(gpu, spec, tensors, 1.0, variant)
 }
@@ -110,31 +116,29 @@ fn zero(gradient: &[f32]) -> bool {
 #[test]
 fn a_head_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
     for gpu in all_gpus() {
-        for variant in variants(&gpu) {
-            for (loss, seed) in two_terms().into_iter().zip(1..) {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let on = Head::new([2, 3, 37], Loss::monai_dice_ce());
-                let tensors = random_tensors(&on, 3.0, &mut random);
-                let alone = result(&gpu, &LossSpec::new().head(on.clone()), std::slice::from_ref(&tensors), variant);
-                let off = Head::new([2, 3, 37], loss.clone()).weight(0.0);
-                let mut spoiled = random_tensors(&off, 3.0, &mut random);
-                for z in spoiled.logits.iter_mut().step_by(5) {
-                    *z = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN][random.usize(0..5)];
-                }
-                let spec = LossSpec::new().head(on).head(off);
-                let given = result(&gpu, &spec, &[tensors.clone(), spoiled], variant);
-                let what = format!("{}: {loss:?}", gpu.name);
-                assert_eq!(given.report.total.to_bits(), alone.report.total.to_bits(), "{what}");
-                assert_eq!(given.gradients[0], alone.gradients[0], "{what}");
-                assert!(zero(&given.gradients[1]), "{what}: {:?}", given.gradients[1]);
-                let report = &given.report.heads[1];
-                for term in [report.overlap, report.pixel].into_iter().flatten() {
-                    assert_eq!(term.weighted.to_bits(), 0, "{what}");
-                }
-                // the terms are reported as they are, and so is what their weight would do
-                assert!(report.d_weight.is_nan() || report.d_weight.is_infinite(), "{what}: {}", report.d_weight);
-                assert_eq!([report.d_overlap_weight, report.d_pixel_weight].map(f32::to_bits), [0; 2], "{what}");
+        for ((variant, loss), seed) in trials(&gpu).into_iter().zip(1..) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let on = Head::new([2, 3, 37], Loss::monai_dice_ce());
+            let tensors = random_tensors(&on, 3.0, &mut random);
+            let alone = result(&gpu, &LossSpec::new().head(on.clone()), std::slice::from_ref(&tensors), variant);
+            let off = Head::new([2, 3, 37], loss.clone()).weight(0.0).weight_map(true);
+            let mut spoiled = random_tensors(&off, 3.0, &mut random);
+            for z in spoiled.logits.iter_mut().step_by(5) {
+                *z = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN][random.usize(0..5)];
             }
+            let spec = LossSpec::new().head(on).head(off);
+            let given = result(&gpu, &spec, &[tensors.clone(), spoiled], variant);
+            let what = format!("{}: {loss:?}", gpu.name);
+            assert_eq!(given.report.total.to_bits(), alone.report.total.to_bits(), "{what}");
+            assert_eq!(given.gradients[0], alone.gradients[0], "{what}");
+            assert!(zero(&given.gradients[1]), "{what}: {:?}", given.gradients[1]);
+            let report = &given.report.heads[1];
+            for term in [report.overlap, report.pixel].into_iter().flatten() {
+                assert_eq!(term.weighted.to_bits(), 0, "{what}");
+            }
+            // the terms are reported as they are, and so is what their weight would do
+            assert!(report.d_weight.is_nan() || report.d_weight.is_infinite(), "{what}: {}", report.d_weight);
+            assert_eq!([report.d_overlap_weight, report.d_pixel_weight].map(f32::to_bits), [0; 2], "{what}");
         }
     }
 }
@@ -158,36 +162,33 @@ fn all_ignored_and_out_of_what_f32_holds_is_0_in_a_head_of_weight_0() {
 #[test]
 fn a_term_of_weight_0_adds_exactly_0_to_the_gradient_of_the_other() {
     for gpu in all_gpus() {
-        for variant in variants(&gpu) {
-            for (loss, seed) in two_terms().into_iter().zip(31..) {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let head = |loss: &Loss| LossSpec::new().head(Head::new([2, 3, 41], loss.clone()));
-                let tensors = [random_tensors(&head(&loss).heads[0], 3.0, &mut random)];
-                let (mut no_overlap, mut no_pixel) = (loss.clone(), loss.clone());
-                no_overlap.overlap.as_mut().expect("it has one").weight = 0.0;
-                no_pixel.pixel.as_mut().expect("it has one").weight = 0.0;
-                for (off, alone) in [
-                    (no_overlap, Loss { overlap: None, ..loss.clone() }),
-                    (no_pixel, Loss { pixel: None, ..loss.clone() }),
-                ] {
-                    // where the overlap term is off: a class without a voxel and p of 0, which is 0/0 where nothing smooths
-                    let mut absent = tensors.clone();
-                    if off.overlap.as_ref().is_some_and(|overlap| overlap.weight == 0.0) {
-                        absent[0].labels.iter_mut().for_each(|label| *label %= 2);
-                        absent[0].logits.chunks_mut(41).skip(2).step_by(3).for_each(|row| row.fill(-1e30));
-                    }
-                    for tensors in [&tensors, &absent] {
-                        let [given, expected] = [&off, &alone].map(|loss| result(&gpu, &head(loss), tensors, variant));
-                        let what = format!("{}: {off:?}", gpu.name);
-                        let (given_total, total) = (given.report.total, expected.report.total);
-                        assert!(
-                            (given_total - total).abs() <= 1e-6 * total.abs().max(1.0),
-                            "{what}: {given_total}, {total}"
-                        );
-                        let largest = expected.gradients[0].iter().fold(0.0_f32, |a, g| a.max(g.abs()));
-                        for (x, e) in given.gradients[0].iter().zip(&expected.gradients[0]) {
-                            assert!((x - e).abs() <= 2e-6 * largest, "{what}: {x}, not {e}");
-                        }
+        for ((variant, loss), seed) in trials(&gpu).into_iter().zip(31..) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let head = |loss: &Loss| LossSpec::new().head(Head::new([2, 3, 41], loss.clone()).weight_map(true));
+            let tensors = [random_tensors(&head(&loss).heads[0], 3.0, &mut random)];
+            let (mut no_overlap, mut no_pixel) = (loss.clone(), loss.clone());
+            no_overlap.overlap.as_mut().expect("it has one").weight = 0.0;
+            no_pixel.pixel.as_mut().expect("it has one").weight = 0.0;
+            for (off, alone) in
+                [(no_overlap, Loss { overlap: None, ..loss.clone() }), (no_pixel, Loss { pixel: None, ..loss.clone() })]
+            {
+                // where the overlap term is off: a class without a voxel and p of 0, which is 0/0 where nothing smooths
+                let mut absent = tensors.clone();
+                if off.overlap.as_ref().is_some_and(|overlap| overlap.weight == 0.0) {
+                    absent[0].labels.iter_mut().for_each(|label| *label %= 2);
+                    absent[0].logits.chunks_mut(41).skip(2).step_by(3).for_each(|row| row.fill(-1e30));
+                }
+                for tensors in [&tensors, &absent] {
+                    let [given, expected] = [&off, &alone].map(|loss| result(&gpu, &head(loss), tensors, variant));
+                    let what = format!("{}: {off:?}", gpu.name);
+                    let (given_total, total) = (given.report.total, expected.report.total);
+                    assert!(
+                        (given_total - total).abs() <= 1e-6 * total.abs().max(1.0),
+                        "{what}: {given_total}, {total}"
+                    );
+                    let largest = expected.gradients[0].iter().fold(0.0_f32, |a, g| a.max(g.abs()));
+                    for (x, e) in given.gradients[0].iter().zip(&expected.gradients[0]) {
+                        assert!((x - e).abs() <= 2e-6 * largest, "{what}: {x}, not {e}");
                     }
                 }
             }
@@ -240,7 +241,7 @@ fn a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_b
             before[..20].copy_from_slice(bytemuck::cast_slice(&edges));
             let weights = storage(&gpu, bytemuck::cast_slice(&[0.0_f32, 1.0, 1.0]));
             let scalars = Scalars { upstream: None, weights: Some(weights.as_entire_buffer_binding()) };
-            let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+            let plan = gpu.plans.plan(&spec).expect("the plan is made");
             let (z, dz) = (storage(&gpu, &logits), storage(&gpu, &before));
             let tensors = HeadTensors::new(z.as_entire_buffer_binding(), labels.as_entire_buffer_binding());
             let run = |tensors: HeadTensors<'_>| {
@@ -267,25 +268,23 @@ fn a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_b
 #[test]
 fn a_voxel_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
     for gpu in all_gpus() {
-        for variant in variants(&gpu) {
-            for (loss, seed) in two_terms().into_iter().zip(71..) {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let spec = LossSpec::new().head(Head::new([2, 3, 29], loss.clone()).weight_map(true));
-                let mut tensors = [random_tensors(&spec.heads[0], 3.0, &mut random)];
-                tensors[0].weight_map.iter_mut().step_by(4).for_each(|m| *m = 0.0);
-                let bits = |tensors: &[Tensors]| {
-                    let given = result(&gpu, &spec, tensors, variant);
-                    let dz: Vec<u32> = given.gradients[0].iter().map(|dz| dz.to_bits()).collect();
-                    (format!("{:?}", given.report), dz)
-                };
-                let expected = bits(&tensors);
-                for at in (0..58).step_by(4) {
-                    for class in 0..3 {
-                        tensors[0].logits[(at / 29 * 3 + class) * 29 + at % 29] = f32::NAN;
-                    }
+        for ((variant, loss), seed) in trials(&gpu).into_iter().zip(71..) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let spec = LossSpec::new().head(Head::new([2, 3, 29], loss.clone()).weight_map(true));
+            let mut tensors = [random_tensors(&spec.heads[0], 3.0, &mut random)];
+            tensors[0].weight_map.iter_mut().step_by(4).for_each(|m| *m = 0.0);
+            let bits = |tensors: &[Tensors]| {
+                let given = result(&gpu, &spec, tensors, variant);
+                let dz: Vec<u32> = given.gradients[0].iter().map(|dz| dz.to_bits()).collect();
+                (format!("{:?}", given.report), dz)
+            };
+            let expected = bits(&tensors);
+            for at in (0..58).step_by(4) {
+                for class in 0..3 {
+                    tensors[0].logits[(at / 29 * 3 + class) * 29 + at % 29] = f32::NAN;
                 }
-                assert!(bits(&tensors) == expected, "{}: {loss:?}", gpu.name);
             }
+            assert!(bits(&tensors) == expected, "{}: {loss:?}", gpu.name);
         }
     }
 }

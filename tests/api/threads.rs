@@ -1,10 +1,8 @@
 //! Plans beside each other on one device: threads, many alive, encoded many times, reports read in any order.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Buffers, Gpu, all_gpus, gpu, random_tensors};
 use segloss::{Head, Loss, LossSpec, PendingReport, Plan, Report, Step, wgpu};
+
+use crate::common::{Buffers, Gpu, all_gpus, gpu, random_tensors};
 
 /// A plan's tensors, and the step on them.
 struct Work {

@@ -1,20 +1,14 @@
 //! A batch over several ranks: total, report and gradients are those of one plan on the whole batch.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-#[path = "common/ranks.rs"]
-mod ranks;
-#[path = "common/specs.rs"]
-mod specs;
-
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
-use proptest::collection::vec;
 use proptest::prelude::*;
-use ranks::{Rank, rank_spec, run_ranks, together};
 use segloss::{
     Activation, Alpha, Bound, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss,
     LossSpec, Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
 };
+
+use crate::common::{self, Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
+use crate::ranks::{Rank, rank_spec, run_ranks, together};
+use crate::specs;
 
 /// Uneven parts of five items.
 const PARTS: [usize; 3] = [1, 3, 1];
@@ -113,14 +107,14 @@ fn one_rank_of_all_items_equals_one_plan() {
 #[test]
 fn random_losses_over_ranks_equal_the_reference() {
     let gpu = gpu();
-    let sums_alone = |spec: &LossSpec| {
-        let top_k = |pixel: &Pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. });
-        !spec.heads.iter().any(|head| head.loss.pixel.as_ref().is_some_and(top_k))
-    };
-    let strategy = (specs::spec(1..4), vec(1..4_usize, 1..5), 0.25_f32..8.0);
-    specs::runner(40)
-        .run(&strategy, |((spec, seed), parts, upstream)| {
-            prop_assume!(sums_alone(&spec));
+    let top_k = |pixel: &Pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. });
+    specs::runner(24)
+        .run(&specs::spec(1..4), |(mut spec, seed)| {
+            spec.heads.retain(|head| !head.loss.pixel.as_ref().is_some_and(top_k));
+            prop_assume!(!spec.heads.is_empty());
+            let mut random = fastrand::Rng::with_seed(seed);
+            let parts: Vec<usize> = (0..random.usize(1..5)).map(|_| random.usize(1..4)).collect();
+            let upstream = specs::upstream(seed);
             let spec = rank_spec(&spec, parts.iter().sum());
             let tensors = specs::tensors(&spec, seed);
             let expected = evaluate(&spec, &tensors, upstream);

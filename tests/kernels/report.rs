@@ -1,10 +1,8 @@
 //! The report: what is in it, and that reading it never stands in a step's way.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Buffers, Tensors, gpu, random_tensors};
 use segloss::{Error, Head, Loss, LossSpec, Overlap, Pixel, Plan, Step, wgpu};
+
+use crate::common::{self, Buffers, Tensors, gpu, random_tensors};
 
 struct Fixture {
     gpu: common::Gpu,

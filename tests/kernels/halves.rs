@@ -1,15 +1,11 @@
 //! f16 and bf16: every value converted as the `half` crate does, and odd rows and offsets.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::num::NonZeroU64;
 
-use common::{Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 use segloss::host::{self, HostResult};
-use segloss::{
-    Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Reduction, wgpu,
-};
+use segloss::{Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
+
+use crate::common::{self, Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
 
 #[test]
 fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {
@@ -85,7 +81,7 @@ fn odd_rows_at_odd_offsets_share_words_and_nothing_else_changes() {
                     };
                     let head =
                         HeadTensors::new(bind(first), labels.as_entire_buffer_binding()).gradient(bind(gradient_first));
-                    let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
+                    let plan = gpu.plans.plan(&spec).expect("the plan is made");
                     let step = plan.bind(&[head]).expect("the tensors are bound");
                     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                     step.forward(&mut encoder);

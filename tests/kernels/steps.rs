@@ -1,13 +1,11 @@
 //! Steps of one plan beside each other: forwards, backwards, reports and submissions in any order, from any thread.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, all_gpus, gpu, random_tensors};
 use segloss::host::HostStep;
 use segloss::{
     Alpha, GlobalSums, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Plan, PlanOptions, Report, Step, wgpu,
 };
+
+use crate::common::{self, Gpu, all_gpus, gpu, random_tensors};
 
 /// Rows of items and of the batch, a top-k, counts, a gradient that is checked.
 fn spec() -> LossSpec {

@@ -1,11 +1,9 @@
 //! One channel with labels: 0 is the background, 1 the class, as a user of a binary mask means it.
-#![allow(missing_docs, reason = "a test's name is its claim")]
 
-mod common;
-
-use common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, run};
 use segloss::host::HostResult;
 use segloss::{Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction};
+
+use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, run};
 
 /// Every term that one channel may have.
 fn losses() -> Vec<Loss> {
@@ -39,10 +37,15 @@ fn given(gpu: &Gpu, head: Head, tensors: Tensors) -> HostResult {
 #[test]
 fn labels_0_and_1_are_the_probabilities_0_and_1() {
     for gpu in all_gpus() {
-        for (loss, seed) in losses().into_iter().zip(1..) {
-            // rows of whole quads, and rows that are not
-            for voxels in [64, 37] {
-                let mut random = fastrand::Rng::with_seed(seed);
+        for (number, loss) in losses().into_iter().enumerate() {
+            // rows of whole quads, and rows that are not; a type is read alike for every loss: the first loss has all of
+            // them, the others have one each
+            for (odd, voxels) in [64, 37].into_iter().enumerate() {
+                let mine = |at: usize| number == 0 || at % losses().len() == number;
+                if number > 0 && number % 2 != odd {
+                    continue;
+                }
+                let mut random = fastrand::Rng::with_seed(1 + number as u64);
                 let head = Head::new([3, 1, voxels], loss.clone());
                 let logits = logits(&loss, 3 * voxels, &mut random);
                 let labels: Vec<i64> = (0..3 * voxels).map(|_| random.i64(0..2)).collect();
@@ -50,7 +53,8 @@ fn labels_0_and_1_are_the_probabilities_0_and_1() {
                 let probabilities = labels.iter().map(|&label| label as f32).collect();
                 let dense = Tensors { logits: logits.clone(), probabilities, ..Tensors::default() };
                 let expected = given(&gpu, head.clone().probabilities(FloatType::F32), dense);
-                for label_type in LabelType::ALL {
+                let types = LabelType::ALL.into_iter().enumerate().filter(|(at, _)| mine(*at));
+                for (_, label_type) in types {
                     let tensors = Tensors { logits: logits.clone(), labels: labels.clone(), ..Tensors::default() };
                     let given = given(&gpu, head.clone().labels(label_type), tensors);
                     // within the rounding of a product that one of the two texts has not

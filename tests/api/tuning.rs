@@ -1,14 +1,12 @@
 //! Variants that are measured, and remembered.
-#![allow(missing_docs, reason = "a test's name is its claim")]
-
-mod common;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{Gpu, all_gpus, differences, evaluate, gpu, gpu_with_limits, random_tensors};
 use segloss::tuning::{Measured, Tuned, Verdict, remembered, tune};
 use segloss::{Activation, Error, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Variant, wgpu};
+
+use crate::common::{self, Gpu, all_gpus, differences, evaluate, gpu, gpu_with_limits, random_tensors};
 
 /// A folder of one test, new and empty.
 fn folder(test: &str) -> PathBuf {
