@@ -56,9 +56,9 @@ impl Pipelines {
         let number = compiled.len();
         let compile = |key: &Key| {
             let heads = heads.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
-            let of_heads = if heads.is_empty() { "all-heads".to_owned() } else { format!("head-{heads}") };
-            let name = format!("plan-{}-{number:03}-{entry}-{of_heads}", self.plan);
-            dump(&name, &key.text);
+            let heads = if heads.is_empty() { "all heads".to_owned() } else { format!("head {heads}") };
+            let name = format!("{entry}, plan {}, {heads}", self.plan);
+            dump(&format!("{name}, {number}"), &key.text);
             compile(&self.device, key, &name, self.cache.as_ref())
         };
         compiled.entry(Key { text, entry, accesses, unchecked }).or_insert_with_key(compile).clone()
@@ -73,7 +73,7 @@ impl Pipelines {
 /// With `SEGLOSS_SHADER_DUMP=DIR`, writes what a plan compiles there: plan, stage and heads are in the file's name.
 fn dump(name: &str, text: &str) {
     let Some(folder) = std::env::var_os("SEGLOSS_SHADER_DUMP").map(PathBuf::from) else { return };
-    let file = folder.join(format!("{name}.wgsl"));
+    let file = folder.join(format!("{}.wgsl", name.replace(", ", "_").replace(' ', "-")));
     if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, text)) {
         eprintln!("segloss: SEGLOSS_SHADER_DUMP: {}: {error}", file.display());
     }

@@ -69,7 +69,9 @@ fn count(trace: &str) -> Vec<(String, usize)> {
             match (&id, between(line, "label: Some(\"", "\"")) {
                 (None, _) => *id = between(line, "id: PointerId(", ")"),
                 (Some(id), Some(label)) => {
-                    labels.insert(id.clone(), label);
+                    // "segloss: statistics, plan 1, head 0"
+                    let stage = label.split(',').next().unwrap_or_default().to_owned();
+                    labels.insert(id.clone(), stage);
                     created = None;
                 }
                 _ => {}

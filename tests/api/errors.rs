@@ -454,7 +454,8 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
     let mut heads = [HeadTensors::new(whole(&buffers[0]), at(&buffers[1], 0, 8)).gradient(whole(&buffers[2]))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
-    let words = "head 0: the bindings of one item's tensors needs 5, and the device's max_storage_buffers_per_shader_stage is 4";
+    let words = "head 0: the tensors of one item, and what its stage needs: expected at most 4 storage buffers \
+                 (maxStorageBuffersPerShaderStage), got 5";
     assert_eq!(error.to_string(), words);
     heads[0].gradient = None;
     assert!(plan.bind(&heads).is_ok());
@@ -493,7 +494,7 @@ fn a_wrong_variant_is_refused() {
     assert_eq!(refused(Variant { invocations: 0, ..good }), "variant: invocations: expected at least 1, got 0");
     assert_eq!(
         refused(Variant { subgroups: true, ..good }),
-        "variant: subgroups: expected false: the device has no subgroup feature, got true"
+        "variant: subgroups: expected false: the device lacks the subgroup feature, got true"
     );
     let unknown = refused(Variant { subgroup_size: 5, ..good });
     assert!(unknown.starts_with("variant: subgroup_size: expected 0, or") && unknown.ends_with("got 5"), "{unknown}");

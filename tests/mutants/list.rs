@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 26] = [
+pub const MUTANTS: [Mutant; 31] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -46,7 +46,7 @@ pub const MUTANTS: [Mutant; 26] = [
     },
     Mutant {
         name: "a sign in the quotient rule",
-        file: "shaders/finish.wgsl",
+        file: "shaders/finish_overlap.wgsl",
         find: "(ratio * r.den_by_i - r.num_by_i) / r.den",
         replace: "(ratio * r.den_by_i + r.num_by_i) / r.den",
         test: "kernels::workgroups::workgroups_of_any_size_equal_the_reference",
@@ -187,7 +187,7 @@ pub const MUTANTS: [Mutant; 26] = [
     },
     Mutant {
         name: "a kind that finish does not know",
-        file: "shaders/finish.wgsl",
+        file: "shaders/finish_overlap.wgsl",
         find: "case JACCARD: {",
         replace: "case 99u: {",
         test: "kernels::kinds::every_overlap_kind_is_its_own_formula",
@@ -198,5 +198,40 @@ pub const MUTANTS: [Mutant; 26] = [
         find: "SWITCHES + (head.first_item + place.item) * head.kappa_row",
         replace: "SWITCHES + head.first_item * head.kappa_row",
         test: "kernels::kinds::each_item_has_a_scale_of_its_own_in_a_sum_of_item_means",
+    },
+    Mutant {
+        name: "ties that leave the gradient",
+        file: "shaders/gradient.wgsl",
+        find: "select(NONE, share, loss == threshold)",
+        replace: "select(NONE, NONE, loss == threshold)",
+        test: "kernels::top_k::ties_at_the_threshold_share_the_gradient",
+    },
+    Mutant {
+        name: "a first window for all",
+        file: "shaders/shared/floats_scalar.wgsl",
+        find: "switch element >> WINDOW_x0 {",
+        replace: "switch (element >> WINDOW_x0) * 0u {",
+        test: "kernels::windows::items_beyond_the_bindings_take_several_dispatches_and_give_the_same_bits",
+    },
+    Mutant {
+        name: "derivatives that change places",
+        file: "shaders/finish.wgsl",
+        find: "report[head.report + REPORT_D_OVERLAP_WEIGHT] = bitcast<u32>(weighted_by(head_weight, overlap_loss));",
+        replace: "report[head.report + REPORT_D_OVERLAP_WEIGHT] = bitcast<u32>(weighted_by(head_weight, pixel));",
+        test: "kernels::weights::the_report_has_the_derivative_by_each_weight",
+    },
+    Mutant {
+        name: "a gradient that is not finite and not told",
+        file: "shaders/gradient.wgsl",
+        find: "if !finite && head_of(place).check_finite != 0u {",
+        replace: "if finite && head_of(place).check_finite != 0u {",
+        test: "kernels::gradient_modes::what_is_not_finite_is_told_by_head",
+    },
+    Mutant {
+        name: "a gradient that overwrites where it accumulates",
+        file: "shaders/shared/store_wide.wgsl",
+        find: "return select(before + value, before, is_zero(value));",
+        replace: "return select(value, before, is_zero(value));",
+        test: "kernels::gradient_modes::accumulating_adds_and_rounds_once",
     },
 ];
