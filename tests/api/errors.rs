@@ -500,7 +500,7 @@ fn a_wrong_variant_is_refused() {
     assert!(unknown.starts_with("variant: subgroup_size: expected 0, or") && unknown.ends_with("got 5"), "{unknown}");
     assert_eq!(
         refused(Variant { invocations: 512, tile: 4096, ..good }),
-        "a workgroup needs 512, and the device's max_compute_invocations_per_workgroup is 256"
+        "a workgroup: expected at most 256 invocations (maxComputeInvocationsPerWorkgroup), got 512"
     );
     assert_eq!(
         refused(Variant { invocations: 256, tile: 4096, chunk: 16, ..good }),
