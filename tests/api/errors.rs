@@ -504,7 +504,7 @@ fn a_wrong_variant_is_refused() {
     );
     assert_eq!(
         refused(Variant { invocations: 256, tile: 4096, chunk: 16, ..good }),
-        "workgroup memory needs 53440, and the device's max_compute_workgroup_storage_size is 16384"
+        "workgroup memory: expected at most 16384 bytes (maxComputeWorkgroupStorageSize), got 53440"
     );
 }
 
