@@ -13,8 +13,7 @@ use variant::Variant;
 
 use crate::error::{Bound, Error};
 use crate::spec::{
-    Activation, Alpha, HardCounts, Head, LossSpec, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha,
-    Target,
+    Activation, Alpha, HardCounts, Head, LossSpec, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
 };
 
 /// Elements that a tensor may lie behind the start of its binding, and a quad.
@@ -309,8 +308,7 @@ impl Layout {
             class_columns: word("the columns of partial sums", class_columns)?,
             item_words: word("the words of an item", item_words)?,
             item_means,
-            row_notes: overlap
-                .is_some_and(|o| o.present_classes_only || matches!(o.kind, OverlapKind::GeneralizedDice { .. })),
+            row_notes: overlap.is_some_and(|o| o.present_classes_only || o.kind.class_weighting().is_some()),
             outputs,
             arithmetic: Arithmetic::new(head, classes_word),
             has_class_parameters,

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{HeadLayout, words};
-use crate::spec::{Empty, Form, Head, LossSpec, OverlapKind, PixelKind, Target};
+use crate::spec::{Empty, Form, Head, LossSpec, PixelKind, Target};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]
@@ -193,13 +193,8 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
 fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(overlap) = &head.loss.overlap else { return };
     row.overlap_kind = words::overlap_kind(&overlap.kind);
-    match overlap.kind {
-        OverlapKind::Dice | OverlapKind::Jaccard => {}
-        OverlapKind::Tversky { alpha, beta } => (row.alpha, row.beta) = (alpha, beta),
-        OverlapKind::GeneralizedDice { class_weighting } => {
-            row.class_weighting = words::class_weighting(class_weighting);
-        }
-    }
+    [row.alpha, row.beta] = overlap.kind.parameters();
+    row.class_weighting = overlap.kind.class_weighting().map_or(0, words::class_weighting);
     row.overlap_reduction = words::reduction(overlap.reduction);
     row.first_class = overlap.first_class(head.classes()) as u32;
     row.batch = overlap.batch.into();

@@ -1,6 +1,8 @@
 //! The overlap term: a function of the statistics I = Σ p t, P = Σ p, T = Σ t of each class.
 
 use super::Reduction;
+use super::validate::Check;
+use crate::error::Error;
 
 /// Which overlap.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +25,35 @@ pub enum OverlapKind {
         /// w from T.
         class_weighting: ClassWeighting,
     },
+}
+
+impl OverlapKind {
+    /// Its name in text.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Dice => "dice",
+            Self::Jaccard => "jaccard",
+            Self::Tversky { .. } => "tversky",
+            Self::GeneralizedDice { .. } => "generalized_dice",
+        }
+    }
+
+    /// The two numbers that a kind may have: α and β.
+    pub(crate) fn parameters(&self) -> [f32; 2] {
+        match *self {
+            Self::Tversky { alpha, beta } => [alpha, beta],
+            _ => [0.0, 0.0],
+        }
+    }
+
+    /// The weights of the classes in one ratio per row, where the kind has but one.
+    pub(crate) fn class_weighting(&self) -> Option<ClassWeighting> {
+        match *self {
+            Self::GeneralizedDice { class_weighting } => Some(class_weighting),
+            _ => None,
+        }
+    }
 }
 
 /// The weights of generalized Dice. A class that is absent (T = 0) gets the largest finite weight of its row.
@@ -61,7 +92,7 @@ pub enum Form {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "super::text::OverlapFields", into = "super::text::OverlapFields")
+    serde(try_from = "text::Fields", into = "text::Fields")
 )]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of MONAI's, by its name")]
@@ -236,16 +267,171 @@ impl Overlap {
 
     /// Losses of a row: one per class that takes part, or one where no class axis is left.
     pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
-        match self.kind {
-            OverlapKind::Dice | OverlapKind::Jaccard | OverlapKind::Tversky { .. } => {
-                classes - self.first_class(classes)
-            }
-            OverlapKind::GeneralizedDice { .. } => 1,
-        }
+        if self.kind.class_weighting().is_some() { 1 } else { classes - self.first_class(classes) }
     }
 
     /// The first class that takes part: 1 where the background is dropped and other classes remain.
     pub(crate) fn first_class(&self, classes: usize) -> usize {
         usize::from(!self.include_background && classes > 1)
+    }
+
+    /// Checks every setting, in a head of so many classes.
+    pub(super) fn check(&self, check: &Check, classes: usize) -> Result<(), Error> {
+        if self.reduction == Reduction::SumOfItemMeans {
+            return check.refuse(
+                "overlap.reduction",
+                "mean or sum: the others are of pixel terms",
+                "sum_of_item_means",
+            );
+        }
+        check.not_negative("overlap.weight", self.weight)?;
+        check.not_negative("overlap.smooth_nr", self.smooth_nr)?;
+        check.not_negative("overlap.smooth_dr", self.smooth_dr)?;
+        if let Some(floor) = self.denominator_floor {
+            check.not_negative("overlap.denominator_floor", floor)?;
+        }
+        match self.kind {
+            OverlapKind::Dice | OverlapKind::Jaccard => {}
+            OverlapKind::Tversky { alpha, beta } => {
+                check.not_negative("overlap.alpha", alpha)?;
+                check.not_negative("overlap.beta", beta)?;
+            }
+            OverlapKind::GeneralizedDice { .. } => {
+                if self.class_weights.is_some() {
+                    return check.refuse("overlap.class_weights", "none, since no class axis is left", "weights");
+                }
+                if self.present_classes_only {
+                    return check.refuse("overlap.present_classes_only", "false, since no class axis is left", "true");
+                }
+            }
+        }
+        if self.squared && !matches!(self.kind, OverlapKind::Dice | OverlapKind::Jaccard) {
+            return check.refuse("overlap.squared", "false, except for dice and jaccard", "true");
+        }
+        if self.squared && self.product == Product::Minimum {
+            return check.refuse("overlap.squared", "false, with the minimum as product", "true");
+        }
+        let taking_part = classes - self.first_class(classes);
+        let weights = self.weights_that_count(classes);
+        weights.iter().try_for_each(|w| check.class_weights("overlap.class_weights", w, taking_part))
+    }
+}
+
+/// The text of an overlap term: its settings, flat, and those of its kind.
+#[cfg(feature = "serde")]
+mod text {
+    use super::super::text::{needed, not_taken};
+    use super::{ClassWeighting, Form, Overlap, OverlapKind, Product, Reduction};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    #[expect(clippy::struct_excessive_bools, reason = "as the settings that it writes")]
+    pub(in crate::spec) struct Fields {
+        kind: Name,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alpha: Option<f32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        beta: Option<f32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        class_weighting: Option<ClassWeighting>,
+        include_background: bool,
+        batch: bool,
+        squared: bool,
+        smooth_nr: f32,
+        smooth_dr: f32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        denominator_floor: Option<f32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        class_weights: Option<Vec<f32>>,
+        ignore_single_class_weight: bool,
+        reduction: Reduction,
+        form: Form,
+        product: Product,
+        present_classes_only: bool,
+        weight: f32,
+    }
+
+    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Name {
+        Dice,
+        Jaccard,
+        Tversky,
+        GeneralizedDice,
+    }
+
+    /// The settings that every kind has, from the one form to the other.
+    macro_rules! settings {
+        ($of:ident, { $($own:tt)* }) => {
+            Self {
+                $($own)*
+                include_background: $of.include_background,
+                batch: $of.batch,
+                squared: $of.squared,
+                smooth_nr: $of.smooth_nr,
+                smooth_dr: $of.smooth_dr,
+                denominator_floor: $of.denominator_floor,
+                class_weights: $of.class_weights,
+                ignore_single_class_weight: $of.ignore_single_class_weight,
+                reduction: $of.reduction,
+                form: $of.form,
+                product: $of.product,
+                present_classes_only: $of.present_classes_only,
+                weight: $of.weight,
+            }
+        };
+    }
+
+    impl Default for Fields {
+        fn default() -> Self {
+            Overlap::default().into()
+        }
+    }
+
+    impl TryFrom<Fields> for Overlap {
+        type Error = String;
+
+        fn try_from(fields: Fields) -> Result<Self, String> {
+            let Fields { alpha, beta, class_weighting, .. } = fields;
+            let kind = match fields.kind {
+                Name::Dice => OverlapKind::Dice,
+                Name::Jaccard => OverlapKind::Jaccard,
+                Name::Tversky => OverlapKind::Tversky {
+                    alpha: needed("overlap", "tversky", "alpha", alpha)?,
+                    beta: needed("overlap", "tversky", "beta", beta)?,
+                },
+                Name::GeneralizedDice => OverlapKind::GeneralizedDice {
+                    class_weighting: needed("overlap", "generalized_dice", "class_weighting", class_weighting)?,
+                },
+            };
+            let overlap = settings!(fields, { kind, });
+            let written = Fields::from(overlap.clone());
+            let own = [
+                ("alpha", alpha.is_some(), written.alpha.is_some()),
+                ("beta", beta.is_some(), written.beta.is_some()),
+                ("class_weighting", class_weighting.is_some(), written.class_weighting.is_some()),
+            ];
+            not_taken("overlap", kind.name(), &own)?;
+            Ok(overlap)
+        }
+    }
+
+    impl From<Overlap> for Fields {
+        fn from(overlap: Overlap) -> Self {
+            let (mut alpha, mut beta, mut class_weighting) = (None, None, None);
+            let kind = match overlap.kind {
+                OverlapKind::Dice => Name::Dice,
+                OverlapKind::Jaccard => Name::Jaccard,
+                OverlapKind::Tversky { alpha: a, beta: b } => {
+                    (alpha, beta) = (Some(a), Some(b));
+                    Name::Tversky
+                }
+                OverlapKind::GeneralizedDice { class_weighting: weighting } => {
+                    class_weighting = Some(weighting);
+                    Name::GeneralizedDice
+                }
+            };
+            settings!(overlap, { kind, alpha, beta, class_weighting, })
+        }
     }
 }

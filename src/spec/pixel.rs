@@ -1,6 +1,8 @@
 //! The pixel term: a mean or sum over voxels.
 
-use super::Reduction;
+use super::validate::Check;
+use super::{Activation, Head, Reduction};
+use crate::error::Error;
 
 /// Which pixel term.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,19 @@ pub enum PixelKind {
         /// background.
         include_background: bool,
     },
+}
+
+impl PixelKind {
+    /// Its name in text.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CrossEntropy => "cross_entropy",
+            Self::TopKCrossEntropy { .. } => "top_k_cross_entropy",
+            Self::BinaryCrossEntropy { .. } => "binary_cross_entropy",
+            Self::Focal { .. } => "focal",
+        }
+    }
 }
 
 /// The focal term's balance factor.
@@ -76,7 +91,7 @@ pub enum Empty {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "super::text::PixelFields", into = "super::text::PixelFields")
+    serde(try_from = "text::Fields", into = "text::Fields")
 )]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixel {
@@ -229,5 +244,211 @@ impl Pixel {
     pub fn weight(mut self, weight: f32) -> Self {
         self.weight = weight;
         self
+    }
+
+    /// Checks every setting, in a head.
+    pub(super) fn check(&self, check: &Check, head: &Head) -> Result<(), Error> {
+        let classes = head.classes();
+        check.not_negative("pixel.weight", self.weight)?;
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return check.refuse("pixel.label_smoothing", "a number in [0, 1]", self.label_smoothing);
+        }
+        let of_voxels = matches!(self.kind, PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. });
+        if self.mean_over_voxels && of_voxels {
+            let expected = "false, except for binary_cross_entropy and focal";
+            return check.refuse("pixel.mean_over_voxels", expected, "true");
+        }
+        let taking_part = classes - self.first_class(classes);
+        match &self.kind {
+            PixelKind::CrossEntropy => {}
+            PixelKind::TopKCrossEntropy { k_percent } => {
+                let given = || format!("{k_percent} of {} voxels", head.items() * head.voxels());
+                if !(*k_percent > 0.0 && *k_percent <= 100.0) {
+                    return check.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
+                }
+                if self.reduction == Reduction::SumOfItemMeans {
+                    return check.refuse(
+                        "pixel.reduction",
+                        "mean or sum, for a top-k of the batch",
+                        "sum_of_item_means",
+                    );
+                }
+                if self.top_k(head.items() * head.voxels()) == Some(0) {
+                    return check.refuse("pixel.k_percent", "enough for one voxel", given());
+                }
+            }
+            PixelKind::BinaryCrossEntropy { pos_weight } => {
+                pos_weight.iter().try_for_each(|w| check.class_weights("pixel.pos_weight", w, classes))?;
+                if self.class_weights.is_some() {
+                    return check.refuse("pixel.class_weights", "none: binary_cross_entropy has pos_weight", "weights");
+                }
+            }
+            PixelKind::Focal { gamma, alpha, .. } => {
+                check.not_negative("pixel.gamma", *gamma)?;
+                if self.label_smoothing > 0.0 {
+                    return check.refuse("pixel.label_smoothing", "0, for focal", self.label_smoothing);
+                }
+                if head.loss.activation == Activation::None {
+                    return check.refuse("activation", "softmax or sigmoid, for focal", "none");
+                }
+                match alpha {
+                    Alpha::None => {}
+                    Alpha::Scalar(alpha) if (0.0..=1.0).contains(alpha) => {}
+                    Alpha::Scalar(alpha) => return check.refuse("pixel.alpha", "a number in [0, 1]", alpha),
+                    Alpha::PerClass(alpha) => check.class_weights("pixel.alpha", alpha, taking_part)?,
+                }
+            }
+        }
+        self.class_weights.iter().try_for_each(|w| check.class_weights("pixel.class_weights", w, taking_part))
+    }
+}
+
+/// The text of a pixel term: its settings, flat, and those of its kind.
+#[cfg(feature = "serde")]
+mod text {
+    use super::super::text::{needed, not_taken};
+    use super::{Alpha, Empty, Pixel, PixelKind, Reduction, ScalarAlpha};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub(in crate::spec) struct Fields {
+        kind: Name,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        k_percent: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pos_weight: Option<Vec<f32>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gamma: Option<f32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alpha: Option<AlphaFields>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scalar_alpha: Option<ScalarAlpha>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        include_background: Option<bool>,
+        label_smoothing: f32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        class_weights: Option<Vec<f32>>,
+        reduction: Reduction,
+        mean_over_voxels: bool,
+        empty: Empty,
+        weight: f32,
+    }
+
+    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Name {
+        CrossEntropy,
+        TopKCrossEntropy,
+        BinaryCrossEntropy,
+        Focal,
+    }
+
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    #[serde(untagged)]
+    enum AlphaFields {
+        Scalar(f32),
+        PerClass(Vec<f32>),
+    }
+
+    impl Default for Fields {
+        fn default() -> Self {
+            Pixel::default().into()
+        }
+    }
+
+    impl TryFrom<Fields> for Pixel {
+        type Error = String;
+
+        fn try_from(fields: Fields) -> Result<Self, String> {
+            let Fields { k_percent, pos_weight, gamma, alpha, scalar_alpha, include_background, .. } = fields;
+            let given = [
+                k_percent.is_some(),
+                pos_weight.is_some(),
+                gamma.is_some(),
+                alpha.is_some(),
+                scalar_alpha.is_some(),
+                include_background.is_some(),
+            ];
+            let kind = match fields.kind {
+                Name::CrossEntropy => PixelKind::CrossEntropy,
+                Name::TopKCrossEntropy => PixelKind::TopKCrossEntropy {
+                    k_percent: needed("pixel", "top_k_cross_entropy", "k_percent", k_percent)?,
+                },
+                Name::BinaryCrossEntropy => PixelKind::BinaryCrossEntropy { pos_weight },
+                Name::Focal => PixelKind::Focal {
+                    gamma: needed("pixel", "focal", "gamma", gamma)?,
+                    alpha: match alpha {
+                        None => Alpha::None,
+                        Some(AlphaFields::Scalar(alpha)) => Alpha::Scalar(alpha),
+                        Some(AlphaFields::PerClass(alpha)) => Alpha::PerClass(alpha),
+                    },
+                    scalar_alpha: scalar_alpha.unwrap_or(ScalarAlpha::FirstClass),
+                    include_background: include_background.unwrap_or(true),
+                },
+            };
+            let pixel = Self {
+                kind,
+                label_smoothing: fields.label_smoothing,
+                class_weights: fields.class_weights,
+                reduction: fields.reduction,
+                mean_over_voxels: fields.mean_over_voxels,
+                empty: fields.empty,
+                weight: fields.weight,
+            };
+            let written = Fields::from(pixel.clone());
+            let written = [
+                ("k_percent", written.k_percent.is_some()),
+                ("pos_weight", written.pos_weight.is_some()),
+                ("gamma", written.gamma.is_some()),
+                ("alpha", written.alpha.is_some()),
+                ("scalar_alpha", written.scalar_alpha.is_some()),
+                ("include_background", written.include_background.is_some()),
+            ];
+            let own: Vec<_> =
+                written.iter().zip(given).map(|(&(name, written), given)| (name, given, written)).collect();
+            not_taken("pixel", pixel.kind.name(), &own)?;
+            Ok(pixel)
+        }
+    }
+
+    impl From<Pixel> for Fields {
+        fn from(pixel: Pixel) -> Self {
+            let mut fields = Self {
+                kind: Name::CrossEntropy,
+                k_percent: None,
+                pos_weight: None,
+                gamma: None,
+                alpha: None,
+                scalar_alpha: None,
+                include_background: None,
+                label_smoothing: pixel.label_smoothing,
+                class_weights: pixel.class_weights,
+                reduction: pixel.reduction,
+                mean_over_voxels: pixel.mean_over_voxels,
+                empty: pixel.empty,
+                weight: pixel.weight,
+            };
+            match pixel.kind {
+                PixelKind::CrossEntropy => {}
+                PixelKind::TopKCrossEntropy { k_percent } => {
+                    (fields.kind, fields.k_percent) = (Name::TopKCrossEntropy, Some(k_percent));
+                }
+                PixelKind::BinaryCrossEntropy { pos_weight } => {
+                    (fields.kind, fields.pos_weight) = (Name::BinaryCrossEntropy, pos_weight);
+                }
+                PixelKind::Focal { gamma, alpha, scalar_alpha, include_background } => {
+                    fields.kind = Name::Focal;
+                    fields.gamma = Some(gamma);
+                    fields.alpha = match alpha {
+                        Alpha::None => None,
+                        Alpha::Scalar(alpha) => Some(AlphaFields::Scalar(alpha)),
+                        Alpha::PerClass(alpha) => Some(AlphaFields::PerClass(alpha)),
+                    };
+                    fields.scalar_alpha = Some(scalar_alpha);
+                    fields.include_background = Some(include_background);
+                }
+            }
+            fields
+        }
     }
 }

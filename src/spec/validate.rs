@@ -1,6 +1,6 @@
-//! Every way in which a setting can be wrong.
+//! Every way in which a setting of a head can be wrong; those of a term are checked beside it.
 
-use super::{Activation, Alpha, HardCounts, Head, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, Target};
+use super::{Activation, HardCounts, Head, Pixel, PixelKind, Target};
 use crate::error::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
@@ -61,32 +61,33 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     }
     check.softmax_of_one(head)?;
     if let Some(overlap) = &head.loss.overlap {
-        check.overlap(overlap, head.classes())?;
+        overlap.check(&check, head.classes())?;
     }
     if let Some(pixel) = &head.loss.pixel {
-        check.pixel(pixel, head)?;
+        pixel.check(&check, head)?;
     }
     Ok(())
 }
 
-struct Check {
+/// Refuses settings of a head.
+pub(super) struct Check {
     head: usize,
 }
 
 impl Check {
     #[expect(clippy::needless_pass_by_value, reason = "numbers and literals")]
-    fn refuse<T>(&self, setting: &'static str, expected: &str, given: impl ToString) -> Result<T, Error> {
+    pub(super) fn refuse<T>(&self, setting: &'static str, expected: &str, given: impl ToString) -> Result<T, Error> {
         Err(Error::Spec { head: self.head, setting, expected: expected.to_owned(), given: given.to_string() })
     }
 
-    fn not_negative(&self, setting: &'static str, value: f32) -> Result<(), Error> {
+    pub(super) fn not_negative(&self, setting: &'static str, value: f32) -> Result<(), Error> {
         if value.is_finite() && value >= 0.0 {
             return Ok(());
         }
         self.refuse(setting, "a finite number, not negative", value)
     }
 
-    fn class_weights(&self, setting: &'static str, weights: &[f32], expected: usize) -> Result<(), Error> {
+    pub(super) fn class_weights(&self, setting: &'static str, weights: &[f32], expected: usize) -> Result<(), Error> {
         if weights.len() != expected {
             let given = format!("{} weights", weights.len());
             return self.refuse(setting, &format!("{expected} weights, one per class that takes part"), given);
@@ -122,96 +123,5 @@ impl Check {
             );
         }
         Ok(())
-    }
-
-    fn overlap(&self, overlap: &Overlap, classes: usize) -> Result<(), Error> {
-        if overlap.reduction == Reduction::SumOfItemMeans {
-            return self.refuse("overlap.reduction", "mean or sum: the others are of pixel terms", "sum_of_item_means");
-        }
-        self.not_negative("overlap.weight", overlap.weight)?;
-        self.not_negative("overlap.smooth_nr", overlap.smooth_nr)?;
-        self.not_negative("overlap.smooth_dr", overlap.smooth_dr)?;
-        if let Some(floor) = overlap.denominator_floor {
-            self.not_negative("overlap.denominator_floor", floor)?;
-        }
-        match overlap.kind {
-            OverlapKind::Dice | OverlapKind::Jaccard => {}
-            OverlapKind::Tversky { alpha, beta } => {
-                self.not_negative("overlap.alpha", alpha)?;
-                self.not_negative("overlap.beta", beta)?;
-            }
-            OverlapKind::GeneralizedDice { .. } => {
-                if overlap.class_weights.is_some() {
-                    return self.refuse("overlap.class_weights", "none, since no class axis is left", "weights");
-                }
-                if overlap.present_classes_only {
-                    return self.refuse("overlap.present_classes_only", "false, since no class axis is left", "true");
-                }
-            }
-        }
-        if overlap.squared && !matches!(overlap.kind, OverlapKind::Dice | OverlapKind::Jaccard) {
-            return self.refuse("overlap.squared", "false, except for dice and jaccard", "true");
-        }
-        if overlap.squared && overlap.product == Product::Minimum {
-            return self.refuse("overlap.squared", "false, with the minimum as product", "true");
-        }
-        let taking_part = classes - overlap.first_class(classes);
-        let weights = overlap.weights_that_count(classes);
-        weights.iter().try_for_each(|w| self.class_weights("overlap.class_weights", w, taking_part))
-    }
-
-    fn pixel(&self, pixel: &Pixel, head: &Head) -> Result<(), Error> {
-        let classes = head.classes();
-        self.not_negative("pixel.weight", pixel.weight)?;
-        if !(0.0..=1.0).contains(&pixel.label_smoothing) {
-            return self.refuse("pixel.label_smoothing", "a number in [0, 1]", pixel.label_smoothing);
-        }
-        let of_voxels = matches!(pixel.kind, PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. });
-        if pixel.mean_over_voxels && of_voxels {
-            let expected = "false, except for binary_cross_entropy and focal";
-            return self.refuse("pixel.mean_over_voxels", expected, "true");
-        }
-        let taking_part = classes - pixel.first_class(classes);
-        match &pixel.kind {
-            PixelKind::CrossEntropy => {}
-            PixelKind::TopKCrossEntropy { k_percent } => {
-                let given = || format!("{k_percent} of {} voxels", head.items() * head.voxels());
-                if !(*k_percent > 0.0 && *k_percent <= 100.0) {
-                    return self.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
-                }
-                if pixel.reduction == Reduction::SumOfItemMeans {
-                    return self.refuse(
-                        "pixel.reduction",
-                        "mean or sum, for a top-k of the batch",
-                        "sum_of_item_means",
-                    );
-                }
-                if pixel.top_k(head.items() * head.voxels()) == Some(0) {
-                    return self.refuse("pixel.k_percent", "enough for one voxel", given());
-                }
-            }
-            PixelKind::BinaryCrossEntropy { pos_weight } => {
-                pos_weight.iter().try_for_each(|w| self.class_weights("pixel.pos_weight", w, classes))?;
-                if pixel.class_weights.is_some() {
-                    return self.refuse("pixel.class_weights", "none: binary_cross_entropy has pos_weight", "weights");
-                }
-            }
-            PixelKind::Focal { gamma, alpha, .. } => {
-                self.not_negative("pixel.gamma", *gamma)?;
-                if pixel.label_smoothing > 0.0 {
-                    return self.refuse("pixel.label_smoothing", "0, for focal", pixel.label_smoothing);
-                }
-                if head.loss.activation == Activation::None {
-                    return self.refuse("activation", "softmax or sigmoid, for focal", "none");
-                }
-                match alpha {
-                    Alpha::None => {}
-                    Alpha::Scalar(alpha) if (0.0..=1.0).contains(alpha) => {}
-                    Alpha::Scalar(alpha) => return self.refuse("pixel.alpha", "a number in [0, 1]", alpha),
-                    Alpha::PerClass(alpha) => self.class_weights("pixel.alpha", alpha, taking_part)?,
-                }
-            }
-        }
-        pixel.class_weights.iter().try_for_each(|w| self.class_weights("pixel.class_weights", w, taking_part))
     }
 }

@@ -63,7 +63,7 @@ fn documents(folder: &Path, all: &mut Vec<PathBuf>) {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if path.is_dir() && !["target", "node_modules", ".git"].contains(&name.as_str()) {
             documents(&path, all);
-        } else if name.ends_with(".md") {
+        } else if path.extension().is_some_and(|extension| extension == "md") {
             all.push(path);
         }
     }

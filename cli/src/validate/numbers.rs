@@ -9,10 +9,7 @@ use segloss::host::{HostResult, HostStep};
 use segloss::testing::cases::{self, Case, Outcome};
 use segloss::testing::shaders::covering_steps;
 use segloss::testing::{self, Comparison, Differences, Expected, Plans, Tensors, Tolerance, draw};
-use segloss::{
-    AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, OverlapKind, Pixel, PixelKind, Plan, Variant,
-    open_adapter, wgpu,
-};
+use segloss::{AdapterChoice, HardCounts, Head, LabelType, Loss, LossSpec, Pixel, Plan, Variant, open_adapter, wgpu};
 
 use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 
@@ -212,20 +209,8 @@ fn bin(error: f64) -> i32 {
 
 /// The terms of a head, and the type of its logits.
 fn kinds(head: &Head) -> Vec<(String, String)> {
-    let overlap = head.loss.overlap.as_ref().map(|overlap| match overlap.kind {
-        OverlapKind::Dice => "dice",
-        OverlapKind::Jaccard => "jaccard",
-        OverlapKind::Tversky { .. } => "tversky",
-        OverlapKind::GeneralizedDice { .. } => "generalized_dice",
-        _ => "another overlap term",
-    });
-    let pixel = head.loss.pixel.as_ref().map(|pixel| match pixel.kind {
-        PixelKind::CrossEntropy => "cross_entropy",
-        PixelKind::TopKCrossEntropy { .. } => "top_k_cross_entropy",
-        PixelKind::BinaryCrossEntropy { .. } => "binary_cross_entropy",
-        PixelKind::Focal { .. } => "focal",
-        _ => "another pixel term",
-    });
+    let overlap = head.loss.overlap.as_ref().map(|overlap| overlap.kind.name());
+    let pixel = head.loss.pixel.as_ref().map(|pixel| pixel.kind.name());
     let dtype = format!("{:?}", head.logits).to_lowercase();
     overlap.into_iter().chain(pixel).map(|kind| (kind.to_owned(), dtype.clone())).collect()
 }
