@@ -43,7 +43,7 @@ fn sources(folder: &Path, text: &mut String) {
 #[test]
 fn every_test_that_stands_against_a_trouble_exists() {
     let mut all = String::new();
-    for folder in ["src", "tests"] {
+    for folder in ["src", "tests", "cli/src"] {
         sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut all);
     }
     let troubles = read("docs/troubles.md");
