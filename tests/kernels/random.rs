@@ -73,8 +73,8 @@ fn every_variant_equals_the_reference() {
         (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
-    // hardly two of them share a kernel
-    runner(CASES)
+    // hardly two of them share a kernel, and all of their heads are in one
+    runner(CASES / 2)
         .run(
             &(spec(1..3), variants),
             |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
