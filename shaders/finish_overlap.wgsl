@@ -1,7 +1,8 @@
 // The overlap term of stage 3 (finish.wgsl), from its sums: its value, and its slopes by I and P.
 //
 // Per (row, class), a row being an item, or the whole batch with `batch`:
-//   f = form − num/den,   form = 1 (one_minus) or 0 (negative)
+//   f = h(num/den), with the ratio r:
+//   one_minus         h = 1 − r        negative          h = −r
 //   dice              num = 2I + nr,            den = P + T + dr
 //   jaccard           num = 2I + nr,            den = 2(P + T − I) + dr
 //   tversky           num = I + nr,             den = I + α(P − I) + β(T − I) + dr
@@ -13,13 +14,13 @@
 
 //# stand-in
 const DICE = 1u; const JACCARD = 2u; const TVERSKY = 3u; const GENERALIZED_DICE = 4u; const SQUARE = 1u; const SIMPLE = 2u;
-const UNIFORM = 3u; const MEAN = 1u; const SUMMED = 2u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
+const UNIFORM = 3u; const ONE_MINUS = 1u; const NEGATIVE = 2u; const MEAN = 1u; const SUMMED = 2u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
 const COUNTING_ITEMS = 8u; const ROW_WORDS = 4u; const FOLD_INVOCATIONS = 64u; const RUN = 64u; const NAN = 0x7fc00000u;
 const UNKNOWN = 1.0e30;
 struct Head {
     @align(16) classes: u32, statistics: u32, slopes: u32, class_columns: u32, overlap_losses: u32, weights: u32,
     overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32, smooth_dr: f32,
-    denominator_floor: f32, form: f32, alpha: f32, beta: f32, class_weighting: u32, present_classes_only: u32,
+    denominator_floor: f32, form: u32, form_parameter: f32, alpha: f32, beta: f32, class_weighting: u32, present_classes_only: u32,
     weighted_overlap: u32, overlap_class_weights: u32, masked_samples: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
@@ -84,6 +85,21 @@ fn ratio_of(head: Head, sums: Sums) -> Ratio {
     }
 }
 
+// What is made of a ratio.
+struct Formed {
+    loss: f32,
+    // −∂loss/∂ratio
+    fall: f32,
+}
+
+fn formed(head: Head, ratio: f32) -> Formed {
+    switch head.form {
+        case ONE_MINUS: { return Formed(1.0 - ratio, 1.0); }
+        case NEGATIVE: { return Formed(0.0 - ratio, 1.0); }
+        default: { return Formed(UNKNOWN, 0.0); }
+    }
+}
+
 fn overlap_of(head: Head, given: Ratio) -> Overlap {
     var r = given;
     if r.den < head.denominator_floor {
@@ -92,7 +108,10 @@ fn overlap_of(head: Head, given: Ratio) -> Overlap {
         r.den_by_p = 0.0;
     }
     let ratio = r.num / r.den;
-    return Overlap(head.form - ratio, (ratio * r.den_by_i - r.num_by_i) / r.den, ratio * r.den_by_p / r.den);
+    let h = formed(head, ratio);
+    let by_i = h.fall * ((ratio * r.den_by_i - r.num_by_i) / r.den);
+    let by_p = h.fall * (ratio * r.den_by_p / r.den);
+    return Overlap(h.loss, by_i, by_p);
 }
 
 // generalized_dice: 1/T², 1/T or 1; negative where it is infinite.

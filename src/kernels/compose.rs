@@ -354,6 +354,7 @@ mod tests {
             smooth_dr,
             denominator_floor,
             form,
+            form_parameter,
             alpha,
             beta,
             class_weighting,

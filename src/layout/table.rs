@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{HeadLayout, words};
-use crate::spec::{Empty, Form, Head, LossSpec, PixelKind, Target};
+use crate::spec::{Empty, Head, LossSpec, PixelKind, Target};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]
@@ -82,7 +82,8 @@ pub(crate) struct HeadRow {
     pub smooth_nr: f32,
     pub smooth_dr: f32,
     pub denominator_floor: f32,
-    pub form: f32,
+    pub form: u32,
+    pub form_parameter: f32,
     pub alpha: f32,
     pub beta: f32,
     pub class_weighting: u32,
@@ -93,7 +94,7 @@ pub(crate) struct HeadRow {
     pub rows: u32,
     pub all_items: u32,
     pub first_item: u32,
-    pub unused: [u32; 3],
+    pub unused: [u32; 2],
 }
 
 /// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -201,10 +202,8 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     row.smooth_nr = overlap.smooth_nr;
     row.smooth_dr = overlap.smooth_dr;
     row.denominator_floor = overlap.denominator_floor.unwrap_or(f32::MIN);
-    row.form = match overlap.form {
-        Form::OneMinus => 1.0,
-        Form::Negative => 0.0,
-    };
+    row.form = words::form(overlap.form);
+    row.form_parameter = overlap.form.parameter();
     row.present_classes_only = overlap.present_classes_only.into();
     row.weighted_overlap = overlap.weights_that_count(head.classes()).is_some().into();
     row.overlap_class_weights = layout.overlap_class_weights;

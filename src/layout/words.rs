@@ -1,7 +1,7 @@
 //! Every number that host and shaders share, by its name in both: the shaders have them as constants, declared before their
 //! text ([`declared`]).
 
-use crate::spec::{ClassWeighting, OverlapKind, PixelKind, Reduction, Target};
+use crate::spec::{ClassWeighting, Form, OverlapKind, PixelKind, Reduction, Target};
 
 /// A shared number, as WGSL writes it.
 trait Word {
@@ -43,6 +43,10 @@ words! {
     SQUARE: u32 = 1;
     SIMPLE: u32 = 2;
     UNIFORM: u32 = 3;
+
+    /// What is made of an overlap term's ratio.
+    ONE_MINUS: u32 = 1;
+    NEGATIVE: u32 = 2;
 
     /// What a mean of the pixel term divides by.
     BY_CLASS_WEIGHT: u32 = 1;
@@ -141,6 +145,13 @@ pub(crate) fn class_weighting(weighting: ClassWeighting) -> u32 {
         ClassWeighting::Square => SQUARE,
         ClassWeighting::Simple => SIMPLE,
         ClassWeighting::Uniform => UNIFORM,
+    }
+}
+
+pub(crate) fn form(form: Form) -> u32 {
+    match form {
+        Form::OneMinus => ONE_MINUS,
+        Form::Negative => NEGATIVE,
     }
 }
 

@@ -171,7 +171,7 @@ fn class_weights(weighting: ClassWeighting, classes: &[Sums]) -> Vec<f64> {
     weights.into_iter().map(|w| if w.is_finite() { w } else { largest }).collect()
 }
 
-/// form − num/den by the quotient rule; `by` are the derivatives of num by I, of den by I, of den by P.
+/// The form of num/den, by the quotient rule; `by` are the derivatives of num by I, of den by I, of den by P.
 fn quotient(overlap: &Overlap, num: f64, den: f64, by: [f64; 3]) -> Slopes {
     let [num_by_i, mut den_by_i, mut den_by_p] = by;
     let mut den = den;
@@ -180,14 +180,16 @@ fn quotient(overlap: &Overlap, num: f64, den: f64, by: [f64; 3]) -> Slopes {
     {
         (den, den_by_i, den_by_p) = (floor, 0.0, 0.0);
     }
-    let form = match overlap.form {
-        Form::OneMinus => 1.0,
-        Form::Negative => 0.0,
+    let ratio = num / den;
+    // the loss, and its derivative by the ratio
+    let (f, by_ratio) = match overlap.form {
+        Form::OneMinus => (1.0 - ratio, -1.0),
+        Form::Negative => (-ratio, -1.0),
     };
     Slopes {
-        f: form - num / den,
-        by_i: -(num_by_i * den - num * den_by_i) / (den * den),
-        by_p: num * den_by_p / (den * den),
+        f,
+        by_i: by_ratio * (num_by_i * den - num * den_by_i) / (den * den),
+        by_p: -by_ratio * num * den_by_p / (den * den),
     }
 }
 

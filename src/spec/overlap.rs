@@ -88,6 +88,15 @@ pub enum Form {
     Negative,
 }
 
+impl Form {
+    /// The number that a form may have.
+    pub(crate) fn parameter(self) -> f32 {
+        match self {
+            Self::OneMinus | Self::Negative => 0.0,
+        }
+    }
+}
+
 /// The overlap term of a head. The names are MONAI's; [`Default`] has the defaults of MONAI's `DiceLoss`.
 #[cfg_attr(
     feature = "serde",
