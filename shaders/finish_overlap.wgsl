@@ -2,7 +2,7 @@
 //
 // Per (row, class), a row being an item, or the whole batch with `batch`:
 //   f = h(num/den), with the ratio r:
-//   one_minus         h = 1 − r        negative          h = −r
+//   one_minus         h = 1 − r        negative          h = −r        log               h = −ln max(r, eps)
 //   dice              num = 2I + nr,            den = P + T + dr
 //   jaccard           num = 2I + nr,            den = 2(P + T − I) + dr
 //   tversky           num = I + nr,             den = I + α(P − I) + β(T − I) + dr
@@ -14,7 +14,7 @@
 
 //# stand-in
 const DICE = 1u; const JACCARD = 2u; const TVERSKY = 3u; const GENERALIZED_DICE = 4u; const SQUARE = 1u; const SIMPLE = 2u;
-const UNIFORM = 3u; const ONE_MINUS = 1u; const NEGATIVE = 2u; const MEAN = 1u; const SUMMED = 2u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
+const UNIFORM = 3u; const ONE_MINUS = 1u; const NEGATIVE = 2u; const LOG = 3u; const MEAN = 1u; const SUMMED = 2u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
 const COUNTING_ITEMS = 8u; const ROW_WORDS = 4u; const FOLD_INVOCATIONS = 64u; const RUN = 64u; const NAN = 0x7fc00000u;
 const UNKNOWN = 1.0e30;
 struct Head {
@@ -96,6 +96,12 @@ fn formed(head: Head, ratio: f32) -> Formed {
     switch head.form {
         case ONE_MINUS: { return Formed(1.0 - ratio, 1.0); }
         case NEGATIVE: { return Formed(0.0 - ratio, 1.0); }
+        case LOG: {
+            // selected: a NaN, which `max` may lose, is not below eps
+            let below = ratio < head.form_parameter;
+            let kept = select(ratio, head.form_parameter, below);
+            return Formed(-log(kept), select(1.0 / kept, 0.0, below));
+        }
         default: { return Formed(UNKNOWN, 0.0); }
     }
 }

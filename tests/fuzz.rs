@@ -70,7 +70,7 @@ fn overlap() -> impl Strategy<Value = Overlap> {
             class_weights,
             ignore_single_class_weight: single,
             reduction: if sum { Reduction::Sum } else { Reduction::Mean },
-            form: if negative { Form::Negative } else { Form::OneMinus },
+            form: if negative { Form::Log { eps: weight } } else { Form::OneMinus },
             product: if minimum { Product::Minimum } else { Product::Product },
             present_classes_only: present,
             weight,

@@ -47,6 +47,7 @@ words! {
     /// What is made of an overlap term's ratio.
     ONE_MINUS: u32 = 1;
     NEGATIVE: u32 = 2;
+    LOG: u32 = 3;
 
     /// What a mean of the pixel term divides by.
     BY_CLASS_WEIGHT: u32 = 1;
@@ -152,6 +153,7 @@ pub(crate) fn form(form: Form) -> u32 {
     match form {
         Form::OneMinus => ONE_MINUS,
         Form::Negative => NEGATIVE,
+        Form::Log { .. } => LOG,
     }
 }
 

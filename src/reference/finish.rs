@@ -185,6 +185,8 @@ fn quotient(overlap: &Overlap, num: f64, den: f64, by: [f64; 3]) -> Slopes {
     let (f, by_ratio) = match overlap.form {
         Form::OneMinus => (1.0 - ratio, -1.0),
         Form::Negative => (-ratio, -1.0),
+        Form::Log { eps } if ratio < f64::from(eps) => (-f64::from(eps).ln(), 0.0),
+        Form::Log { .. } => (-ratio.ln(), -1.0 / ratio),
     };
     Slopes {
         f,

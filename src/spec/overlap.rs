@@ -79,13 +79,17 @@ pub enum Product {
 }
 
 /// What is made of the ratio num/den.
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Form {
     /// `1 − num/den`, as in MONAI.
     OneMinus,
     /// `−num/den`, as in nnU-Net.
     Negative,
+    /// `−ln max(num/den, eps)`: `DiceLoss(log_loss=True)` of `segmentation_models.pytorch`. Where it clamps, the slope is 0.
+    Log {
+        /// The least ratio; positive and finite (smp: 1e-7).
+        eps: f32,
+    },
 }
 
 impl Form {
@@ -93,6 +97,7 @@ impl Form {
     pub(crate) fn parameter(self) -> f32 {
         match self {
             Self::OneMinus | Self::Negative => 0.0,
+            Self::Log { eps } => eps,
         }
     }
 }
@@ -127,7 +132,7 @@ pub struct Overlap {
     pub ignore_single_class_weight: bool,
     /// Over rows (items, or the one batch) and classes: the plain mean or the sum, weighted or not.
     pub reduction: Reduction,
-    /// `1 − num/den` or `−num/den`.
+    /// What is made of the ratio.
     pub form: Form,
     /// What I sums.
     pub product: Product,
@@ -299,6 +304,11 @@ impl Overlap {
         if let Some(floor) = self.denominator_floor {
             check.not_negative("overlap.denominator_floor", floor)?;
         }
+        if let Form::Log { eps } = self.form
+            && !(eps.is_normal() && eps > 0.0)
+        {
+            return check.refuse("overlap.eps", "a positive number that f32 holds in full", eps);
+        }
         match self.kind {
             OverlapKind::Dice | OverlapKind::Jaccard => {}
             OverlapKind::Tversky { alpha, beta } => {
@@ -354,10 +364,20 @@ mod text {
         class_weights: Option<Vec<f32>>,
         ignore_single_class_weight: bool,
         reduction: Reduction,
-        form: Form,
+        form: FormName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        eps: Option<f32>,
         product: Product,
         present_classes_only: bool,
         weight: f32,
+    }
+
+    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum FormName {
+        OneMinus,
+        Negative,
+        Log,
     }
 
     #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
@@ -383,7 +403,6 @@ mod text {
                 class_weights: $of.class_weights,
                 ignore_single_class_weight: $of.ignore_single_class_weight,
                 reduction: $of.reduction,
-                form: $of.form,
                 product: $of.product,
                 present_classes_only: $of.present_classes_only,
                 weight: $of.weight,
@@ -413,7 +432,12 @@ mod text {
                     class_weighting: needed("overlap", "generalized_dice", "class_weighting", class_weighting)?,
                 },
             };
-            let overlap = settings!(fields, { kind, });
+            let (form, form_name) = match fields.form {
+                FormName::OneMinus => (Form::OneMinus, "one_minus"),
+                FormName::Negative => (Form::Negative, "negative"),
+                FormName::Log => (Form::Log { eps: needed("overlap", "log", "eps", fields.eps)? }, "log"),
+            };
+            let overlap = settings!(fields, { kind, form, });
             let written = Fields::from(overlap.clone());
             let own = [
                 ("alpha", alpha.is_some(), written.alpha.is_some()),
@@ -421,6 +445,7 @@ mod text {
                 ("class_weighting", class_weighting.is_some(), written.class_weighting.is_some()),
             ];
             not_taken("overlap", kind.name(), &own)?;
+            not_taken("overlap", form_name, &[("eps", fields.eps.is_some(), written.eps.is_some())])?;
             Ok(overlap)
         }
     }
@@ -440,7 +465,12 @@ mod text {
                     Name::GeneralizedDice
                 }
             };
-            settings!(overlap, { kind, alpha, beta, class_weighting, })
+            let (form, eps) = match overlap.form {
+                Form::OneMinus => (FormName::OneMinus, None),
+                Form::Negative => (FormName::Negative, None),
+                Form::Log { eps } => (FormName::Log, Some(eps)),
+            };
+            settings!(overlap, { kind, alpha, beta, class_weighting, form, eps, })
         }
     }
 }

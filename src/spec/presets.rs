@@ -80,6 +80,14 @@ impl Loss {
         Self::new().overlap(Overlap::dice())
     }
 
+    /// `DiceLoss("multiclass", log_loss=True)` of `segmentation_models.pytorch`: over the batch, unsmoothed. Where a class
+    /// has no voxel in the batch it counts −ln 1e-7 here, and 0 there; its gradient is 0 in both.
+    #[must_use]
+    pub fn smp_log_dice() -> Self {
+        let overlap = Overlap::tversky(0.5, 0.5).batch(true).smooth(0.0, 0.0).denominator_floor(1e-7);
+        Self::new().overlap(overlap.form(Form::Log { eps: 1e-7 }))
+    }
+
     /// MONAI `TverskyLoss(softmax=True, to_onehot_y=True)`: α = β = 0.5.
     #[must_use]
     pub fn monai_tversky() -> Self {

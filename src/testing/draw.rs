@@ -20,7 +20,8 @@ fn weight() -> impl Strategy<Value = f32> {
 }
 
 fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let forms = vec![Form::OneMinus, Form::OneMinus, Form::Negative, Form::Log { eps: 1e-7 }, Form::Log { eps: 0.3 }];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), select(forms), any::<bool>());
     let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
     let floor = option::of(select(vec![1e-8_f32, 5.0]));
     let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
@@ -33,7 +34,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
     (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), any::<bool>(), weight()).prop_map(
         move |(
             kind,
-            (include, batch, squared, negative, present),
+            (include, batch, squared, form, present),
             [minimum, ignore_single],
             smooth,
             floor,
@@ -55,7 +56,7 @@ fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
                 class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
                 ignore_single_class_weight: ignore_single,
                 reduction: if summed { Reduction::Sum } else { Reduction::Mean },
-                form: if negative { Form::Negative } else { Form::OneMinus },
+                form,
                 product: if minimum && !squared { Product::Minimum } else { Product::Product },
                 present_classes_only: present && !generalized,
                 weight,

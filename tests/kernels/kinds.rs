@@ -80,10 +80,14 @@ fn every_form_product_and_reduction_of_an_overlap_term_is_its_own_number() {
     let gpu = common::gpu();
     let dice = |[i, p, t]: [f64; 3]| 2.0 * i / (p + t);
     let ratios: f64 = SUMS.iter().map(|&sums| dice(sums)).sum();
-    for form in [Form::OneMinus, Form::Negative] {
+    for form in [Form::OneMinus, Form::Negative, Form::Log { eps: 1e-7 }, Form::Log { eps: 0.99 }] {
         let expected = match form {
             Form::OneMinus => 1.0 - ratios / 4.0,
             Form::Negative => -ratios / 4.0,
+            Form::Log { eps } => {
+                let of_class = |sums: &[f64; 3]| -dice(*sums).max(eps.into()).ln();
+                SUMS.iter().map(of_class).sum::<f64>() / 4.0
+            }
         };
         check(&gpu, of_p(Overlap::dice().smooth(0.0, 0.0).form(form)), false, expected, &format!("{form:?}"));
     }

@@ -13,6 +13,7 @@ mod guards;
 mod halves;
 mod hostile;
 mod kinds;
+mod log_form;
 mod one_channel;
 mod random;
 mod report;
