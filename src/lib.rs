@@ -70,3 +70,7 @@ pub mod coming_from {}
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/distributed.md")]
+struct Distributed;
