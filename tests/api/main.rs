@@ -12,6 +12,7 @@ mod dispatches;
 mod distributed;
 mod documents;
 mod errors;
+mod house;
 mod pipeline_cache;
 mod text;
 mod threads;
