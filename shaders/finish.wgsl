@@ -3,8 +3,8 @@
 //
 // The loss:
 //   total = Σ over heads of head weight · (overlap weight · overlap + pixel weight · pixel)
-//   A head or a term of weight 0 is switched off: it adds exactly 0, whatever its value. The bits of a weight decide whether
-//   it is 0, and the 0 that is added is selected, never multiplied.
+//   A head or a term of weight 0 is switched off: it adds exactly 0, whatever its value. Whether a weight is 0 is decided by
+//   its bits, and the 0 that is added comes from a selection, never from a product.
 // For the gradient:
 //   the switches; ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight
 //   / denominator, one per item where the pixel term takes means of items; and, for callers that learn the weights, the

@@ -2,7 +2,7 @@
 //
 //   dz_c = m (∂overlap/∂z_c + κ ∂ℓ/∂z_c), exactly 0 where a voxel does not count; the terms are in terms.wgsl, and their sum
 //   in gradient_registers.wgsl. Terms on the softmax share it. A term that is switched off (its weight or the head's is 0)
-//   adds exactly 0, whatever its logits hold: the 0 is selected, not multiplied.
+//   adds exactly 0, whatever its logits hold: the 0 comes from a selection, not from a product.
 //
 // bindings   0  heads         (HEADS)                        uniform     the table
 //            1  coefficients  parameters; per head the switches, κ on, κ off per class; ∂total/∂I, ∂total/∂P per (row,

@@ -100,7 +100,7 @@ fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<
     return loss;
 }
 
-// its slope, times κ, which on and off are multiplied by
+// its slope times κ: on and off already include κ
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     let l = logistic(z);
     var slope = NONE;

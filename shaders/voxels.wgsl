@@ -1,7 +1,7 @@
 // Reading and writing a group's tensors: logits, target, masks, losses and gradient of a quad of voxels.
 //
 // One copy per group of heads. The tensors of a group's heads may lie in different slots; the switch over slots is uniform.
-// Where they lie in one slot there is no switch: some compilers get a switch inside the callers' loops wrong.
+// Where they lie in one slot there is no switch: some compilers miscompile a switch inside the callers' loops.
 // `voxel` is the quad's first voxel in its item, and `left` the voxels from there to the end of the row. `…_first` of the
 // table is the first element of a head's tensor in its slot.
 

@@ -266,8 +266,8 @@ fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
     (window, u32::try_from(length.div_ceil(element << window)).unwrap_or(u32::MAX / 8))
 }
 
-/// Refuses, before there are tensors, what no way to bind them would fit: a head of which one item's logits and target need
-/// more windows than the statistics stage has bindings.
+/// Refuses, before there are tensors, a head that cannot be bound: one item's logits and target need more windows than the
+/// statistics stage has bindings.
 pub(crate) fn check_items(
     spec: &LossSpec,
     layout: &Layout,
