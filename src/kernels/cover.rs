@@ -39,8 +39,8 @@ pub(super) fn every_pair(fits: impl Fn(&Choice) -> bool) -> Vec<Choice> {
     found
 }
 
-/// A random combination with the `given` choices. On an axis of more than four choices, every other draw is the plainest, so
-/// that choices that are possible only together meet often enough.
+/// A random combination with the `given` choices. On an axis of more than four choices, at least half of the draws are the
+/// plainest, so that choices that are possible only together meet often enough.
 fn drawn(random: &mut fastrand::Rng, given: &[(usize, usize)]) -> Choice {
     let mut choice = Choice::default();
     for (at, axis) in AXES.iter().enumerate() {

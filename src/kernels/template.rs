@@ -163,8 +163,8 @@ fn words(directive: &str) -> Vec<&str> {
     directive.split_whitespace().collect()
 }
 
-/// The lines of the `//# else` and of the `//# end` of the block whose first line is `at`; without an
-/// `else`, both are the end.
+/// The lines of the `//# else` and of the `//# end` of the block whose first line is `at`; without an `else`,
+/// both are the end.
 fn block_end(lines: &[&str], mut at: usize) -> (usize, usize) {
     let (mut depth, mut otherwise) = (1, None);
     loop {
