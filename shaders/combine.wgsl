@@ -6,16 +6,18 @@
 // bindings   0  heads       (HEADS)                            uniform     the table
 //            1  partials    per head (class_columns + TILE_COLUMNS, items · tiles)  read  written by `statistics`
 //            2  statistics  per head class_columns + GLOBAL_WORDS + items · item_words  read_write  words, f32 or u32
-// dispatch   one workgroup a (head, column), FOLD_INVOCATIONS each; folded into y past the limit for x. A table of heads
-//            without classes does nothing: that is how a plan warms up
-// words      of a head: first the global sums, 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
-//            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  out of range,  not
-//            finite,  the item of the first out of range,  its voxel,  the items,  those that take part in a mean over items;
-//            a word for `row_sums` of finish.wgsl; then of each item its class columns and the voxels counted, and where the
-//            pixel term takes means of items Σ m ℓ and Σ m
-// determinism   bit for bit: items of few tiles are an invocation's, which adds an item's tiles in order, then every
-//               FOLD_INVOCATIONS-th item; of items of more tiles each invocation adds every FOLD_INVOCATIONS-th tile. All in
-//               runs of 16, so that no chain is long; then a tree over the invocations (shared/fold_*.wgsl)
+// dispatch   one workgroup per (head, column), of FOLD_INVOCATIONS invocations; grids past the limit for x are folded into y.
+//            A plan warms up with a table of zeros: heads without classes, for which this does nothing
+// words      per head, first the global sums. 0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T (u32 where T is a count),  and TP, FP,
+//            FN (u32) where the head has hard counts; then Σ m ℓ,  Σ m,  and as u32 the voxels counted,  those out of range,
+//            those with a logit that is not finite,  the item of the first out of range,  its voxel,  the items,  the items
+//            that take part in a mean over items;  and a word for `row_sums` of finish.wgsl.
+//            Then, per item, its class columns and the voxels counted, and, where the pixel term takes means of items, Σ m ℓ
+//            and Σ m
+// determinism   bit for bit. Where items have few tiles, each invocation takes every FOLD_INVOCATIONS-th item, and adds its
+//               tiles in order. Where they have more, the workgroup takes one item after another, and each invocation adds
+//               every FOLD_INVOCATIONS-th tile. All in runs of 16, so that no chain of additions is long; then a tree over
+//               the invocations (shared/fold_*.wgsl)
 
 //# stand-in
 const TILE = 4096u; const NOWHERE = 16777216.0; const NO_VOXEL = 0xffffffffu; const COMBINE_RUN = 16u;
@@ -45,12 +47,12 @@ fn word_of(kind: u32, partial: f32, tile: u32) -> u32 {
     }
 }
 
-// What the workgroup, or one invocation of it, knows of items.
+// What the workgroup, or one of its invocations, has folded of the items so far.
 struct Items {
     all: u32,
-    // of LEAST: the first item that has a voxel, which is `all`
+    // for LEAST: the first item with a voxel out of range; `all` is that voxel
     first: u32,
-    // those that take part in a mean over items
+    // the items that take part in a mean over items
     counting: u32,
 }
 
@@ -68,7 +70,7 @@ fn fold_tiles(kind: u32, row: u32, first: u32, step: u32, tiles: u32) -> u32 {
     return all;
 }
 
-// Takes one item more.
+// Adds an item.
 fn with_item(kind: u32, masked_samples: u32, items: Items, item: u32, of_item: u32) -> Items {
     var next = items;
     // an item takes part unless a sample mask leaves no voxel of it
@@ -76,14 +78,14 @@ fn with_item(kind: u32, masked_samples: u32, items: Items, item: u32, of_item: u
     if kind != LEAST {
         next.all = fold(kind, items.all, of_item);
     } else if items.first == NO_VOXEL && of_item != NO_VOXEL {
-        // the first item that has one keeps its voxel
+        // the first item with such a voxel is kept
         next.first = item;
         next.all = of_item;
     }
     return next;
 }
 
-// Takes a run of items more.
+// Adds a run of items.
 fn with_run(kind: u32, items: Items, run: Items) -> Items {
     let counting = items.counting + run.counting;
     if kind != LEAST {
@@ -121,8 +123,8 @@ fn combine(
     if column == of_classes + FIRST_OUT_OF_RANGE {
         kind = LEAST;
     }
-    // the place among an item's words, for the columns that are kept per item: those of classes, the voxels counted, and
-    // behind them Σ m ℓ and Σ m where there is a place for them
+    // the place among an item's words of the columns that are kept per item: those of classes, the voxels counted, and, where
+    // the item's words have room for them, Σ m ℓ and Σ m
     let is_counted = column == of_classes + COUNTED;
     let place = select(select(column, column + 1u, column >= of_classes), of_classes, is_counted);
     let kept = is_counted || (column < of_classes + COUNTED && place < head.item_words);
@@ -132,7 +134,7 @@ fn combine(
     let none = Items(identity(kind), NO_VOXEL, 0u);
     var items = none;
     if head.tiles <= COMBINE_RUN {
-        // an item an invocation
+        // one item per invocation at a time
         for (var run = invocation; run < head.items; run += FOLD_INVOCATIONS * COMBINE_RUN) {
             var of_run = none;
             let end = min(run + FOLD_INVOCATIONS * COMBINE_RUN, head.items);
@@ -147,12 +149,12 @@ fn combine(
         }
         let mine = items.first;
         items.first = fold_workgroup(LEAST, invocation, mine);
-        // of several invocations that have one, the voxel of the first item
+        // where several invocations have such a voxel, that of the first item
         let others = kind == LEAST && mine != items.first;
         items.all = fold_workgroup(kind, invocation, select(items.all, NO_VOXEL, others));
         items.counting = fold_workgroup(COUNT, invocation, items.counting);
     } else {
-        // each item is the whole workgroup's
+        // the whole workgroup takes one item at a time
         for (var run = 0u; run < head.items; run += COMBINE_RUN) {
             var of_run = none;
             let end = min(run + COMBINE_RUN, head.items);

@@ -1,27 +1,31 @@
 // Stage 3, finish: from the statistics to the loss, its report, and the few numbers that the gradient needs. The overlap term
 // is in finish_overlap.wgsl, the pixel term in finish_pixel.wgsl.
 //
-// Per head:
-//   total = Σ heads of head weight · (overlap weight · overlap + pixel weight · pixel), where a head or a term of weight 0 is
-//   switched off: it adds exactly 0, whatever it is. That is told by the weight's bits, and selected, never multiplied
-// Over several machines, the global sums (combine.wgsl) are those of all ranks by then. Rows and means that are of items stay
-// a rank's own, so what they add up to is a global sum as well: `row_sums` leaves a rank's, and the mean over rows divides by
-// the items of all ranks.
+// The loss:
+//   total = Σ over heads of head weight · (overlap weight · overlap + pixel weight · pixel)
+//   A head or a term of weight 0 is switched off: it adds exactly 0, whatever its value. Whether a weight is 0 is decided by
+//   its bits, and the 0 that is added comes from a selection, never from a product.
 // For the gradient:
 //   the switches; ∂total/∂I and ∂total/∂P per (row, class); κ times the class parameters, with κ = head weight · pixel weight
-//   / denominator, of means of items one per item; and, for who learns them, the derivative of the total by each of a head's
-//   three weights
+//   / denominator, one per item where the pixel term takes means of items; and, for callers that learn the weights, the
+//   derivative of the total by each of a head's three weights.
+// Over several machines, the global sums (combine.wgsl) are already those of all ranks. Rows that are items, and means of
+// items, stay on their rank; what they add up to is a global sum as well. `row_sums` leaves the rank's part of it, and the
+// mean over rows divides by the items of all ranks.
 //
 // bindings   0  heads          (HEADS)   uniform     the table
 //            1  statistics     see combine.wgsl        read; read_write over several machines, for the words of row_sums
-//            2  coefficients   parameters; then per head SWITCHES + 2 C · (1, or items) + rows · (2 C + ROW_WORDS)
+//            2  coefficients   parameters; then per head SWITCHES + 2 C · (1, or items) + rows · (2 C + ROW_WORDS) + 2
 //                              read_write   f32: 1 where the overlap term is on, 1 where the pixel term is; κ on, κ off per
-//                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row
-//            3  report         2 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total; 1, which the
-//                              copy of the report takes back; then per head what `report::head_report` reads
-//            4  weights        (words)                 read        three a head, at head.weights: the plan's or the caller's
+//                              class; ∂total/∂I, ∂total/∂P per (row, class); this stage's notes per row; the top-k's
+//                              threshold, and the share of a loss at it
+//            3  report         2 + per head (REPORT_WORDS + C + what it asks for)  read_write  words: the total; a 1, which
+//                              the copy of the report clears; then per head what `report::head_report` reads
+//            4  weights        (words)                 read        three per head, at head.weights: the plan's, or the
+//                              caller's
 //            5  selection      see top_k.wgsl          read        only where a head has a top-k
-// dispatch   one workgroup of FOLD_INVOCATIONS. A table of heads without classes does nothing: that is how a plan warms up
+// dispatch   one workgroup of FOLD_INVOCATIONS invocations. A plan warms up with a table of zeros: heads without classes, for
+//            which this does nothing
 // determinism   bit for bit: heads in order, sums as trees (shared/fold_*.wgsl)
 
 //# stand-in
@@ -52,10 +56,10 @@ fn sum_of_item_means(head: Head, invocation: u32) -> f32 { return 0.0; }
 fn top_sum(head: Head, invocation: u32) -> f32 { return 0.0; }
 //# end
 
-// losses of rows and classes, or means of items, that an invocation adds before it adds their sum
+// how many losses of rows and classes, or means of items, an invocation adds up before it adds their sum to the rest
 const RUN = 64u;
 const NAN = 0x7fc00000u;
-// what a setting gives that no case knows: no loss that anyone could take for one
+// what a setting gives that no case handles: too large to be taken for a loss
 const UNKNOWN = 1.0e30;
 
 //# if distributed
@@ -106,17 +110,17 @@ fn item_first(head: Head, item: u32) -> u32 {
     return head.statistics + head.class_columns + GLOBAL_WORDS + item * head.item_words;
 }
 
-// ±0, told by the bits: a fast-math compiler may take `weight == 0.0` for a reason to multiply by it.
+// ±0, by its bits: a fast-math compiler may turn a selection by `weight == 0.0` into a multiplication.
 fn is_off(weight: f32) -> bool {
     return (bitcast<u32>(weight) & 0x7fffffffu) == 0u;
 }
 
-// A weight times what it weighs; exactly 0 where it is switched off.
+// A value times its weight; exactly 0 where the weight is 0.
 fn weighted_by(weight: f32, value: f32) -> f32 {
     return select(weight * value, 0.0, is_off(weight));
 }
 
-// 2I / (P + T) of a class over the whole batch, without smoothing: NaN where the head has no valid voxel.
+// 2I / (P + T) of a class over the whole batch, without smoothing: NaN where P + T is 0, as where no voxel counts.
 fn write_soft_dice(head: Head, invocation: u32) {
     for (var c = invocation; c < head.classes; c += FOLD_INVOCATIONS) {
         let sums = sums_at(head, head.statistics, c);
@@ -125,7 +129,8 @@ fn write_soft_dice(head: Head, invocation: u32) {
     }
 }
 
-// TP, FP, FN of each class over the whole batch, and of each item, with the voxels counted of it.
+// TP, FP, FN of each class over the whole batch, and, where the head asks for them, of each item, with the item's voxels
+// counted.
 fn write_hard_counts(head: Head, invocation: u32) {
     let words = head.class_columns - 3u * head.classes;
     for (var i = invocation; i < words; i += FOLD_INVOCATIONS) {
@@ -142,8 +147,8 @@ fn write_hard_counts(head: Head, invocation: u32) {
 }
 
 //# if distributed
-// Leaves what the rank's own rows add to the overlap term, before the mean over rows; and in the place of Σ m ℓ what its own
-// items add to a pixel term that sums the means of items. One workgroup.
+// Leaves what the rank's own rows add to the overlap term, before the mean divides by the rows. Where the pixel term sums
+// means of items, leaves in the place of Σ m ℓ what the rank's own items add to it. One workgroup.
 @compute @workgroup_size(FOLD_INVOCATIONS)
 fn row_sums(@builtin(local_invocation_index) invocation: u32) {
     if heads[0].classes == 0u {
@@ -213,7 +218,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             case SUMMED, SUM_OF_ITEM_MEANS: { divisor = 1.0; }
             default: {}
         }
-        // A mean over nothing is what `empty` says; its gradient is 0.
+        // A mean over nothing is `empty`; its gradient is 0.
         let nothing = is_off(divisor);
         var pixel = 0.0;
         if head.has_pixel != 0u {
@@ -245,7 +250,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             coefficients[head.coefficients + PIXEL_SWITCH] = select(1.0, 0.0, is_off(head_weight) || is_off(pixel_weight));
             let counted = statistics_words[tile_words + COUNTED];
             let out_of_range = statistics_words[tile_words + OUT_OF_RANGE];
-            // probabilities out of range count all the same; labels do not
+            // a voxel whose label is out of range does not count; one whose probabilities are out of range does
             let left_out = select(0u, out_of_range, head.has_labels != 0u);
             report[head.report + REPORT_OVERLAP] = bitcast<u32>(overlap_loss);
             report[head.report + REPORT_WEIGHTED_OVERLAP] = bitcast<u32>(weighted_overlap);
@@ -260,7 +265,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
             report[head.report + REPORT_D_OVERLAP_WEIGHT] = bitcast<u32>(weighted_by(head_weight, overlap_loss));
             report[head.report + REPORT_D_PIXEL_WEIGHT] = bitcast<u32>(weighted_by(head_weight, pixel));
             report[head.report + REPORT_NON_FINITE_LOGITS] = statistics_words[tile_words + NON_FINITE];
-            // the gradient stage sets it where it finds one
+            // the gradient stage sets it to 1 where it stores a value that is not finite
             report[head.report + REPORT_NON_FINITE_GRADIENT] = 0u;
         }
     }

@@ -1,7 +1,7 @@
 // The pixel term of stage 3 (finish.wgsl), from its sums: what its mean divides by, means of items, and the top-k.
 //
 //   pixel = Σ m ℓ / denominator (mean), Σ m ℓ (sum), or Σ_n (Σ m ℓ / Σ m) over items (sum_of_item_means); the denominator of
-//   the mean is Σ_c w_c T_c, Σ m, or Σ m times the classes
+//   the mean is Σ_c w_c T_c, Σ m, or Σ m times the classes that take part; with a top-k it is k
 
 //# stand-in
 const BY_CLASS_WEIGHT = 1u; const BY_VOXEL = 2u; const BY_VOXEL_AND_CLASS = 3u; const MASS = 1u;
@@ -56,14 +56,14 @@ fn pixel_denominator(head: Head, invocation: u32) -> f32 {
 }
 
 //# if item_means
-// Σ m ℓ of an item over its Σ m: its mean; 0 of an item without a voxel that counts.
+// The mean of an item, Σ m ℓ / Σ m; 0 where none of its voxels counts.
 fn item_mean(head: Head, item: u32) -> f32 {
     let at = item_first(head, item) + head.class_columns + 1u;
     let mass = bitcast<f32>(statistics_words[at + 1u]);
     return select(0.0, bitcast<f32>(statistics_words[at]) / mass, !is_off(mass));
 }
 
-// κ of an item, with κ = head weight · pixel weight before the division.
+// κ of an item: `kappa`, which is head weight · pixel weight, divided by the item's Σ m.
 fn item_kappa(head: Head, item: u32, kappa: f32) -> f32 {
     let mass = bitcast<f32>(statistics_words[item_first(head, item) + head.class_columns + 2u]);
     return select(0.0, kappa / mass, !is_off(mass));
@@ -85,8 +85,8 @@ fn sum_of_item_means(head: Head, invocation: u32) -> f32 {
 //# end
 
 //# if losses
-// Σ of the top_k largest losses: those above the threshold, and as many at it as are left to take. Leaves the threshold, and
-// the share of each loss at it, for the gradient.
+// The sum of the top_k largest losses: all above the threshold, and as many equal to it as are left to take. Leaves, for the
+// gradient, the threshold, and the share of each loss that equals it.
 fn top_sum(head: Head, invocation: u32) -> f32 {
     var mine = 0.0;
     for (var run = invocation; run < head.loss_runs; run += FOLD_INVOCATIONS) {

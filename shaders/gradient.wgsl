@@ -1,8 +1,8 @@
 // Stage 4, gradient: dtotal/dz of every logit, times the upstream gradient, in one pass over logits and target.
 //
-//   dz_c = m (∂overlap/∂z_c + κ ∂ℓ/∂z_c), exactly 0 where a voxel does not count; the terms are in terms.wgsl, and how they
-//   meet in gradient_registers.wgsl. Terms on the softmax share it. A term that is switched off (its weight or the head's is 0)
-//   adds exactly 0, whatever its logits hold: it is selected away, not multiplied.
+//   dz_c = m (∂overlap/∂z_c + κ ∂ℓ/∂z_c), exactly 0 where a voxel does not count; the terms are in terms.wgsl, and their sum
+//   in gradient_registers.wgsl. Terms on the softmax share it. A term that is switched off (its weight or the head's is 0)
+//   adds exactly 0, whatever its logits hold: the 0 comes from a selection, not from a product.
 //
 // bindings   0  heads         (HEADS)                        uniform     the table
 //            1  coefficients  parameters; per head the switches, κ on, κ off per class; ∂total/∂I, ∂total/∂P per (row,
@@ -11,12 +11,13 @@
 //            3  losses        per head (items · voxels)     read        bits of f32, only where a head has a top-k: see
 //                             top_k.wgsl
 //            REPORT_BINDING  report  see finish.wgsl        read_write  atomic, only where a head asks whether its gradient
-//                             is finite: sets its word
-//            …  one a slot                                   read, and read_write for the gradient: shared/floats_*.wgsl,
+//                             is finite: sets that head's word
+//            …  one per window of a slot                    read; read_write for the gradient: shared/floats_*.wgsl,
 //                             halves_*.wgsl, integers_*.wgsl, store_*.wgsl
-// dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
-// modes      overwrite, accumulate, in place over the logits: text of the store, a slot at a time
-// determinism   bit for bit: no value depends on another invocation
+// dispatch   one workgroup per (head, item, tile), of INVOCATIONS invocations; grids past the limit for x are folded into y
+// modes      overwrite, accumulate, in place over the logits: they differ in the text of a slot's store
+// determinism   bit for bit: sums over the classes of a quad have one order, within an invocation and where several share the
+//               quad (shared/share_*.wgsl); no other value depends on another invocation
 
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 //# if upstream_read_write
@@ -27,12 +28,12 @@
 //# if losses
 @group(0) @binding(3) var<storage, read> losses: array<u32>;
 
-// What each voxel of a quad is worth in the top-k: 1 above the threshold, its share at it, 0 below. The finish stage leaves
-// the threshold and the share behind the head's row notes.
+// The factor of each voxel of a quad in the top-k: 1 above the threshold, the share at the threshold, 0 below. Finish leaves
+// threshold and share behind the head's row notes.
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> {
     let head = head_of(place);
     let i = vec4<u32>(head.losses + (head.first_item + place.item) * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
-    // by their bits, which are in their order
+    // compared as bits, which have the order of the losses
     let loss = vec4<u32>(losses[i.x], losses[i.y], losses[i.z], losses[i.w]);
     let threshold = vec4<u32>(bitcast<u32>(coefficients[head.top_coefficients + TOP_THRESHOLD]));
     let share = vec4<f32>(coefficients[head.top_coefficients + TOP_SHARE]);

@@ -1,11 +1,13 @@
 // Gradient of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once. Few
-// classes: an invocation holds all of its quad. Many: CLASS_LANES invocations hold HELD each, as in statistics_registers.wgsl.
+// classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations share a quad, and each holds HELD of
+// its classes, as in statistics_registers.wgsl.
 //
-// With a_c = upstream α_c, b_c = upstream β_c, read once a workgroup, and the class parameters times upstream κ:
+// With a_c = upstream α_c, b_c = upstream β_c, for α_c = ∂total/∂I and β_c = ∂total/∂P of the row, and the class parameters
+// times upstream κ, all read once per tile:
 //
 //   D = Σ_c p_c g_c,  g_c = a_c ∂I/∂p + b_c ∂P/∂p      Q = Σ_c κ q_c      U = Σ_c κ u_c
 //   dz_c = m (softmax: p_c (g_c − D),  sigmoid: p_c (1 − p_c) g_c,  none: g_c;   plus  s_c Q − κ q_c,  κ u_c − s_c U,
-//          or the binary terms' slope); what both terms have of one softmax is added before it is multiplied by s_c
+//          or the binary terms' slope); where both terms are on the softmax, their factors of s_c are added first
 // The terms are those of terms.wgsl.
 
 //# stand-in
@@ -58,7 +60,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     //# each c
     var class_c0 = c0;
     //# if split
-    // past the last class an invocation reads that again, and lets it count nowhere
+    // past the last class an invocation reads the last one again, and leaves it out of every sum and store
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
     //# end
     let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
@@ -72,7 +74,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     //# end
     //# end
     //# if unweighted_labels
-    // κ of every class
+    // κ, the same for every class
     let on = incoming * coefficients[kappa_at];
     //# end
 
@@ -179,7 +181,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 of_pixel += u_c0 - exp(ln_s_c0) * u_sum; //# if focal_softmax
             }
             //# if apart
-            // terms that share no softmax: logits that spoil one leave the other, and one that is off adds 0
+            // terms that share no softmax: where one is off, a 0 is selected, so that its NaN does not reach the other
             of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
             of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
             //# end

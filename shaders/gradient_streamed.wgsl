@@ -2,7 +2,7 @@
 //
 // A quad's logits are read three times: for peak and S, rescaling S when the peak moves; for the sums D, Q, U over the
 // classes; and for dz, which follows gradient_registers.wgsl. The later reads find them in cache: 16 · INVOCATIONS · C bytes
-// are in use at once. Without a softmax there is only the last.
+// are in use at once. Without a softmax there is only the last read.
 
 //# stand-in
 const INVOCATIONS = 8u; const TILE = 4096u; const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0); const CLASSES_g0 = 1u;
@@ -117,7 +117,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                     //# end
                 }
                 //# if apart
-                // terms that share no softmax: logits that spoil one leave the other, and one that is off adds 0
+                // terms that share no softmax: where one is off, a 0 is selected, so that its NaN does not reach the other
                 of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
                 of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
                 //# end

@@ -1,7 +1,8 @@
 // The softmax of a quad whose classes stream past in chunks: its peak, and its sum of exponentials.
 //
-// One copy a group of many classes, for statistics_streamed.wgsl and gradient_streamed.wgsl. S is rescaled when the peak
-// moves, so one read of the logits is enough. The focal term has a softmax of its own, without class 0 where it drops it.
+// One copy per group of heads with many classes, for statistics_streamed.wgsl and gradient_streamed.wgsl. S is rescaled when
+// the peak moves, so one read of the logits is enough. The focal term has a softmax of its own, without class 0 where the
+// term leaves that class out.
 
 //# stand-in
 const CHUNK = 4u; const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>(); const CLASSES_g0 = 1u; const k0 = 0u;
@@ -24,7 +25,7 @@ fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 {
     var focal_sum = NONE;
     //# if softmax
     for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-        // a chunk past the last class repeats it, and does not count it
+        // past the last class a chunk reads the last one again, and leaves it out of the sums
         let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left); //# each k
         //# if softmax
         var higher = peak;

@@ -1,11 +1,11 @@
-// Stage 1, statistics: what the loss needs to know of one tile of voxels, as one row of partial sums.
+// Stage 1, statistics: the sums that the loss needs, one row of partial sums per tile of voxels.
 //
 // Per class c:   I_c = Σ m p_c t_c     P_c = Σ m p_c     T_c = Σ m t_c      (squared: p_c² and t_c²; minimum: min(p_c, t_c))
-//               where the head asks for hard counts, of the voxels that count: TP_c, FP_c, FN_c of the predicted class
+//               where the head asks for hard counts, over the voxels that count: TP_c, FP_c, FN_c of the predicted class
 // Per tile:      Σ m ℓ of the pixel term, Σ m, the voxels that count, those out of range, those with a logit that is not
 //               finite, and the first out of range
-// with p the activated logits, t the target, m the voxel weight, 0 where a voxel does not count. Out of range are labels that
-// are neither a class nor the ignore label (they do not count), and probabilities outside [0, 1] (they do).
+// with p the activated logits, t the target, m the voxel weight, 0 where a voxel does not count. Out of range are voxels with
+// a label that is neither a class nor the ignore label (they do not count), and with a probability outside [0, 1] (they do).
 //
 // bindings   0  heads          (HEADS)                      uniform     the table
 //            1  coefficients   (words)                      read        here: parameters of classes and axes
@@ -13,18 +13,19 @@
 //                              `combine` adds up is contiguous
 //            3  losses         per head (items · voxels)    read_write  the bits of f32, only where a head has a top-k: see
 //                              top_k.wgsl
-//            …  one a slot                                  read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl;
+//            …  one per window of a slot                    read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl;
 //                             read_write for the losses of voxels that a caller asks for: shared/store_*.wgsl
-// dispatch   one workgroup a (head, item, tile), INVOCATIONS each; grids past the limit for x are folded into y
+// dispatch   one workgroup per (head, item, tile), of INVOCATIONS invocations; grids past the limit for x are folded into y
 // columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T;  with hard counts 3C … 4C−1: TP,  FP,  FN;  then Σ m ℓ,  Σ m,  voxels
 //            counted,  out of range,  not finite,  and the first out of range as its place in the tile, or NOWHERE.
 //            Counts are exact: a tile has at most 2^24 voxels
-// determinism   bit for bit on one device: no atomics, and every sum has the order that the text gives it
+// determinism   bit for bit on one device: no atomics, and sums in the order of the text, or of the device's subgroup
+//               operations (shared/reduce_*.wgsl)
 //
 // The arithmetic is text per group of heads that share class count and kinds (statistics_registers.wgsl, and
-// statistics_streamed.wgsl for more classes than a workgroup holds); heads of a group differ only in what the table says.
+// statistics_streamed.wgsl for more classes than a workgroup holds); heads of a group differ only in their rows of the table.
 
-// A tile's columns that belong to no class, as one invocation has them.
+// One invocation's part of a tile's columns that belong to no class.
 struct TileSums {
     pixel: f32,
     mass: f32,
@@ -59,14 +60,15 @@ fn min_row(me: Invocation, row: u32) -> f32 { return 0.0; }
 fn statistics_g0(place: Place, me: Invocation) {}
 //# end
 
-// Cells of column after column, all items · tiles in each. Only one invocation ever touches a cell.
+// The index of a tile's cell in a column, which has one cell per item and tile. Only one invocation ever touches a cell.
 fn cell(place: Place, column: u32) -> u32 {
     let head = head_of(place);
     return head.partials + (column * head.all_items + head.first_item + place.item) * head.tiles + place.tile;
 }
 
-// The rows that all invocations have `put` for `count` classes from `first_class` on, three a class: I, P, T from column 0
-// on, or TP, FP, FN from column 3 C on. They begin this tile's cells, or are added to them.
+// Sums the rows that all invocations have `put`, three per class, for `count` classes from `first_class` on: I, P, T
+// (`column` is 0), or TP, FP, FN (`column` is 3 C). Writes the sums to this tile's cells with `begin`, and else adds them
+// there.
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {
     workgroupBarrier();
     for (var row = me.index; row < 3u * count; row += INVOCATIONS) {
@@ -81,7 +83,7 @@ fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_cla
     workgroupBarrier();
 }
 
-// One quad more: the pixel term's m ℓ, the voxel weights, and which voxels count, are out of range, or have a logit that is
+// Adds a quad: the pixel term's m ℓ, the voxel weights, and which voxels count, are out of range, or have a logit that is
 // not finite. `position` is the quad's place in the tile.
 fn add_quad(
     sums: TileSums,
@@ -102,7 +104,7 @@ fn add_quad(
     );
 }
 
-// I, P, T or TP, FP, FN of one class of a tile, whose sums one invocation has.
+// Writes I, P, T or TP, FP, FN of one class of a tile, where one invocation has the sums.
 fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: vec4<f32>) {
     partials[cell(place, column + class_index)] = sums.x;
     partials[cell(place, column + classes + class_index)] = sums.y;
@@ -128,8 +130,8 @@ fn write_tile(place: Place, me: Invocation, sums: TileSums) {
 }
 
 //# if losses
-// Keep m ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that its bits are in its order. A
-// NaN, of whatever sign, is the largest: it cannot leave the loss.
+// Keeps m ℓ of a quad for the top-k: 0 where a voxel does not count, and never negative, so that the bits have the order of
+// the losses. A NaN of either sign is kept as the largest, so that it stays in the loss.
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {
     let head = head_of(place);
     let size = bitcast<vec4<u32>>(loss) & vec4<u32>(0x7fffffffu);
@@ -153,7 +155,7 @@ fn statistics(
     @builtin(num_subgroups) subgroups: u32,
     //# end
 ) {
-    // arguments one by one: naga's HLSL has no semantics for the subgroup's inside a struct
+    // builtins as arguments of their own: inside a struct, naga's HLSL lacks the semantics of those of subgroups
     var me: Invocation;
     me.index = index;
     //# if subgroups

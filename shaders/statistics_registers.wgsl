@@ -1,14 +1,14 @@
 // Statistics of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once.
 //
-// Few classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations hold HELD classes of a quad each,
-// and tell each other the maximum and the sum of the softmax (shared/share_*.wgsl). The workgroup walks the tile in blocks of
-// QUADS quads; neighbours read neighbouring addresses of the same class. For each quad,
+// Few classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations share a quad, each holds HELD of
+// its classes, and they exchange the maximum and the sum of the softmax (shared/share_*.wgsl). The workgroup walks the tile
+// in blocks of QUADS quads; neighbours read neighbouring addresses of the same class. For each quad,
 //
 //   peak = max_c z_c,  d_c = z_c − peak,  e_c = exp(d_c),  S = Σ e_c,  s_c = e_c / S,  −ln s_c = ln S − d_c
 //
-// `peak` and `ln S` are never added to one number: logits may share an offset that would swallow ln S. The terms are those
-// of terms.wgsl. The four voxels of a quad are added before they reach an accumulator: a quarter of the registers, a
-// shorter chain.
+// `peak` and `ln S` are never added into one number: where logits share a large offset, f32 would lose ln S beside it. The
+// terms are those of terms.wgsl. The four voxels of a quad are added to each other before they reach an accumulator: a
+// quarter of the registers, and a shorter chain of additions.
 
 //# stand-in
 const INVOCATIONS = 8u; const CHUNK = 4u; const TILE = 4096u; const NOWHERE = 16777216.0;
@@ -52,7 +52,7 @@ fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
 const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 1u;
 //# end
 
-// invocations that share the classes of a quad, classes that each holds, and quads that a workgroup handles at once
+// CLASS_LANES invocations share the classes of a quad, of which each holds HELD; so a workgroup handles QUADS quads at once
 const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn statistics_g0(place: Place, me: Invocation) {
@@ -70,7 +70,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# each c
     var class_c0 = c0;
     //# if split
-    // past the last class an invocation reads that again, and lets it count nowhere
+    // past the last class an invocation reads the last one again, and leaves it out of every result
     class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
     //# end
     let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
@@ -92,12 +92,12 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# end
     //# end
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
-    // one invocation of a quad speaks for its voxels
-    var speaks = vec4<bool>(true);
-    speaks = vec4<bool>(first_class == 0u); //# if split
+    // one invocation of a quad counts its voxels
+    var counts_quad = vec4<bool>(true);
+    counts_quad = vec4<bool>(first_class == 0u); //# if split
 
-    // All invocations walk all blocks, since they may meet at barriers; past the end of the row they repeat its last voxel,
-    // which then counts nowhere.
+    // All invocations walk all blocks, since they may meet at barriers; past the end of the row they read its last voxel
+    // again, and do not count it.
     for (var block = tile_first; block < tile_end; block += QUADS_g0 * 4u) {
         let position = block + quad_index * 4u;
         let present = position < head.voxels;
@@ -160,7 +160,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
         //# if unweighted_labels
         // Σ q = 1, and the label is one class: ℓ = ln S − on_target d_y − off_target Σ d
-        q_sum = select(NONE, ONES, speaks);
+        q_sum = select(NONE, ONES, counts_quad);
         loss = -d_label;
         loss = -(head.on_target * d_label + head.off_target * d_sum); //# if smoothing
         //# end
@@ -194,7 +194,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
 
         //# if hard_counts
-        // of a softmax the first class with the largest logit
+        // with a softmax, the first class with the largest logit
         var first_largest = vec4<f32>(f32(CLASSES_g0));
         //# if softmax
         //# each c
@@ -232,7 +232,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         {
             var whole = counted_loss;
             whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
-            if present && speaks.x {
+            if present && counts_quad.x {
                 store_losses_g0(place, head, voxel, left, whole);
             }
         }
@@ -241,13 +241,21 @@ fn statistics_g0(place: Place, me: Invocation) {
         {
             var whole = counted_loss;
             whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
-            if present && speaks.x {
+            if present && counts_quad.x {
                 keep_losses(place, voxel, left, whole);
             }
         }
         //# end
-        let m = select(NONE, quad.m, speaks);
-        sums = add_quad(sums, voxel - tile_first, counted_loss, m, quad.valid & speaks, out_of_range & speaks, non_finite & speaks);
+        let m = select(NONE, quad.m, counts_quad);
+        sums = add_quad(
+            sums,
+            voxel - tile_first,
+            counted_loss,
+            m,
+            quad.valid & counts_quad,
+            out_of_range & counts_quad,
+            non_finite & counts_quad,
+        );
     }
 
     //# if split

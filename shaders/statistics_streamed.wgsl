@@ -1,9 +1,10 @@
 // Statistics of a tile, many classes: the classes of a quad stream past in chunks, and no invocation ever holds them all.
 //
-// The tile is walked in blocks of one quad an invocation. A block's logits are read twice:
+// The tile is walked in blocks of one quad per invocation. A block's logits are read twice:
 //   first   peak and S = Σ exp(z_c − peak), chunk by chunk, rescaling S when the peak moves;
-//   second  all terms (terms.wgsl), and I, P, T of the chunk's classes, summed over the workgroup and added to the tile's row.
-// The second read finds them in cache: a block is 16 · INVOCATIONS · C bytes. Without a softmax there is no first.
+//   second  all terms (terms.wgsl), and I, P, T of the chunk's classes, summed over the workgroup and added to the tile's
+//           row.
+// The second read finds them in cache: a block is 16 · INVOCATIONS · C bytes. Without a softmax there is only the second.
 
 //# stand-in
 const INVOCATIONS = 8u; const CHUNK = 4u; const TILE = 4096u; const NOWHERE = 16777216.0; const NONE = vec4<f32>();
@@ -51,8 +52,8 @@ fn statistics_g0(place: Place, me: Invocation) {
     let item_counts = vec4<bool>(item_counts_g0(place, head));
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
 
-    // All invocations walk all blocks, since the sums below meet at barriers; past the end of the row they repeat its
-    // last voxel, which then counts nowhere.
+    // All invocations walk all blocks, since they meet at the barriers of the sums below; past the end of the row they read
+    // its last voxel again, and do not count it.
     for (var block = tile_first; block < tile_end; block += INVOCATIONS * 4u) {
         let voxel = min(block + me.index * 4u, head.voxels - 1u);
         let present = block + me.index * 4u < head.voxels;

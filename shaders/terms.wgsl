@@ -1,9 +1,9 @@
 // The terms of a loss at one class of a quad of voxels: values for the statistics, slopes for the gradient.
 //
-// One copy a group, shared by the kernels for few and for many classes. All inputs are of one class c:
+// One copy per group of heads, shared by the kernels for few and for many classes. All inputs are of one class c:
 //   z logits,  d = z − peak,  s = softmax,  p activated,  t target (0 where a voxel does not count),
-//   on, off: the class's two parameters (class weight; pos_weight; focal's factors of positives and negatives), 1 without;
-//   in the slopes they come multiplied by κ and the upstream gradient.
+//   on, off: the class's two parameters (class weight; pos_weight; focal's factors of positives and negatives), 1 where a
+//   head has none; in the slopes they come multiplied by κ and the upstream gradient.
 //
 // Pixel terms, with t' = on_target t + off_target the smoothed target:
 //   cross-entropy         q = on t',  ℓ = Σ_c q (ln S − d)                      dz = s Σ_j q_j − q
@@ -45,8 +45,8 @@ fn measure_g0(x: vec4<f32>) -> vec4<f32> {
     return measure;
 }
 
-// Whether the network says this class: of a softmax the first class with the largest logit, as `largest` says; else p > 1/2,
-// told by z.
+// Whether a voxel is predicted as this class: with a softmax where this is the first class with the largest logit
+// (`largest`), else where p > 1/2, which z decides.
 fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> {
     var predicted = largest;
     predicted = z > NONE; //# if sigmoid
@@ -67,7 +67,7 @@ fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> {
     var q = on * t;
     q = on * (head.on_target * t + head.off_target); //# if smoothing
     //# if labels
-    // t is 0 or 1: one of two numbers, which leave the loop
+    // t is 0 or 1, so q is one of two numbers, which the compiler takes out of the loop over voxels
     q = select(NONE, vec4<f32>(on), t != NONE);
     //# if smoothing
     q = select(vec4<f32>(on * head.off_target), vec4<f32>(on * (head.on_target + head.off_target)), t != NONE);
@@ -82,7 +82,7 @@ fn focal_factor_g0(t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     return factor;
 }
 
-// ℓ of the terms that see their own logit alone
+// ℓ of the terms that depend on the logit of their class alone
 fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     let l = logistic(z);
     var loss = NONE;
@@ -100,7 +100,7 @@ fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<
     return loss;
 }
 
-// its slope, times κ: on and off come multiplied by it
+// its slope times κ: on and off already include κ
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     let l = logistic(z);
     var slope = NONE;

@@ -1,21 +1,23 @@
 // Between statistics and finish, where a head asks for it: the k largest pixel losses, exactly, by a radix select.
 //
-// A loss is not negative, so its bits as u32 are in its order, and a NaN is the largest. Four rounds of 8 bits, from the top: count the values of each
-// digit among those that share the digits found so far; from the largest digit down, find the one in which the k-th value
-// lies. After the last round the threshold is known bit for bit, and how many values equal to it belong to the k: values at
-// the threshold share what is left, in the loss and in the gradient.
+// A loss is not negative, so its bits as u32 have the order of the losses, and a NaN is the largest. Four rounds of 8 bits,
+// from the top: count the values of each digit among those that share the digits found so far; then, from the largest digit
+// down, find the digit in which the k-th value lies. After the last round the threshold is known bit for bit, and so is how
+// many of the values equal to it belong to the k: all values at the threshold share what is left, in the loss and in the
+// gradient.
 //
-//   begin      forgets the last step
+//   begin      clears what the last step left
 //   histogram  counts digits          )
 //   pick       finds the digit        )  four times
-//   sum_top    adds the losses above the threshold, a partial sum a workgroup; finish.wgsl adds these
+//   sum_top    adds the losses above the threshold, one partial sum per workgroup; finish.wgsl adds these
 //
 // bindings   0  heads      (HEADS)   uniform     the table: heads with top_k > 0 take part
 //            1  losses     per head (items · voxels)  read  bits of f32, written by `statistics`; 0 where a voxel does not
 //                          count
 //            2  selection  per head SELECTION_WORDS + loss_runs  read_write  words: 0 shift, 1 prefix, 2 how many are left
 //                          to find, 3 how many equal the threshold, 4 … 259 the histogram; then the partial sums (f32)
-// dispatch   begin, pick: a workgroup a head; histogram, sum_top: a workgroup a run of LOSS_RUN losses. FOLD_INVOCATIONS each
+// dispatch   begin, pick: one workgroup per head; histogram, sum_top: one per run of LOSS_RUN losses, in grids that past the
+//            limit for x are folded into y. Each of FOLD_INVOCATIONS invocations
 // determinism   bit for bit: integer atomics, and sums as trees
 
 const DIGITS = 256u;
@@ -33,7 +35,7 @@ fn sum_workgroup(invocation: u32, value: f32) -> f32 { return value; }
 
 var<workgroup> sh_digits: array<atomic<u32>, DIGITS>;
 
-// The head whose run of losses this is. Heads without a top-k have none.
+// The head that a run of losses belongs to. Heads without a top-k have no runs.
 fn run_head(number: u32) -> Head {
     var index = 0u;
     for (var i = 0u; i < heads[0].rows; i += 1u) {

@@ -1,9 +1,9 @@
 // Reading and writing a group's tensors: logits, target, masks, losses and gradient of a quad of voxels.
 //
-// One copy per group. The heads of a group may lie in different bindings; the switch on the slot is uniform. Where they lie in
-// one there is no switch: some compilers do not like one inside the loops of the callers.
-// First elements are those of the head's tensors in their slots; `voxel` is the quad's first voxel in its item, and `left`
-// the voxels from there to the end of the row.
+// One copy per group of heads. The tensors of a group's heads may lie in different slots; the switch over slots is uniform.
+// Where they lie in one slot there is no switch: some compilers miscompile a switch inside the callers' loops.
+// `voxel` is the quad's first voxel in its item, and `left` the voxels from there to the end of the row. `…_first` of the
+// table is the first element of a head's tensor in its slot.
 
 //# stand-in
 const CLASSES_g0 = 1u;
@@ -33,7 +33,7 @@ fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> { return voxel; }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return x == NONE; }
 //# end
 
-// What a quad's target and masks say.
+// What a quad's target and masks give.
 struct Quad_g0 {
     class_of: vec4<u32>,
     valid: vec4<bool>,
@@ -75,7 +75,8 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
     return t;
 }
 
-// `present`: lanes past the end of the row do not count, and none where the whole item does not.
+// `present`: the lanes that may count. Those past the end of the row may not, and none may where the whole item does not
+// count.
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 {
     var inside = present;
     //# if mask

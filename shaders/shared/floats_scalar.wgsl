@@ -1,6 +1,7 @@
-// Load a quad of f32: logits, probabilities or weights of four voxels that follow each other in a row, element by element, wherever the row starts.
+// Load a quad of f32: logits, probabilities or weights of four voxels that follow each other in a row, element by element,
+// wherever the row starts.
 //
-// Lanes past the end of the row repeat its last voxel: what they hold is finite whenever the row is, and counts nowhere.
+// Lanes past the end of the row repeat its last voxel: they are finite where the row is, and no caller counts them.
 //
 // bindings   BINDING_x0_w0  tensor_y0_w0  (elements)  read; f32. A tensor larger than a storage binding comes in windows
 //            of 2^WINDOW_x0 elements

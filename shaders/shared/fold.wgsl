@@ -1,9 +1,9 @@
-// How two words become one: a sum of f32, a sum of u32, or the least u32.
+// Folds two words into one: a sum of f32, a sum of u32, or the least u32.
 //
-// Values travel as u32 words, so that integers stay integers; a word is seen as f32 only where it is one.
-// fold_workgroup.wgsl and fold_subgroup.wgsl fold one value an invocation into one a workgroup.
+// Values are kept as u32 words, so that integers stay exact; a word is read as f32 only where it is one.
+// fold_workgroup.wgsl and fold_subgroup.wgsl fold one value per invocation into one value per workgroup.
 
-// what a word is, and how two become one
+// what a word is, and how two are folded
 const SUM = 0u;
 const COUNT = 1u;
 const LEAST = 2u;

@@ -1,4 +1,4 @@
-// One value an invocation, folded into one value a workgroup, where the workgroup is one subgroup: the same functions as
+// Folds one value per invocation into one value per workgroup, where the workgroup is one subgroup: the same functions as
 // fold_workgroup.wgsl, by subgroup operations, without a barrier.
 //
 // determinism   bit for bit on one device and driver: subgroup operations have a fixed order there

@@ -1,7 +1,7 @@
-// One value an invocation, folded into one value a workgroup, through workgroup memory.
+// Folds one value per invocation into one value per workgroup, through workgroup memory.
 //
 // memory        sh_fold  (FOLD_INVOCATIONS)  a power of two
-// determinism   a tree whose shape is the text below
+// determinism   bit for bit: a tree whose shape is fixed by the text below
 
 //# stand-in
 const FOLD_INVOCATIONS = 64u; const SUM = 0u;
@@ -10,7 +10,7 @@ fn fold(kind: u32, a: u32, b: u32) -> u32 { return a + b; }
 
 var<workgroup> sh_fold: array<u32, FOLD_INVOCATIONS>;
 
-// Called by all invocations; all get the result. The first barrier lets a call follow another at once.
+// Called by all invocations; all get the result. Because of the first barrier, one call may directly follow another.
 fn fold_workgroup(kind: u32, invocation: u32, value: u32) -> u32 {
     workgroupBarrier();
     sh_fold[invocation] = value;

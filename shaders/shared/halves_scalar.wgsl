@@ -1,7 +1,7 @@
 // Load a quad of f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): logits or probabilities of four voxels that follow each other
 // in a row, element by element, wherever the row starts. Lanes past the end of the row repeat its last voxel.
 //
-// bindings   BINDING_x0_w0  tensor_y0_w0  (elements / 2)  read; two elements a word, the first in the low bits. A tensor
+// bindings   BINDING_x0_w0  tensor_y0_w0  (elements / 2)  read; two elements per word, the first in the low bits. A tensor
 //            larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
 //# stand-in

@@ -3,7 +3,7 @@
 //
 // For rows that start at a multiple of four elements and have a multiple of four voxels.
 //
-// bindings   BINDING_x0_w0  tensor_y0_w0  (elements / 4)  read; two elements a word, the first in the low bits. A tensor
+// bindings   BINDING_x0_w0  tensor_y0_w0  (elements / 4)  read; two elements per word, the first in the low bits. A tensor
 //            larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
 //# stand-in

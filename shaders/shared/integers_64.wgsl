@@ -1,6 +1,7 @@
 // Load a quad of integers of 64 bits: labels of four voxels that follow each other in a row, label by label, wherever the row
-// starts. Two words each, the low one first. One that 32 bits hold with its sign is its low word; any other is the least i32,
-// which is no class and no ignore label. Lanes past the end of the row repeat its last voxel, and count nowhere.
+// starts. A label has two words, the low one first. One that fits in an i32 is read as its low word; any other as the least
+// i32, which is neither a class nor an ignore label. Lanes past the end of the row repeat its last voxel, and are not
+// counted.
 //
 // bindings   BINDING_x0_w0  tensor_y0_w0  (labels)  read; u32, two per label. A tensor larger than a storage binding comes in
 //            windows of 2^WINDOW_x0 labels

@@ -1,7 +1,9 @@
-// Load a quad of integers: labels or a mask of four voxels that follow each other in a row, label by label, wherever the row starts.
+// Load a quad of integers: labels or a mask of four voxels that follow each other in a row, label by label, wherever the row
+// starts.
 //
-// Labels of 8 and 16 bits lie packed in words, the first in the low bits; signed ones are extended to 32 bits by their sign. A
-// negative label is read as a large u32, and so is out of range. Lanes past the end of the row repeat its last voxel, and count nowhere.
+// Labels of 8 and 16 bits lie packed in words, the first in the low bits; signed ones are extended to 32 bits by their sign.
+// A negative label is read as a large u32, and so is out of range. Lanes past the end of the row repeat its last voxel, and
+// are not counted.
 //
 // bindings   BINDING_x0_w0  tensor_y0_w0  (words)  read; u32. A tensor larger than a storage binding comes in windows of
 //            2^WINDOW_x0 labels

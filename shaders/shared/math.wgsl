@@ -18,18 +18,18 @@ fn count(lanes: vec4<bool>) -> f32 {
     return total(select(NONE, ONES, lanes));
 }
 
-// The first lane that is set, counted from `position`; a number past every tile where none is.
+// The position of the first lane that is set, where lane 0 is at `position`; past every tile where none is set.
 fn first_of(lanes: vec4<bool>, position: f32) -> f32 {
     let at = select(vec4<f32>(NOWHERE), vec4<f32>(position) + vec4<f32>(LANES), lanes);
     return min(min(at.x, at.y), min(at.z, at.w));
 }
 
-// ±0, told by the bits: a fast-math compiler that knows no infinity takes `x == 0` for a reason to multiply by x.
+// ±0, by its bits: a fast-math compiler that rules out infinities may turn a selection by `x == 0` into a multiplication.
 fn is_zero(x: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) == vec4<u32>();
 }
 
-// q x, and 0 where q is 0 although x is infinite: the difference of two logits may be.
+// q x, and 0 where q is 0, even if x is infinite, as the difference of two logits may be.
 fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
     return select(q * x, NONE, is_zero(q));
 }
@@ -50,17 +50,17 @@ fn power(x: vec4<f32>, y: f32) -> vec4<f32> {
     return exp(y * log(max(x, vec4<f32>(1e-37))));
 }
 
-// 1 − s, from ln s where s is so near 1 that the difference would be all rounding.
+// 1 − s, computed from ln s where s is so near 1 that the difference would be mostly rounding error.
 fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> {
     return select(1.0 - s, -ln_s * (1.0 + 0.5 * ln_s), ln_s > vec4<f32>(-0.001));
 }
 
-// ±∞, or no number at all: found by its bits, which a fast-math compiler leaves alone.
+// ±∞ or NaN, by its bits, which a fast-math compiler leaves alone.
 fn not_finite(x: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
 }
 
-// Any value outside [0, 1], or no number at all: found by its bits, which a fast-math compiler leaves alone.
+// Outside [0, 1] or NaN, by its bits, which a fast-math compiler leaves alone.
 fn outside_unit(x: vec4<f32>) -> vec4<bool> {
     let bits = bitcast<vec4<u32>>(x);
     // −0 is a zero; every other number with bits above those of 1.0 is negative, above 1, or not finite

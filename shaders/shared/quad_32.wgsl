@@ -1,4 +1,4 @@
-// Four integers of 32 bits in four words. A negative i32 is a large u32, and so out of range of every class.
+// Four integers of 32 bits in four words. A negative i32 is read as a large u32, and so is out of range.
 
 alias Quad_x0 = vec4<u32>;
 

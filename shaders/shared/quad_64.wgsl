@@ -1,5 +1,5 @@
-// Four integers of 64 bits in eight words, the low word of each first. One that 32 bits hold with its sign is its low word; any
-// other is the least i32, which is no class and no ignore label.
+// Four integers of 64 bits in eight words, the low word of each first. One that fits in an i32 is read as its low word; any
+// other as the least i32, which is neither a class nor an ignore label.
 
 struct Quad_x0 {
     first: vec4<u32>,

@@ -1,7 +1,7 @@
 // Rows of sums over the invocations of a workgroup: inside each subgroup by subgroup operations, then over the subgroups
 // through workgroup memory. The same functions as reduce_workgroup.wgsl.
 //
-// The subgroup size is whatever the device gives (4 to 128 exist): the number of subgroups is read, never assumed.
+// The subgroup size is the device's choice (4 to 128 exist), so the number of subgroups is read, never assumed.
 //
 // memory        sh_rows  (ROWS, INVOCATIONS)  only the first `subgroups` cells of a row are used
 // determinism   bit for bit on one device and driver: `subgroupAdd` has a fixed order there, and between the subgroups

@@ -1,10 +1,10 @@
 // Rows of sums over the invocations of a workgroup, through workgroup memory alone.
 //
-// An invocation `put`s its value of a row; after a barrier, one invocation reads the row's sum. Every cell that is read
-// was written before: zero-initialisation is not needed.
+// Each invocation `put`s its value of a row; after a barrier, one invocation reads the row's sum. Every cell is written
+// before it is read, so zero-initialisation is not needed.
 //
 // memory        sh_rows  (ROWS, PADDED)  PADDED = INVOCATIONS + 1, so that neighbours read different banks
-// determinism   the order of the additions is the text below
+// determinism   bit for bit: the order of the additions is fixed by the text below
 
 //# stand-in
 const INVOCATIONS = 8u; const ROWS = 12u;

@@ -1,10 +1,10 @@
-// What the invocations that hold a quad's classes tell each other: a maximum or a sum over them, through workgroup memory.
+// What the invocations that hold a quad's classes exchange: a maximum or a sum over them, through workgroup memory.
 //
 // Invocation `index` holds some classes of quad `index % quads`; the others of that quad are `quads` apart.
 // Called by all invocations; all get their quad's result.
 //
 // memory        sh_shared  (INVOCATIONS)
-// determinism   bit for bit: the order of the additions is the text below, the same for every invocation of a quad
+// determinism   bit for bit: the text below fixes the order of the additions, the same for every invocation of a quad
 
 //# stand-in
 const INVOCATIONS = 8u; const NONE = vec4<f32>();
@@ -34,7 +34,7 @@ fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// The sum over the quads of a workgroup: the invocations that hold the same classes lie together.
+// The sum over the quads of a workgroup: the invocations that hold the same classes have consecutive indices.
 fn sum_quads(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
     workgroupBarrier();
     sh_shared[index] = value;

@@ -1,10 +1,11 @@
 // Store a quad of gradients as f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): four voxels that follow each other in a row,
 // element by element, wherever the row starts. Computed in f32, rounded once; lanes past the end of the row are not stored.
 //
-// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
-// Two rows may share a word, and two invocations its halves: each clears and sets its own bits, so the order does not matter.
+// Accumulating adds to what is there; a 0 leaves it bit for bit. Returns whether all stored values are finite, by their bits.
+// Two rows may share a word, whose halves two invocations then store: each clears and sets its own bits, so their order does
+// not matter.
 //
-// bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 2)  read_write, atomic; two elements a word, the first in the low
+// bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 2)  read_write, atomic; two elements per word, the first in the low
 //            bits. A tensor larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
 //# stand-in

@@ -1,10 +1,10 @@
 // Store a quad of gradients as f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): four voxels that follow each other in a row, in
 // one store of two words. Computed in f32, rounded once.
 //
-// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it bit for bit. Returns whether all stored values are finite, by their bits.
 // For rows that start at a multiple of four elements and have a multiple of four voxels: no word is shared by two quads.
 //
-// bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; two elements a word, the first in the low bits. A
+// bindings   BINDING_x0_w0  tensor_x0_w0  (elements / 4)  read_write; two elements per word, the first in the low bits. A
 //            tensor larger than a storage binding comes in windows of 2^WINDOW_x0 elements
 
 //# stand-in
@@ -17,7 +17,6 @@ fn encode_x0(value: f32) -> u32 { return u32(value); }
 
 @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_x0_w0: array<vec2<u32>>; //# each w
 
-// first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn quad_of_x0(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(
         decode_x0(words.x & 0xffffu),
@@ -36,12 +35,13 @@ fn words_of_x0(value: vec4<f32>) -> vec2<u32> {
 
 fn sum_x0(before: vec2<u32>, value: vec4<f32>) -> vec2<u32> {
     let sum = words_of_x0(quad_of_x0(before) + value);
-    // the bits that stay: those of halves to which 0 is added
+    // the bits that stay: those of the halves that 0 is added to
     let stays = select(vec4<u32>(), vec4<u32>(0xffffu, 0xffff0000u, 0xffffu, 0xffff0000u), is_zero(value));
     let kept = stays.xz | stays.yw;
     return (sum & ~kept) | (before & kept);
 }
 
+// first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
     var words = words_of_x0(value);
     //# if windows

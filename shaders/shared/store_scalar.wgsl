@@ -1,7 +1,7 @@
 // Store a quad of f32: gradients, or losses, of four voxels that follow each other in a row, element by element, wherever
 // the row starts. Lanes past the end of the row are not stored.
 //
-// Accumulating adds to what is there; a 0 leaves it, bit for bit. Returns whether all that it stored is finite, told by the bits.
+// Accumulating adds to what is there; a 0 leaves it bit for bit. Returns whether all stored values are finite, by their bits.
 //
 // bindings   BINDING_x0_w0  tensor_x0_w0  (elements)  read_write; f32. A tensor larger than a storage binding comes
 //            in windows of 2^WINDOW_x0 elements

@@ -1,8 +1,8 @@
-// What a quad's target and masks mean to a head: which voxels count, and with what weight.
+// The labels of a quad of voxels: which voxels count and of which class they are, and where labels of another size are read.
 //
-// A voxel counts unless it lies past the end of the row, is masked out, carries the ignore label, or its label is out of
-// range: not in [0, C), and with one channel not 0, the background, or 1, its class. A label out of range is never used as an
-// index.
+// A voxel counts unless it lies past the end of the row, is masked out, has the ignore label, or has a label out of range. In
+// range are the labels in [0, C), and with one channel 0, the background, and 1, its class. A label out of range is never
+// used as an index.
 
 //# stand-in
 const AXIS_LENGTH = 0u; const AXIS_STRIDE = 1u; const AXIS_TABLE = 2u; const AXIS_WORDS = 3u;
@@ -28,16 +28,16 @@ fn lanes_inside(left: u32) -> vec4<bool> {
 fn classify(labels: vec4<u32>, inside: vec4<bool>, classes: u32, head: Head) -> Labels {
     let ignored = (labels == vec4<u32>(head.ignore_index)) & vec4<bool>(head.has_ignore_index != 0u);
     let present = inside & !ignored;
-    // labels before that of class 0
+    // labels below that of class 0
     let background = select(0u, 1u, classes == 1u);
     let known = labels < vec4<u32>(classes + background);
     let valid = present & known;
-    // the background of one channel wraps to NO_CLASS
+    // with one channel, the background wraps to NO_CLASS
     return Labels(select(vec4<u32>(NO_CLASS), labels - background, valid), valid, present & !known);
 }
 
-// Where labels of another spatial size are read: PyTorch's nearest-exact, looked up an axis at a time. Three parameters an
-// axis, last axis first: its length here, its stride there, and where its table begins.
+// Where labels of another spatial size are read: PyTorch's nearest-exact, looked up axis by axis. Three parameters per axis,
+// last axis first: its length in the logits, its stride in the labels, and where its table begins.
 fn resampled(head: Head, voxel: vec4<u32>) -> vec4<u32> {
     var rest = voxel;
     var source = vec4<u32>();

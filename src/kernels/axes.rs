@@ -1,4 +1,4 @@
-//! What the text of a voxel stage depends on, as axes: a new setting joins by a line of [`AXES`].
+//! What the text of a voxel stage depends on, as axes: a new setting is a new line of [`AXES`].
 
 use crate::layout::defaults::INTEGRATED;
 use crate::layout::slots::{DispatchText, HeadSlots, Role, SlotKind};
@@ -8,16 +8,17 @@ use crate::spec::{
     Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product, Target,
 };
 
-/// The variant of hardware adapters: classes beyond a few are split over invocations, which share through workgroup memory.
+/// The variant of hardware adapters: more than a few classes are split over invocations, which exchange through workgroup
+/// memory.
 pub(super) const VARIANT: Variant = Variant { subgroups: false, ..INTEGRATED };
 
-/// Something that may be chosen, and the choices: what each is called, and what it makes of a step.
+/// A setting and its choices.
 pub(super) struct Axis {
     pub what: &'static str,
     pub choices: &'static [Named],
 }
 
-/// What a choice is called, and what it makes of a step.
+/// A choice: its name, and what it changes in a step.
 type Named = (&'static str, fn(&mut Making));
 
 /// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
@@ -88,21 +89,21 @@ pub(super) const AXES: [Axis; 15] = [
     Axis { what: "heads", choices: &[("one-head", |_| {}), ("two-heads", |step| step.heads = 2)] },
 ];
 
-/// A choice of every axis, by its place.
+/// One choice per axis, by its index among the choices.
 pub(super) type Choice = [usize; AXES.len()];
 
-/// What of each axis is chosen, by name.
+/// Each axis, and what is chosen of it, by name.
 pub(crate) fn names(choice: &Choice) -> impl Iterator<Item = (&'static str, &'static str)> {
     AXES.iter().zip(*choice).map(|(axis, at)| (axis.what, axis.choices[at].0))
 }
 
-/// Where a name stands in its axis.
+/// Whether the choice on axis `what` has a name that begins with `wanted`.
 fn is(choice: &Choice, what: &str, wanted: &str) -> bool {
     names(choice).any(|(axis, name)| axis == what && name.starts_with(wanted))
 }
 
-/// Whether there is such a step: a loss has a term, no focal term is without activation, one subgroup reduces as such, and the
-/// type of labels matters where there are labels.
+/// Whether such a step exists: a loss has a term; a focal term has an activation; a workgroup that is one subgroup reduces by
+/// subgroup operations; and the type of labels varies only where there are labels.
 pub(super) fn exists(choice: &Choice) -> bool {
     let nothing = is_empty(choice, "overlap") && is_empty(choice, "pixel");
     let focal = is(choice, "pixel", "focal") && is(choice, "activation", "none");
@@ -120,7 +121,7 @@ pub(super) fn runs_alone(choice: &Choice) -> bool {
     is(choice, "windows", "1") && is(choice, "binding", "separate") && is(choice, "gradient", "overwrite")
 }
 
-/// A step in the making.
+/// A step, while choices are applied to it.
 #[expect(clippy::struct_excessive_bools, reason = "a choice each")]
 pub(super) struct Making {
     classes: usize,
@@ -215,7 +216,7 @@ impl Slots {
         }
     }
 
-    /// A dispatch of heads that have a slot of their own for each tensor.
+    /// A dispatch of heads whose tensors each have a slot of their own.
     pub fn part(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
         let mut part = DispatchText { heads: Vec::new(), kinds: Vec::new() };
         for (index, head) in spec.heads.iter().enumerate() {

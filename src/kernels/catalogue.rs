@@ -1,4 +1,4 @@
-//! The shaders that plans are made of, without a device: to validate them, and to read a few.
+//! The shaders that plans are made of, without a device: to validate all, and to read a few.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ impl ComposedShader {
     }
 }
 
-/// A name of choices.
+/// The names of choices as one, without the empty ones.
 fn joined<'a>(chosen: impl Iterator<Item = &'a str>) -> String {
     chosen.filter(|chosen| !chosen.is_empty()).collect::<Vec<_>>().join("-")
 }
@@ -34,8 +34,8 @@ fn name_of(choice: &Choice) -> String {
     joined(names(choice).map(|(_, name)| name))
 }
 
-/// Shaders that have every pair of choices (terms, targets and masks, ways to hold classes, types, windows, binding and gradient
-/// modes, reductions, outputs), and those in which something was broken once.
+/// Shaders that together have every pair of choices (terms, targets and masks, ways to hold classes, types, windows, binding
+/// and gradient modes, reductions, outputs), and those in which something was broken once.
 #[must_use]
 pub fn permutations_of_every_pair() -> Vec<ComposedShader> {
     let mut all = all_small_stages();
@@ -44,7 +44,7 @@ pub fn permutations_of_every_pair() -> Vec<ComposedShader> {
     once(all)
 }
 
-/// As [`permutations_of_every_pair`], and those of so many choices that are drawn from a seed.
+/// Those of [`permutations_of_every_pair`], and of `sample` random combinations of choices, drawn from `seed`.
 #[must_use]
 pub fn permutations(seed: u64, sample: usize) -> Vec<ComposedShader> {
     let mut all = permutations_of_every_pair();
@@ -52,14 +52,15 @@ pub fn permutations(seed: u64, sample: usize) -> Vec<ComposedShader> {
     once(all)
 }
 
-/// How many shaders every choice with every other would be.
+/// How many shaders all combinations of choices would make.
 #[must_use]
 pub fn all_permutations() -> u64 {
     2 * cover::count() + all_small_stages().len() as u64
 }
 
-/// Steps to run, of tensors bound one by one and overwritten gradients, that have every pair of choices that any of those
-/// has: a name, the specification, and the variant of hardware adapters whose ways to hold classes, load and reduce it wants.
+/// Steps to run, with tensors bound one by one and gradients overwritten, that together have every pair of choices possible
+/// for such steps. Each has a name, a specification, and a variant of hardware adapters with the chosen ways to hold classes,
+/// to load and to reduce.
 #[must_use]
 pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
     let named = cover::every_pair(runs_alone).into_iter().map(|choice| {
@@ -69,7 +70,7 @@ pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
     named.collect()
 }
 
-/// Each name once.
+/// Keeps the first shader of each name.
 fn once(mut all: Vec<ComposedShader>) -> Vec<ComposedShader> {
     let mut seen = HashSet::new();
     all.retain(|shader| seen.insert(shader.name.clone()));
@@ -123,8 +124,8 @@ pub fn representative() -> Vec<ComposedShader> {
     all
 }
 
-/// Statistics and gradient of a head of so many classes, soft Dice and cross-entropy, as hardware runs them: to give to a
-/// driver's compiler and read its statistics.
+/// Statistics and gradient of a head of `classes` classes with soft Dice and cross-entropy, as hardware runs them: for a
+/// driver's compiler, to read its statistics.
 #[must_use]
 pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
     let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(label_smoothing));
@@ -134,7 +135,7 @@ pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
     voxel_stages(&joined([&format!("{classes}-classes"), smoothing].into_iter()), &spec, VARIANT, slots).to_vec()
 }
 
-/// Statistics and gradient of heads that have a slot of their own for each tensor.
+/// Statistics and gradient of heads whose tensors each have a slot of their own.
 fn voxel_stages(choices: &str, spec: &LossSpec, variant: Variant, slots: Slots) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
     let statistics = compose::statistics(&slots.part(spec, false), &layout, variant);

@@ -132,7 +132,7 @@ fn heads_constant(heads: usize) -> String {
     constant("HEADS", u32::try_from(heads).expect("a table has few heads"))
 }
 
-/// A text with the words that it shares with the host.
+/// A text, behind the declarations of the words that it shares with the host.
 fn whole(text: &str) -> String {
     declared(text) + text
 }
@@ -213,7 +213,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     numbered(&text, "g", number)
 }
 
-/// The load or store of one slot; both, of a gradient in place.
+/// The load or store of one slot; both for a gradient in place.
 fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
     let text = slot_text(kind, index, binding, kind.role);
     if kind.role != Role::GradientInPlace {
@@ -250,7 +250,7 @@ fn slot_text(kind: SlotKind, index: u32, binding: u32, tensor: Role) -> String {
         .flag("read_write", kind.read_write)
         .list("w", 0..kind.windows);
     let mut text = String::new();
-    // of a gradient in place, the load takes bindings and decoding from the store
+    // for a gradient in place, the load uses the bindings and the decoding of the store
     if !in_place || kind.role == tensor {
         text += &(0..kind.windows).map(|w| constant(&format!("BINDING_x0_w{w}"), binding + w)).collect::<String>();
     }
@@ -259,7 +259,7 @@ fn slot_text(kind: SlotKind, index: u32, binding: u32, tensor: Role) -> String {
         text += &constant("BITS_x0", kind.format.bits().min(32));
     }
     text.extend(files.iter().map(|file| render(file, &values)));
-    // the files say x0, and y0 of the tensor; the slots of a role have a list of their own
+    // in the files x0 is the slot and y0 its tensor; each is renamed to the list of its role
     renamed(&renamed(&text, "x", kind.role.list(), index), "y", tensor.list(), index)
 }
 

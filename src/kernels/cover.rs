@@ -1,11 +1,11 @@
-//! Which of the choices of all axes are looked at: every pair, a sample, and what was ever found broken.
+//! Which combinations of choices are checked: every pair, a sample, and what was broken once.
 
 use std::collections::BTreeSet;
 
 use super::axes::{AXES, Choice, exists};
 
-/// Choices that are drawn for a pair, of which the one with the most new pairs is taken; where none of so many exists, the pair
-/// does not.
+/// How many combinations are drawn for a pair; the one with the most new pairs is taken. Where none of them is possible, the
+/// pair is taken to be impossible.
 const DRAWS: usize = 60;
 
 /// A choice of one axis, and one of another.
@@ -16,7 +16,7 @@ fn pairs_of(choice: &Choice) -> impl Iterator<Item = Pair> + '_ {
     all().flat_map(move |one| all().skip(one.0 + 1).map(move |other| [one, other]))
 }
 
-/// Few choices that have every pair that any choice has which `fits`. The same every time.
+/// A few combinations that together have every pair of those that `fits` accepts. The same in every run.
 pub(super) fn every_pair(fits: impl Fn(&Choice) -> bool) -> Vec<Choice> {
     let mut random = fastrand::Rng::with_seed(1);
     let axes = || AXES.iter().enumerate();
@@ -39,8 +39,8 @@ pub(super) fn every_pair(fits: impl Fn(&Choice) -> bool) -> Vec<Choice> {
     found
 }
 
-/// Any choice that has these of some axes; the plainest of each axis as often as all others together, so that choices that need
-/// each other meet.
+/// A random combination with the `given` choices. On an axis of more than four choices, at least half of the draws are the
+/// plainest, so that choices that are possible only together meet often enough.
 fn drawn(random: &mut fastrand::Rng, given: &[(usize, usize)]) -> Choice {
     let mut choice = Choice::default();
     for (at, axis) in AXES.iter().enumerate() {
@@ -53,22 +53,22 @@ fn drawn(random: &mut fastrand::Rng, given: &[(usize, usize)]) -> Choice {
     choice
 }
 
-/// So many choices that exist, drawn from a seed.
+/// `count` possible combinations, drawn from `seed`.
 pub(super) fn sample(seed: u64, count: usize) -> Vec<Choice> {
     let mut random = fastrand::Rng::with_seed(seed);
     let any = |random: &mut fastrand::Rng| AXES.each_ref().map(|axis| random.usize(0..axis.choices.len()));
     std::iter::repeat_with(|| any(&mut random)).filter(exists).take(count).collect()
 }
 
-/// What once was broken, by the choices that are not the plainest: a text that a compiler or a driver refused or got wrong.
+/// What was broken once: texts that a compiler or a driver refused or got wrong, by their choices that are not the plainest.
 const BROKEN: [&[(&str, &str)]; 5] = [
-    // a switch over slots inside the loops of the callers, which FXC drops
+    // a switch over slots inside the callers' loops, which FXC drops
     &[("heads", "two-heads"), ("windows", "3-windows"), ("loads", "wide")],
     // builtins of subgroups as fields of a structure, for which HLSL has no semantics
     &[("reduction", "subgroup"), ("outputs", "all-outputs")],
     // two rows that share a word of a 16-bit gradient
     &[("floats", "f16"), ("gradient", "accumulate"), ("binding", "pooled")],
-    // classes held beyond the last, which count twice
+    // classes held beyond the last, which counted twice
     &[("classes", "17-classes"), ("pixel", "focal"), ("masks", "masked")],
     // a softmax of the focal term without class 0, streamed
     &[("classes", "17-classes-streamed"), ("pixel", "focal-alpha-list"), ("target", "resampled")],
@@ -86,13 +86,13 @@ pub(super) fn broken() -> Vec<Choice> {
     BROKEN.iter().map(choice).collect()
 }
 
-/// Choices that exist in all.
+/// How many combinations are possible.
 pub(super) fn count() -> u64 {
     let mut choice = Choice::default();
     let mut count = 0;
     loop {
         count += u64::from(exists(&choice));
-        // the next one, as an odometer
+        // the next combination, as an odometer counts
         let Some(at) = (0..AXES.len()).find(|&at| choice[at] + 1 < AXES[at].choices.len()) else { return count };
         choice[..at].fill(0);
         choice[at] += 1;

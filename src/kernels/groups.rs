@@ -6,13 +6,14 @@ use crate::layout::slots::{DispatchText, HeadSlots, Role};
 use crate::layout::variant::{Split, Variant};
 use crate::layout::{Arithmetic, HeadLayout};
 
-/// Heads that share text: their arithmetic; and a head that is most of what the larger ones leave of a part's work, and not
-/// little of all of it, has text of its own, so that its loads and stores need no switch over the slots of others.
+/// Heads that share text: their arithmetic, and the head where it has text of its own, so that its loads and stores need no
+/// switch over the slots of others. A head has that where it is more than a sixteenth of the dispatch's work, and more than
+/// half of the work that is left without the larger heads.
 pub(super) type Group = (Arithmetic, Option<usize>);
 
-/// The groups of a part.
+/// The groups of a dispatch.
 pub(crate) struct Groups<'a> {
-    /// Of each of the part's heads, in their order.
+    /// The group and the slots of each head, in the order of the dispatch.
     of_heads: Vec<(Group, &'a HeadSlots)>,
     pub(super) numbers: BTreeMap<Group, u32>,
 }
@@ -33,19 +34,19 @@ impl<'a> Groups<'a> {
         Self { of_heads, numbers }
     }
 
-    /// The number of the group that a head of the part is in.
+    /// The number of the group of the head at `position` in the dispatch.
     pub(crate) fn number(&self, position: usize) -> u32 {
         self.numbers[&self.of_heads[position].0]
     }
 
-    /// The slots of a group's heads in a list.
+    /// The slots of a group's heads in the list of `role`.
     pub(super) fn slots(&self, group: &Group, role: Role) -> BTreeSet<u32> {
         let mine = self.of_heads.iter().filter(|(of_head, _)| of_head == group);
         mine.filter_map(|(_, slots)| slots.slots.get(&role)).map(|(slot, _)| *slot).collect()
     }
 
-    /// How a group holds its classes. A group whose heads lie in several slots has a load per slot for each class that it
-    /// holds: it holds fewer, or the driver would compile for long.
+    /// How a group holds its classes. A group whose logits lie in several slots has one load per slot and class held: it
+    /// holds fewer classes, or the driver would take long to compile.
     pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
         let several = self.slots(group, Role::Logits).len() > 1;
         let variant = if several { variant.for_several_slots() } else { variant };

@@ -1,5 +1,5 @@
-//! What the files under `shaders/` declare for themselves, against what they get: a stand-in that drifts would hide what a plan
-//! sees.
+//! Compares the stand-ins of the files under `shaders/` with what they stand for: one that differs would validate with its
+//! file, and hide what a plan's shader gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::template::recorded;
 use crate::layout::slots::Role;
 use crate::layout::words;
 
-/// A file, its name, its text outside the stand-ins, and that inside.
+/// A file: its name, its text outside the stand-ins, and the text inside.
 struct File {
     name: String,
     own: String,
@@ -125,7 +125,7 @@ fn a_stand_in_is_what_it_stands_for() {
             let defined: Vec<_> =
                 others.iter().flat_map(|other| structures(other)).filter(|(n, _)| *n == name).collect();
             assert!(!defined.is_empty(), "{}: nothing is struct {name}", file.name);
-            // one of them: how the invocations of a workgroup meet has two
+            // one of them: struct Invocation has two definitions, one per way to reduce
             let within = |(_, all): &(String, Vec<String>)| fields.iter().all(|field| all.contains(field));
             assert!(
                 defined.iter().any(within),
@@ -147,14 +147,14 @@ fn a_stand_in_is_what_it_stands_for() {
         for (name, binding) in bindings(&file.stand_ins) {
             let defined: BTreeSet<_> =
                 others.iter().flat_map(|other| bindings(other)).filter(|(n, _)| *n == name).collect();
-            // `losses` and the like have a place per stage
+            // `losses` and the like have a binding per stage
             let is_there = defined.iter().any(|(_, expected)| *expected == binding);
             assert!(is_there, "{}: {name}: expected one of {defined:?}, got binding {binding}", file.name);
         }
     }
 }
 
-/// That the files name no more than plans set, rendering says; here is the other direction.
+/// Rendering panics where a file names what no plan sets; this is the other direction.
 #[test]
 fn every_flag_list_and_constant_that_plans_set_is_in_a_file() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");

@@ -1,18 +1,18 @@
 //! How a shader is put together from the files under `shaders/`.
 //!
-//! Every file is WGSL that stands alone: an editor opens it, and a test validates it. Directives turn the files into the shader
-//! of a plan, and there is nothing else to it:
+//! Every file is WGSL that stands alone: an editor opens it, and a test validates it. These directives turn the files into
+//! the shader of a plan:
 //!
 //! | in the file | in the plan's shader |
 //! |---|---|
 //! | `//# stand-in` … `//# end` | dropped: it declares what the other files and the plan supply |
-//! | `//# if NAME`, `//# if not NAME` … `//# else` … `//# end` | one of the two kept; `else` may be left out |
+//! | `//# if NAME`, `//# if not NAME` … `//# else` … `//# end` | one of the two is kept; `else` may be left out |
 //! | `//# each x` … `//# end` | repeated for each number of list `x`; the name part `x0` becomes `x1`, `x2`, … |
-//! | `TEXT //# if NAME`, `TEXT //# each x` | the same, of one line |
-//! | `//#= TEXT` | TEXT, which the file by itself has not: the other side of an alternative |
+//! | `TEXT //# if NAME`, `TEXT //# each x` | the same, for one line |
+//! | `//#= TEXT` | TEXT, which the file by itself lacks: the other side of an alternative |
 //!
 //! A name part stands between underscores or alone: `e_c0` becomes `e_c1`, and `c0`, declared by [`numbers`], `c1`. The
-//! constants that a plan supplies, those of [`words`](crate::layout::words) among them, are declared before the text.
+//! constants that a plan supplies are declared before the text, with those of [`words`](crate::layout::words) that it uses.
 //!
 //! Why not a crate: `wesl` imports and drops text, but does not repeat it, which unrolled class loops and a load per head
 //! need; and it brings a parser of its own into every program that embeds this one.
@@ -51,7 +51,7 @@ impl Values {
     }
 }
 
-/// Declares a constant that the files have in a stand-in.
+/// Declares a constant that the files have as a stand-in.
 pub(crate) fn constant(name: &str, value: u32) -> String {
     record("constant", name);
     format!("const {name} = {value}u;\n")
@@ -76,8 +76,8 @@ fn record(what: &str, name: &str) {
 #[cfg(not(test))]
 fn record(_: &str, _: &str) {}
 
-/// The text of a file with a plan's values. Panics where a directive is wrong, or names what no plan supplies: the files are the
-/// crate's, and all tested.
+/// The text of a file with a plan's values. Panics where a directive is wrong, or names what the plan does not supply: the
+/// files are the crate's own, and all tested.
 pub(crate) fn render(file: &str, values: &Values) -> String {
     let file = with_fault(file);
     let lines: Vec<&str> = file.lines().collect();
@@ -86,7 +86,8 @@ pub(crate) fn render(file: &str, values: &Values) -> String {
     out
 }
 
-/// The mutation check puts a fault into one file: `SEGLOSS_FAULT` names a file with its text, a zero byte, and the faulty text.
+/// The mutation check puts a fault into one file: `SEGLOSS_FAULT` names a file with its text, a zero byte, and the faulty
+/// text.
 #[cfg(feature = "testing")]
 fn with_fault(file: &str) -> &str {
     use std::sync::LazyLock;
@@ -129,7 +130,7 @@ fn render_lines(lines: &[&str], values: &Values, out: &mut String) {
     }
 }
 
-/// A line that is text: all of it, or as its own directive says.
+/// A line of text: as it is, or as the directive at its end has it.
 fn render_line(line: &str, values: &Values, out: &mut String) {
     let line = line.replacen("//#= ", "", 1);
     let Some((text, directive)) = line.split_once("//# ") else {
@@ -153,7 +154,7 @@ fn repeat(text: &str, list: &str, values: &Values, out: &mut String) {
     }
 }
 
-/// The directive that begins a block, or divides or ends one: it has the line for itself.
+/// The directive that begins, divides or ends a block: it has a line to itself.
 fn block_directive(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("//# ")
 }
@@ -162,7 +163,8 @@ fn words(directive: &str) -> Vec<&str> {
     directive.split_whitespace().collect()
 }
 
-/// The lines of the `//# else` (or else of the end), and of the `//# end` of the block whose first line is `at`.
+/// The lines of the `//# else` and of the `//# end` of the block whose first line is `at`; without an `else`,
+/// both are the end.
 fn block_end(lines: &[&str], mut at: usize) -> (usize, usize) {
     let (mut depth, mut otherwise) = (1, None);
     loop {
@@ -184,7 +186,7 @@ pub(crate) fn numbered(text: &str, list: &str, number: u32) -> String {
     renamed(text, list, list, number)
 }
 
-/// As [`numbered`], into another list.
+/// As [`numbered`], but with the name part `<to><number>`.
 pub(crate) fn renamed(text: &str, list: &str, to: &str, number: u32) -> String {
     let part = format!("{list}0");
     let is_word = |c: char| c.is_ascii_alphanumeric();

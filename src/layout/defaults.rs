@@ -1,11 +1,12 @@
-//! Good variants for kinds of adapter: the numbers that tuning starts from.
+//! A good variant for each kind of adapter: the numbers that tuning starts from.
 
 use super::driver::Driver;
 use super::variant::Variant;
 
-/// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: one vector a workgroup streams
-/// the tile once. It runs every side of a branch, with lanes masked, so that heads are faster apart. Streams of more than 4
-/// classes a chunk are a few percent faster on llvmpipe, and more than SwiftShader compiles in minutes and gigabytes.
+/// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: with one vector per workgroup
+/// the tile is streamed once. It runs both sides of a branch, with lanes masked, so heads are faster in dispatches of their
+/// own. Chunks of more than 4 classes are a few percent faster on llvmpipe, but SwiftShader does not compile them within
+/// minutes and gigabytes.
 const SOFTWARE: Variant = Variant {
     invocations: 8,
     tile: 4096,
@@ -20,8 +21,8 @@ const SOFTWARE: Variant = Variant {
     subgroup_size: 0,
 };
 
-/// A wave or two a workgroup, and few enough registers that eight and more waves share a SIMD: `docs/isa.md` has the
-/// compiler's figures. A few dozen SIMDs are full with a few hundred tiles.
+/// A wave or two per workgroup, and few enough registers that eight or more waves share a SIMD: `docs/isa.md` has the
+/// compiler's figures. A few hundred tiles fill a few dozen SIMDs.
 pub(crate) const INTEGRATED: Variant = Variant {
     invocations: 64,
     register_classes: 6,
@@ -32,9 +33,9 @@ pub(crate) const INTEGRATED: Variant = Variant {
     ..SOFTWARE
 };
 
-/// As integrated, with tiles enough for more SIMDs: 2 × 128³ voxels are 2048 workgroups of one wave, 13 for each of the 160
-/// SIMDs of docs/isa.md's example, where tiles of 4096 voxels would be 6, below the 8 and more that fit. Still shorter tiles
-/// would bring the partial sums of a few classes near 1 % of the logits.
+/// As integrated, with more tiles for more SIMDs: 2 × 128³ voxels are 2048 workgroups of one wave, 13 per SIMD on the 160
+/// SIMDs of the example in docs/isa.md. Tiles of 4096 voxels would be 6 per SIMD, where 8 and more fit. With still shorter
+/// tiles, the partial sums of a few classes would be near 1 % of the logits.
 const DISCRETE: Variant = Variant { tile: 2048, ..INTEGRATED };
 
 impl Variant {

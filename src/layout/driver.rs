@@ -1,13 +1,13 @@
-//! What a driver states, as numbers: `gpu/probe.rs` asks for it.
+//! What a driver states about a device; `gpu/probe.rs` asks for it.
 
-/// What a driver states of a device.
+/// What a driver states about a device.
 #[derive(Clone, Debug)]
 pub(crate) struct Driver {
     pub kind: wgpu::DeviceType,
     pub limits: wgpu::Limits,
     /// Whether the device was opened with the feature.
     pub subgroups: bool,
-    /// The size of every subgroup, where the device has but one; else 0.
+    /// The size of every subgroup, where the device has one size only; else 0.
     pub subgroup_size: u32,
 }
 

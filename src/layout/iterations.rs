@@ -1,5 +1,5 @@
-//! How often an invocation goes round its loops. Mesa's software driver ends all loops of a shader after 65,535 iterations
-//! together, without a word; so on software drivers a plan keeps well below.
+//! How many iterations the loops of an invocation run. Mesa's software driver ends all loops of a shader after 65,535
+//! iterations in all, without an error, so on software drivers a plan stays well below that.
 
 use super::driver::Driver;
 use super::variant::Variant;
@@ -7,11 +7,11 @@ use super::words::COMBINE_RUN;
 use crate::error::{Bound, Error};
 use crate::spec::{HardCounts, Head, LossSpec, Reduction};
 
-/// Half of what the driver allows: the counts here leave small loops out.
+/// Half of what the driver allows, since the counts here leave small loops out.
 const MOST: u64 = 1 << 15;
 
 impl Variant {
-    /// The variant for heads with many classes or items: shorter tiles, more invocations that fold.
+    /// This variant, with shorter tiles for heads of many classes and more folding invocations for many items.
     pub(crate) fn within_iterations(mut self, spec: &LossSpec, driver: &Driver) -> Result<Self, Error> {
         if !driver.is_software() {
             return Ok(self);
@@ -42,8 +42,8 @@ impl Variant {
         Ok(self)
     }
 
-    /// Of statistics and gradient: over the quads of a tile, and where classes stream, of each quad over their chunks, whose
-    /// sums meet over the workgroup chunk by chunk.
+    /// Iterations of statistics and gradient: over the quads of a tile, and where classes stream, over the chunks of each
+    /// quad, with the sums of each chunk over the workgroup.
     fn of_tile(self, head: &Head) -> u64 {
         let quads = u64::from(self.tile / 4).div_ceil(self.invocations.into());
         let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
@@ -53,7 +53,7 @@ impl Variant {
         if self.split(classes).is_none() { quads * (1 + chunks * (4 + met)) } else { quads + chunks * met }
     }
 
-    /// Of combine, and of finish over all heads.
+    /// Iterations of combine, or of finish over all heads: the larger.
     fn of_items(self, spec: &LossSpec) -> u64 {
         let fold = u64::from(self.fold_invocations);
         let of_head = |head: &Head| {

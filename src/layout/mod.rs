@@ -16,7 +16,7 @@ use crate::spec::{
     Activation, Alpha, HardCounts, Head, LossSpec, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
 };
 
-/// Elements that a tensor may lie behind the start of its binding, and a quad.
+/// How many elements a tensor may begin behind the start of its binding, and a quad more.
 const SLACK: u64 = 1024;
 /// Words of the report before the first head's.
 const REPORT_HEADS: u32 = 2;
@@ -57,7 +57,7 @@ impl Arithmetic {
             ("identity", head.loss.activation == Activation::None),
             ("squared", overlap.is_some_and(|o| o.squared)),
             ("minimum", minimum),
-            // two terms, not of one softmax
+            // two terms that do not share one softmax
             ("apart", overlap.is_some() && pixel.is_some() && !(softmax && cross_entropy)),
             ("cross_entropy", cross_entropy),
             ("smoothing", cross_entropy && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
@@ -110,8 +110,8 @@ fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
     if parameters.iter().all(|&parameter| parameter.to_bits() == 1.0_f32.to_bits()) { Vec::new() } else { parameters }
 }
 
-/// Where labels of another spatial shape are read: three numbers an axis, last axis first (its length here, its stride
-/// there, where its table begins), then the tables. `first` is the place of all this among the parameters.
+/// Where labels of another spatial shape are read: three numbers per axis, last axis first (its length in the logits, its
+/// stride in the labels, where its table begins), then the tables. `first` is the place of all this among the parameters.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "PyTorch computes the index in f32")]
 fn axis_parameters(spatial: &[usize], labels: &[usize], first: usize) -> Vec<f32> {
     let axes = spatial.len();
@@ -178,14 +178,14 @@ pub(crate) struct TopK {
     pub coefficients: u32,
 }
 
-/// Where a head's report has what the head asks for, in words of the report; 0 where it does not ask.
+/// Where the report has what a head asks for: the first word of each, 0 where the head does not ask for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OptionalOutputs {
     /// TP, FP, FN of each class.
     pub hard_counts: u32,
-    /// The same of each item, and the item's voxels that counted.
+    /// The same per item, and the item's voxels that counted.
     pub item_counts: u32,
-    /// The overlap term of each row, and of each class that takes part.
+    /// The overlap term per row, and per class that takes part.
     pub overlap_losses: u32,
 }
 
@@ -214,7 +214,7 @@ impl Layout {
         for (index, head) in spec.heads.iter().enumerate() {
             layout.push(index, head, variant)?;
         }
-        // the parameters come first: every head's coefficients lie behind them
+        // the parameters come first, and all heads' coefficients behind them
         let parameters = word(None, "the parameters", layout.parameters.len() as u64)?;
         word(None, "the coefficients", u64::from(layout.coefficients) + u64::from(parameters))?;
         layout.coefficients += parameters;
@@ -232,8 +232,8 @@ impl Layout {
         2 + u32::from(self.has_top_k())
     }
 
-    /// Those of the gradient stage: coefficients, upstream, the losses where a head has a top-k, and the report where a head
-    /// asks whether its gradient is finite.
+    /// Storage bindings of the gradient stage besides the slots: coefficients, upstream, the losses where a head has a top-k,
+    /// and the report where a head asks whether its gradient is finite.
     pub(crate) fn gradient_bindings(&self) -> u32 {
         2 + u32::from(self.has_top_k()) + u32::from(self.checks_finite())
     }
@@ -256,14 +256,14 @@ impl Layout {
     fn push(&mut self, index: usize, head: &Head, variant: Variant) -> Result<(), Error> {
         let word = |what: &str, needed: u64| word(Some(index), what, needed);
         let (items, classes, voxels) = (head.items() as u64, head.classes() as u64, head.voxels() as u64);
-        // so much more that neither a step past the end nor an offset inside its binding can wrap
+        // with a margin, so that neither a step past the end nor an offset inside the binding can wrap
         word("a row of voxels", voxels.saturating_add(u64::from(variant.tile) + SLACK))?;
         word("the labels", items.saturating_mul(head.target_voxels() as u64).saturating_add(SLACK))?;
         word("the logits", items.saturating_mul(classes).saturating_mul(voxels).saturating_add(SLACK))?;
         let tiles = voxels.div_ceil(variant.tile.into());
         let class_columns = if head.hard_counts == HardCounts::None { 3 * classes } else { 6 * classes };
         let item_means = head.loss.pixel.as_ref().is_some_and(|p| p.reduction == Reduction::SumOfItemMeans);
-        // the class columns, the voxels counted, and what the mean of an item is made of
+        // the class columns, the voxels counted, and Σ m ℓ and Σ m for the mean of an item
         let item_words = class_columns + if item_means { 3 } else { 1 };
         let statistics_words =
             (class_columns + u64::from(words::GLOBAL_WORDS)).saturating_add(items.saturating_mul(item_words));
@@ -368,7 +368,7 @@ impl Layout {
         Ok(top)
     }
 
-    /// Appends parameters, and says where they begin. They are looked up by f32 numbers, exact up to 2^24.
+    /// Appends parameters, and returns where they begin. Tables are found by f32 numbers, which are exact up to 2^24.
     fn parameters(&mut self, parameters: &[f32], head: usize) -> Result<u32, Error> {
         let first = self.parameters.len();
         self.parameters.extend(parameters);

@@ -1,8 +1,8 @@
 //! From tensors to bindings: slots, windows, and the split into as few dispatches as fit.
 //!
 //! A slot is a load or store that several heads may share: heads whose tensors lie in one buffer share one binding that
-//! covers them, as far as the largest binding goes. A tensor larger than that is a slot of its own, bound in windows; where a
-//! head's windows are more than the device's bindings, its items are spread over several dispatches.
+//! covers them, up to the size of the largest binding. A tensor larger than that is a slot of its own, bound in windows;
+//! where a head needs more windows than the device has bindings, its items are spread over several dispatches.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -63,7 +63,7 @@ impl Role {
         matches!(self, Self::VoxelLosses | Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace)
     }
 
-    /// The flag of a group whose heads have but one slot of its list.
+    /// The flag of a group whose heads share one slot in the role's list.
     pub(crate) const fn alone(self) -> &'static str {
         match self {
             Self::Logits => "one_logits",
@@ -77,7 +77,7 @@ impl Role {
         }
     }
 
-    /// The name of its list in the shaders.
+    /// The name of the role's list in the shaders.
     pub(crate) const fn list(self) -> &'static str {
         match self {
             Self::Logits => "logits",
@@ -124,17 +124,17 @@ impl Slot {
     }
 }
 
-/// What a head uses of its dispatch: of each list the slot, and its first element there.
+/// What a head uses of its dispatch: per list, its slot and its first element in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeadSlots {
     pub head: usize,
-    /// The items that the dispatch handles; the first elements of its tensors are those of the first of them.
+    /// The items that the dispatch handles. The first elements of the head's tensors are those of the first of these items.
     pub items: Range<u32>,
     pub slots: BTreeMap<Role, (u32, u32)>,
 }
 
 impl HeadSlots {
-    /// Slot and first element of a list; of one that the head has not, nothing that a shader reads.
+    /// Slot and first element in a list; zeros, which no shader reads, where the head lacks it.
     pub(crate) fn of(&self, role: Role) -> (u32, u32) {
         self.slots.get(&role).copied().unwrap_or_default()
     }
@@ -149,7 +149,7 @@ pub(crate) struct DispatchSlots {
     logits: u64,
 }
 
-/// A part without its buffers: what the text of the dispatch depends on.
+/// A dispatch without its buffers: what its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DispatchText {
     pub heads: Vec<HeadSlots>,
@@ -161,8 +161,9 @@ pub(crate) struct DispatchText {
 pub(crate) struct DispatchLimits {
     /// Storage buffers of a dispatch, less those that the stage itself needs.
     pub storage_buffers: u32,
-    /// The limit that says so, and the buffers besides that it counts: the table of heads, or none.
+    /// The limit that this follows from.
     pub bound: Bound,
+    /// 1 where that limit counts the table of heads as well, else 0.
     pub table: u32,
     /// Storage buffers that the stage itself needs.
     pub own: u32,
@@ -170,18 +171,18 @@ pub(crate) struct DispatchLimits {
     pub alignment: u64,
     /// Whether four elements may be loaded at once.
     pub wide: bool,
-    /// Heads a dispatch.
+    /// Heads per dispatch.
     pub heads: u32,
-    /// Logits a dispatch, of several items.
+    /// Logits per dispatch; one item may have more.
     pub logits: u64,
 }
 
-/// WebGPU never asks for a larger offset alignment than 256, and never allows less than this.
+/// The least offset alignment that WebGPU allows a device to state; the largest is 256.
 const LEAST_ALIGNMENT: u64 = 32;
 
 impl DispatchLimits {
     pub(crate) fn new(limits: &wgpu::Limits, own: u32, variant: Variant) -> Self {
-        // the table of heads is a binding as well, and a buffer of the stage, but no storage buffer
+        // the table of heads is a binding as well, and a buffer of the stage, but not a storage buffer
         let (bound, most, table) = [
             (Bound::StorageBuffers, limits.max_storage_buffers_per_shader_stage, 0),
             (Bound::Buffers, limits.max_buffers_and_acceleration_structures_per_shader_stage, 1),
@@ -213,11 +214,11 @@ fn logits(tensors: &[(Role, Extent)]) -> u64 {
     own.map(|(_, extent)| (extent.bytes.end - extent.bytes.start) / extent.format.bytes()).sum()
 }
 
-/// Elements of a slot that several tensors share: indices, and steps past an end, stay far from 2^32.
+/// The most elements of a slot that several tensors share: indices, and steps past an end, stay far below 2^32.
 const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
-/// Splits heads into as few dispatches as fit; `items` are those of each head, and `wanted` its tensors in this stage, none if it
-/// has no part.
+/// Splits heads into as few dispatches as fit. `items`: of each head; `wanted`: a head's tensors in this stage, none where it
+/// takes no part.
 pub(crate) fn split(
     items: &[u32],
     wanted: impl Fn(usize) -> Tensors,
@@ -250,12 +251,13 @@ pub(crate) fn split(
     Ok(parts)
 }
 
-/// The largest binding of a device in whole words. Metal may state more than shaders can address: sizes are 32-bit numbers there.
+/// The largest binding of a device in whole words. Metal may state more than shaders can address: sizes are 32-bit numbers
+/// there.
 pub(crate) fn largest_binding(limits: &wgpu::Limits) -> u64 {
     limits.max_storage_buffer_binding_size.min(u32::MAX.into()) / 4 * 4
 }
 
-/// log2 of the elements of a window, and the windows, of a binding of `length` bytes.
+/// log2 of the elements of a window, and the number of windows, for a binding of `length` bytes.
 fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
     if length <= largest_binding {
         return (31, 1);
@@ -264,8 +266,8 @@ fn windows(length: u64, element: u64, largest_binding: u64) -> (u32, u32) {
     (window, u32::try_from(length.div_ceil(element << window)).unwrap_or(u32::MAX / 8))
 }
 
-/// What no binding can mend is refused before there are tensors: one item's windows of logits and target in the statistics
-/// stage.
+/// Refuses, before there are tensors, a head that cannot be bound: one item's logits and target need more windows than the
+/// statistics stage has bindings.
 pub(crate) fn check_items(
     spec: &LossSpec,
     layout: &Layout,
@@ -285,7 +287,8 @@ pub(crate) fn check_items(
     Ok(())
 }
 
-/// As few runs of a head's items, of nearly one length, as have no more logits each, and no more windows, than a dispatch.
+/// A head's items in as few runs as possible, of nearly equal length, each with no more logits and windows than a dispatch
+/// may have.
 fn runs_of_items(
     head: usize,
     items: u32,
@@ -306,7 +309,7 @@ fn runs_of_items(
     Err(too_many_bindings(head, most, room))
 }
 
-/// One item of a head needs `bindings` besides those of its stage.
+/// The error where one item of a head needs `bindings` besides those of its stage.
 fn too_many_bindings(head: usize, bindings: u32, room: DispatchLimits) -> Error {
     Error::Limit {
         head: Some(head),
@@ -321,17 +324,17 @@ impl DispatchSlots {
     /// What the text of the dispatch depends on.
     pub(crate) fn text(&self) -> DispatchText {
         let mut heads = self.heads.clone();
-        // where a tensor begins in its slot is in the table
+        // where a tensor begins in its slot is in the table, not in the text
         heads.iter_mut().flat_map(|head| head.slots.values_mut()).for_each(|(_, first)| *first = 0);
         DispatchText { heads, kinds: self.slots.iter().map(|slot| slot.kind).collect() }
     }
 
-    /// Storage bindings that the slots take.
+    /// Storage bindings of the slots.
     pub(crate) fn bindings(&self) -> u32 {
         self.slots.iter().map(|slot| slot.kind.windows).sum()
     }
 
-    /// The part with one more head, or a run of its items.
+    /// The dispatch with one more head, or with a run of its items.
     fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], room: DispatchLimits) -> Self {
         let mut part = self.clone();
         let slots: Vec<(Role, usize)> =
@@ -359,7 +362,7 @@ impl DispatchSlots {
         if let Some(index) = shared {
             let slot = &mut self.slots[index];
             let moved = (slot.bytes.start - slot.bytes.start.min(covered.start)) / extent.format.bytes();
-            // the slot may grow downwards: its other heads then begin later in it
+            // the slot may grow downwards: the other tensors then begin later in it
             slot.bytes = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             slot.kind.wide &= extent.wide;
             let here = self.heads.iter_mut().flat_map(|head| head.slots.values_mut());

@@ -97,7 +97,7 @@ pub(crate) struct HeadRow {
     pub unused: [u32; 2],
 }
 
-/// Weights a head in the weights buffer: its own, of its overlap term, of its pixel term.
+/// Weights per head in the weights buffer: its own, of its overlap term, of its pixel term.
 pub(crate) const HEAD_WEIGHTS: u32 = 3;
 
 /// The rows of all heads, before anything is bound: slots, first elements, groups and workgroups are still 0.
@@ -110,7 +110,7 @@ pub(crate) fn rows(spec: &LossSpec, layouts: &[HeadLayout]) -> Vec<HeadRow> {
     rows
 }
 
-/// The weights of all heads, as the specification has them; 0 of a term that a head has not.
+/// The weights of all heads, as the specification has them; 0 for a term that a head lacks.
 pub(crate) fn weights(spec: &LossSpec) -> Vec<f32> {
     let of_head = |head: &Head| {
         let overlap = head.loss.overlap.as_ref().map_or(0.0, |overlap| overlap.weight);

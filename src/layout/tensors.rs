@@ -5,18 +5,18 @@ use std::ops::Range;
 use crate::error::{Error, Tensor};
 use crate::spec::{FloatType, Head, LabelType, Target};
 
-/// The tensors of one head, where they are: no copy is made of any.
+/// The tensors of one head, in the caller's buffers: none is copied.
 ///
-/// A binding has the size of its tensor, which may be rounded up to whole words of 4 bytes; one without a size reaches to the end
-/// of its buffer. A larger one is refused, since it is most often a tensor of another type or shape: 64-bit labels bound as
-/// 32-bit ones, a one-hot bound as labels. Every buffer needs the usage `STORAGE`. Offsets may be any multiple of the element;
-/// the device's offset alignment does not matter.
+/// A binding has the size of its tensor, which may be rounded up to whole words of 4 bytes; a binding without a size reaches
+/// to the end of its buffer. A larger binding is refused, since it is most often a tensor of another type or shape: 64-bit
+/// labels bound as 32-bit ones, a one-hot bound as labels. Every buffer needs the usage `STORAGE`. Offsets may be any
+/// multiple of the element; the device's offset alignment does not matter.
 #[derive(Clone, Debug)]
 pub struct HeadTensors<'a> {
     /// Of the head's [`FloatType`], `[N, C, *spatial]`.
     pub logits: wgpu::BufferBinding<'a>,
-    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. The buffer
-    /// of a packed tensor has a whole number of words: ceil(bytes / 4) · 4 bytes.
+    /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. The
+    /// buffer of a packed tensor has a whole number of words: ceil(bytes / 4) · 4 bytes.
     pub target: wgpu::BufferBinding<'a>,
     /// Of the logits' type, `[N, C, *spatial]`. `None`: this head's gradient is not wanted.
     pub gradient: Option<Gradient<'a>>,
@@ -36,14 +36,14 @@ pub struct HeadTensors<'a> {
 pub enum Gradient<'a> {
     /// Into a tensor, whatever it held.
     Overwrite(wgpu::BufferBinding<'a>),
-    /// Onto what a tensor holds: added in f32, and rounded once to the tensor's type.
+    /// Added to what a tensor holds: in f32, and rounded once to the tensor's type.
     Accumulate(wgpu::BufferBinding<'a>),
-    /// Over the logits: a step then needs no tensor besides its inputs. The logits are gone after the backward.
+    /// Over the logits: a step then needs no tensor besides its inputs. After the backward the logits are overwritten.
     InPlace,
 }
 
 impl<'a> HeadTensors<'a> {
-    /// Logits and target alone: a head that is evaluated and not trained.
+    /// Logits and target alone: for a head that is evaluated, not trained.
     #[must_use]
     pub fn new(logits: wgpu::BufferBinding<'a>, target: wgpu::BufferBinding<'a>) -> Self {
         Self { logits, target, gradient: None, mask: None, weight_map: None, sample_mask: None, voxel_losses: None }
@@ -99,10 +99,10 @@ impl<'a> HeadTensors<'a> {
     }
 }
 
-/// What an element is.
+/// The type of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Format {
-    /// An integer, read as the 32 bits that it is extended to.
+    /// An integer, which the shaders read as 32 bits.
     Integer(LabelType),
     Float(FloatType),
 }
@@ -150,7 +150,7 @@ pub(crate) enum GradientMode {
 }
 
 impl HeadExtents {
-    /// What is written besides the logits, which only their own gradient overwrites.
+    /// What is written: the losses of voxels, and the gradient.
     fn writes(&self) -> impl Iterator<Item = (Tensor, &Extent)> {
         let gradient = self.gradient.iter().map(|(_, extent)| (Tensor::Gradient, extent));
         self.voxel_losses.iter().map(|extent| (Tensor::VoxelLosses, extent)).chain(gradient)
@@ -228,7 +228,7 @@ struct Check {
     tensor: Tensor,
 }
 
-/// Whether a binding has `needed` bytes and no more, but for those that fill up its last word. Else what was expected and what
+/// Checks that a binding has `needed` bytes, and no more than fill up its last word. The error is what was expected, and what
 /// was given.
 fn check_size(binding: &wgpu::BufferBinding<'_>, needed: u64) -> Result<(), (String, String)> {
     let (behind, offset) = (binding.buffer.size().saturating_sub(binding.offset), binding.offset);
@@ -249,7 +249,7 @@ impl Check {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected, given })
     }
 
-    /// A tensor that a head has or has not.
+    /// A tensor that a head has or lacks, refused where what is given differs.
     fn wanted(
         &self,
         wanted: bool,
@@ -295,7 +295,7 @@ impl Check {
     }
 }
 
-/// What is written has its bytes to itself; a gradient in place shares them with its own logits, and nothing else.
+/// Refuses a written tensor that shares bytes with another; only a gradient in place may, with its own logits.
 fn refuse_overlap(heads: &[HeadExtents]) -> Result<(), Error> {
     for (head, extents) in heads.iter().enumerate() {
         let in_place = matches!(extents.gradient, Some((GradientMode::InPlace, _)));
@@ -343,7 +343,7 @@ pub struct Scalars<'a> {
     pub weights: Option<wgpu::BufferBinding<'a>>,
 }
 
-/// Where `count` f32 numbers lie.
+/// Checks a caller's `count` f32 numbers, and returns where they lie.
 pub(crate) fn check_scalars(
     numbers: &'static str,
     binding: &wgpu::BufferBinding<'_>,
@@ -377,7 +377,7 @@ pub(crate) fn check_scalars(
     Ok(extent)
 }
 
-/// A binding that begins at the device's offset alignment, and the first of the f32 in it.
+/// A binding that begins at a multiple of the device's offset alignment, and the index in it of the first f32.
 pub(crate) fn aligned(extent: &Extent, alignment: u64) -> (wgpu::BufferBinding<'_>, u32) {
     let first = extent.bytes.start - extent.bytes.start % alignment;
     let size = std::num::NonZeroU64::new(extent.bytes.end - first);

@@ -1,4 +1,4 @@
-//! The shape of the kernels: the numbers that tuning chooses. Which are good where: `defaults.rs`, and `src/tuning`.
+//! The shape of the kernels: the numbers that tuning chooses. `defaults.rs` and `src/tuning` have which are good where.
 
 use std::any::TypeId;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::driver::Driver;
 use super::words::{NOWHERE, TILE_COLUMNS};
 use crate::error::{Bound, Error};
 
-/// Classes that an invocation holds at most: their loops are unrolled in text.
+/// The most classes that an invocation may hold: their loops are unrolled in text.
 const MOST_HELD: u32 = 32;
 
 macro_rules! numbers {
@@ -44,16 +44,16 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// Invocations a workgroup of the statistics and gradient kernels.
+    /// Invocations per workgroup of the statistics and gradient kernels.
     invocations: u32,
-    /// Voxels a tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
+    /// Voxels per tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
     tile: u32,
     /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
     register_classes: u32,
-    /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it has not, up to 32.
-    /// Heads with still more classes stream them, as all do that would be split where this is 0.
+    /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it lacks them, up to
+    /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream.
     split_classes: u32,
-    /// Classes a chunk: of a stream, and of the sums that meet in workgroup memory.
+    /// Classes per chunk: of a stream, and of the sums over a workgroup, which go through workgroup memory.
     chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
     fold_invocations: u32,
@@ -61,17 +61,18 @@ numbers! {
     wide: bool,
     /// Sums inside a workgroup by subgroup operations, instead of workgroup memory alone.
     subgroups: bool,
-    /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from sizes
-    /// that are checked when tensors are bound.
+    /// Compiles the kernels without the bounds checks that wgpu adds to every access and loop. Their indices follow from
+    /// sizes that are checked when tensors are bound.
     unchecked: bool,
-    /// Heads that share a statistics or gradient dispatch, as far as the device's bindings go. A driver that runs every side
-    /// of a branch, with lanes masked, runs and compiles a dispatch a head faster: heads of one arithmetic share the pipeline.
+    /// The most heads per statistics or gradient dispatch, as far as the device's bindings go. A driver that runs both sides
+    /// of a branch, with lanes masked, runs and compiles one dispatch per head faster: heads of one arithmetic share the
+    /// pipeline.
     heads_per_dispatch: u32,
-    /// The size of every subgroup, where the device has but one; 0 where it is not known.
+    /// The size of every subgroup, where the device has one size only; 0 where it is not known.
     subgroup_size: u32,
 }
 
-/// A number, true or false.
+/// Parses a number, or true or false.
 fn number<T: FromStr + 'static>(setting: &'static str, text: &str) -> Result<T, Error> {
     let expected = if TypeId::of::<T>() == TypeId::of::<bool>() { "true or false" } else { "a number" };
     text.parse().map_err(|_| refused(setting, expected.to_owned(), text))
@@ -104,7 +105,7 @@ impl fmt::Display for Variant {
     }
 }
 
-/// Every number has to be there.
+/// The text has to state every number.
 impl FromStr for Variant {
     type Err = Error;
 
@@ -147,7 +148,7 @@ impl Variant {
         None
     }
 
-    /// A quarter of the classes an invocation, where sharing them is cheap.
+    /// A quarter of the classes per invocation, where sharing them is cheap.
     pub(crate) fn for_several_slots(self) -> Self {
         if !self.shares_by_subgroup() {
             return self;
@@ -164,7 +165,7 @@ impl Variant {
         self.subgroups && self.subgroup_size == self.invocations
     }
 
-    /// Rows of workgroup memory of the statistics kernel: three a class of a chunk, or those of a tile.
+    /// Rows of workgroup memory of the statistics kernel: three per class of a chunk, or those of a tile if they are more.
     pub(crate) fn rows(self) -> u32 {
         (3 * self.chunk).max(TILE_COLUMNS)
     }

@@ -33,7 +33,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What an overlap term is.
+    /// The kinds of overlap term.
     DICE: u32 = 1;
     JACCARD: u32 = 2;
     TVERSKY: u32 = 3;
@@ -64,21 +64,21 @@ words! {
     OVERLAP_WEIGHT: u32 = 1;
     PIXEL_WEIGHT: u32 = 2;
 
-    /// Numbers per axis of resampled labels: its length here, its stride there, where its table begins.
+    /// Numbers per axis of resampled labels: its length in the logits, its stride in the labels, where its table begins.
     AXIS_LENGTH: u32 = 0;
     AXIS_STRIDE: u32 = 1;
     AXIS_TABLE: u32 = 2;
     AXIS_WORDS: u32 = 3;
 
-    /// Columns of a tile that belong to no class, behind those that do; the first out of range is a place in the tile.
+    /// Columns of a tile that belong to no class, behind those that do. The first out of range is a place in the tile.
     TILE_COLUMNS: u32 = 6;
     FIRST_OUT_OF_RANGE: u32 = 5;
-    /// Past every place in a tile; f32 counts exactly up to here, so that no tile has more voxels.
+    /// Past every place in a tile. f32 counts exactly up to this number, so no tile has more voxels.
     NOWHERE: f32 = 16_777_216.0;
 
     /// Words of the global sums that belong to no class, behind those that do: Σ m ℓ, Σ m, voxels counted, out of range, with
-    /// a logit that is not finite (so far as in a tile), the item and the voxel of the first out of range, the items, those
-    /// that take part in a mean over items, and what `row_sums` leaves.
+    /// a logit that is not finite (up to here as in a tile), the item and the voxel of the first out of range, the items,
+    /// those that take part in a mean over items, and what `row_sums` leaves.
     PIXEL_SUM: u32 = 0;
     MASS: u32 = 1;
     COUNTED: u32 = 2;
@@ -93,10 +93,10 @@ words! {
     /// The item and the voxel of the first out of range, where there is none.
     NO_VOXEL: u32 = u32::MAX;
 
-    /// Tiles up to which an item is one invocation's in `combine`, and items or tiles of a run.
+    /// The most tiles of an item that one invocation of `combine` adds up alone, and the items or tiles of a run.
     COMBINE_RUN: u32 = 16;
 
-    /// Losses per workgroup of the top-k.
+    /// Losses of voxels per workgroup of the top-k.
     LOSS_RUN: u32 = 4096;
     /// Words of a selection before its partial sums: four, and a histogram of 256.
     SELECTION_WORDS: u32 = 260;
@@ -111,7 +111,7 @@ words! {
     TOP_THRESHOLD: u32 = 0;
     TOP_SHARE: u32 = 1;
 
-    /// Words of the report before the first head's: the total, and 1 from its writing to its copy.
+    /// Words of the report before the first head's: the total, and a 1 that finish writes and the copy of the report clears.
     REPORT_TOTAL: u32 = 0;
     REPORT_WRITTEN: u32 = 1;
     /// Words of a head's report before its soft Dice.
