@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::plan::{Plan, PlanOptions, PlanSettings};
+use crate::plan::Plan;
+use crate::plan::options::{PlanOptions, PlanSettings};
 use crate::spec::LossSpec;
 
 /// Plans that are kept: enough for a few shapes.

@@ -4,7 +4,6 @@ use std::any::TypeId;
 use std::fmt;
 use std::str::FromStr;
 
-use super::defaults::INTEGRATED;
 use super::driver::Driver;
 use super::words::{NOWHERE, TILE_COLUMNS};
 use crate::error::{Bound, Error};
@@ -30,6 +29,11 @@ macro_rules! numbers {
             /// Each number's name, and the number as text.
             pub fn numbers(self) -> impl Iterator<Item = (&'static str, String)> {
                 [$((stringify!($name), self.$name.to_string())),*].into_iter()
+            }
+
+            /// Of no numbers yet.
+            fn none() -> Self {
+                Self { $($name: <$type>::default(),)* }
             }
 
             fn set(&mut self, name: &str, text: &str) -> Result<(), Error> {
@@ -113,7 +117,7 @@ impl FromStr for Variant {
         let is_given = |name: &&&str| text.split(',').any(|given| given.trim().starts_with(&format!("{name}=")));
         match Self::NAMES.iter().find(|name| !is_given(name)) {
             Some(lacking) => Err(refused("text", format!("a number for {lacking}"), text)),
-            None => INTEGRATED.with(text),
+            None => Self::none().with(text),
         }
     }
 }
@@ -221,6 +225,7 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::defaults::INTEGRATED;
 
     #[test]
     fn a_variant_is_read_as_it_is_written() {

@@ -1,23 +1,26 @@
 //! What the device will run: everything that depends on shapes and settings alone, and what binding adds.
 
+mod head_pipelines;
+pub(crate) mod options;
 pub(crate) mod scratch;
+pub(crate) mod shared;
 pub(crate) mod stages;
 
-use std::collections::HashMap;
-use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
-use crate::gpu::device::{self, Access};
-use crate::gpu::pipelines::{Compiled, Pipelines};
+use crate::gpu::device;
 use crate::layout::driver::Driver;
-use crate::layout::slots::{DispatchText, check_items};
+use crate::layout::slots::check_items;
 use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
-use crate::report::{GlobalSums, Heads, Mailbox, Report};
+use crate::report::{Heads, Mailbox};
 use crate::spec::LossSpec;
+use head_pipelines::HeadPipelines;
+pub use options::PlanOptions;
+use options::PlanSettings;
 use scratch::{PlanScratch, check_scratch};
-use stages::HeadPipelines;
+use shared::Shared;
 
 /// A loss on a device: pipelines, and the scratch that a forward uses up within its own commands.
 ///
@@ -28,76 +31,6 @@ use stages::HeadPipelines;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) shared: Arc<Shared>,
-}
-
-/// How a plan is made, besides its specification.
-#[derive(Clone, Debug, Default)]
-pub struct PlanOptions {
-    /// The variant of the kernels, such as `tuning::tune` found; `None`: a good one for the kind of adapter,
-    /// [`Variant::for_device`].
-    pub variant: Option<Variant>,
-    /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
-    /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
-    pub pipeline_cache: Option<wgpu::PipelineCache>,
-    /// Whether the batch is spread over several machines, each a rank with a plan of its own, of its own items: between
-    /// combine and finish the ranks add up their [`GlobalSums`](crate::GlobalSums), and then total, report and gradients are
-    /// those of one plan on the whole batch. The plans differ in the number of items alone. A top-k is refused: it is no sum
-    /// over voxels.
-    ///
-    /// The gradient of a rank is the total's by the rank's own logits: parameters that the ranks share add their gradients up
-    /// over ranks. A trainer that averages gradients over R ranks instead sets the upstream gradient to R.
-    pub distributed: bool,
-    /// Logits that one statistics or gradient dispatch handles at most; `None`: 2^30. A desktop's watchdog kills what runs for
-    /// seconds (2 s on Windows), and 2^30 logits, read and written, take less at 10 GB/s. Heads, and a head's items, are spread
-    /// over as many dispatches as it takes; the numbers stay the same, bit for bit. An item is never divided: one with more
-    /// logits is a dispatch alone.
-    pub logits_per_dispatch: Option<NonZeroU64>,
-}
-
-/// The default of [`PlanOptions::logits_per_dispatch`].
-const LOGITS_PER_DISPATCH: u64 = 1 << 30;
-
-/// How a plan and its siblings are made.
-#[derive(Clone, Debug)]
-pub(crate) struct PlanSettings {
-    variant: Variant,
-    distributed: bool,
-    pub logits_per_dispatch: u64,
-    pipelines: Arc<Pipelines>,
-}
-
-impl PlanSettings {
-    /// All plans of these are siblings.
-    pub(crate) fn new(device: &wgpu::Device, options: PlanOptions) -> Self {
-        let PlanOptions { variant, pipeline_cache, distributed, logits_per_dispatch } = options;
-        Self {
-            variant: variant.unwrap_or_else(|| Variant::for_device(device)),
-            distributed,
-            logits_per_dispatch: logits_per_dispatch.map_or(LOGITS_PER_DISPATCH, NonZeroU64::get),
-            pipelines: Arc::new(Pipelines::new(device, pipeline_cache)),
-        }
-    }
-}
-
-/// All that the pipeline of a part depends on within a plan.
-type DispatchKey = (&'static str, DispatchText, Vec<Access>);
-
-/// What all steps of a plan share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub device: wgpu::Device,
-    pub queue: wgpu::Queue,
-    pub heads: Arc<Heads>,
-    pub variant: Variant,
-    pub limits: wgpu::Limits,
-    pub scratch: PlanScratch,
-    pipelines: HeadPipelines,
-    pub settings: PlanSettings,
-    /// The pipelines of parts that were bound before: binding the like again composes no text.
-    parts: Mutex<HashMap<DispatchKey, Compiled>>,
-    pub reports: Mailbox<Report>,
-    /// Where the batch is distributed.
-    pub global_sums: Option<Mailbox<GlobalSums>>,
 }
 
 impl Plan {
@@ -215,35 +148,5 @@ impl Plan {
     #[must_use]
     pub fn variant(&self) -> Variant {
         self.shared.variant
-    }
-}
-
-impl Shared {
-    /// Whether the batch is spread over several machines.
-    pub(crate) fn distributed(&self) -> bool {
-        self.global_sums.is_some()
-    }
-
-    /// The pipeline of a part; its text is composed once.
-    pub(crate) fn compiled(
-        &self,
-        stage: &'static str,
-        text: DispatchText,
-        accesses: Vec<Access>,
-        compose: impl FnOnce(&DispatchText) -> String,
-    ) -> Compiled {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let compile = |(stage, text, accesses): &DispatchKey| {
-            let heads: Vec<usize> = text.heads.iter().map(|head| head.head).collect();
-            let (text, unchecked) = (compose(text).into(), self.variant.unchecked);
-            self.settings.pipelines.pipeline(text, stage, &heads, accesses.clone(), unchecked)
-        };
-        parts.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
-    }
-
-    /// Forgets the pipelines, after a call that wgpu refused.
-    pub(crate) fn forget(&self) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.settings.pipelines.forget();
     }
 }

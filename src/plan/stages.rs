@@ -1,27 +1,12 @@
-//! The stages that see no tensor of the caller's: a plan compiles them, and a step runs them on its own scratch.
+//! The stages that see no tensor of the caller's: a step runs them on its own scratch.
 
-use std::sync::Arc;
-
-use super::Shared;
+use super::head_pipelines::finish_accesses;
 use super::scratch::{StepScratch, table_buffer};
+use super::shared::Shared;
 use crate::gpu::device::{self, Access, Entry};
 use crate::gpu::dispatch::Dispatch;
-use crate::gpu::pipelines::{Compiled, Pipelines};
-use crate::kernels::compose;
-use crate::layout::variant::Variant;
-use crate::layout::{HeadLayout, Layout, table, tensors};
-use crate::spec::{Head, LossSpec};
-
-/// Their pipelines.
-#[derive(Debug)]
-pub(super) struct HeadPipelines {
-    combine: Compiled,
-    /// What a rank's own rows and items add up to, where the batch is distributed and a head has such.
-    row_sums: Option<Compiled>,
-    /// begin, histogram, pick and `sum_top`, where a head has a top-k.
-    top_k: Option<[Compiled; 4]>,
-    finish: Compiled,
-}
+use crate::gpu::pipelines::Compiled;
+use crate::layout::{table, tensors};
 
 /// Their dispatches, on the scratch of one step.
 #[derive(Debug)]
@@ -33,34 +18,6 @@ pub(crate) struct HeadStages {
     finish: Dispatch,
     /// Of finish, where the weights are the caller's.
     own_table: Option<wgpu::Buffer>,
-}
-
-impl HeadPipelines {
-    pub fn new(spec: &LossSpec, layout: &Layout, variant: Variant, distributed: bool, pipelines: &Pipelines) -> Self {
-        let heads = layout.heads.len();
-        let compile = |text: &Arc<str>, entry, accesses: &[Access]| {
-            let accesses = std::iter::once(Access::Uniform).chain(accesses.iter().copied()).collect();
-            pipelines.pipeline(Arc::clone(text), entry, &[], accesses, variant.unchecked)
-        };
-        let combine = compose::combine(heads, variant).into();
-        let top_k = layout.has_top_k().then(|| {
-            let text = compose::top_k(heads, variant).into();
-            ["begin", "histogram", "pick", "sum_top"]
-                .map(|entry| compile(&text, entry, &[Access::Read, Access::ReadWrite]))
-        });
-        let finish = compose::finish(layout, variant, distributed).into();
-        let accesses = finish_accesses(distributed, top_k.is_some());
-        let own_rows = |(head, layout): (&Head, &HeadLayout)| {
-            layout.item_means || head.loss.overlap.as_ref().is_some_and(|overlap| !overlap.batch)
-        };
-        Self {
-            combine: compile(&combine, "combine", &[Access::Read, Access::ReadWrite]),
-            row_sums: (distributed && spec.heads.iter().zip(&layout.heads).any(own_rows))
-                .then(|| compile(&finish, "row_sums", &accesses)),
-            top_k,
-            finish: compile(&finish, "finish", &accesses),
-        }
-    }
 }
 
 impl HeadStages {
@@ -126,14 +83,6 @@ impl HeadStages {
     pub fn finishing(&self) -> impl Iterator<Item = &Dispatch> {
         self.top_k.iter().chain([&self.finish])
     }
-}
-
-/// How finish sees statistics, coefficients, report, weights, and the selection where there is one.
-fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
-    let statistics = if distributed { Access::ReadWrite } else { Access::Read };
-    let mut accesses = vec![statistics, Access::ReadWrite, Access::ReadWrite, Access::Read];
-    accesses.extend(selection.then_some(Access::Read));
-    accesses
 }
 
 /// The bindings of finish besides the table.

@@ -3,94 +3,22 @@
 //! Setting names are those of MONAI and PyTorch: `label_smoothing`, `ignore_index`, `include_background`, `smooth_nr`,
 //! `reduction`.
 
+mod check;
 mod head;
+mod loss_spec;
 mod overlap;
 mod pixel;
 mod presets;
+mod reduction;
 #[cfg(feature = "serde")]
 mod text;
+mod types;
 mod validate;
 
-pub use head::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Target};
+pub use head::{HardCounts, Head, Loss};
+pub use loss_spec::LossSpec;
 pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
 pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, pytorch_label_smoothing};
-
 pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
-
-use crate::error::Error;
-
-/// How a term becomes one number.
-///
-/// MONAI's `FocalLoss(reduction="sum")` is [`SumOfItemMeans`](Self::SumOfItemMeans): it takes the mean over space first.
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// The mean: of the overlap term over rows and classes, of the pixel term over the (class-weighted) voxels.
-    Mean,
-    /// The sum.
-    Sum,
-    /// Of a pixel term, but a top-k: the sum over items of their means over voxels, `Σ_n (Σ m ℓ / Σ m)`, where ℓ is the sum
-    /// over classes of focal and binary cross-entropy. An item without a voxel that counts adds 0.
-    SumOfItemMeans,
-}
-
-/// The loss of a network: its heads.
-///
-/// total = Σ over heads of `weight` · (`overlap.weight` · overlap + `pixel.weight` · pixel)
-///
-/// ```
-/// use segloss::{Head, Loss, LossSpec};
-/// let spec = LossSpec::new()
-///     .head(Head::new([2, 4, 64, 64, 64], Loss::nnunet_dc_ce()).weight(0.7))
-///     .head(Head::new([2, 4, 32, 32, 32], Loss::nnunet_dc_ce()).weight(0.3));
-/// spec.validate()?;
-/// # Ok::<(), segloss::Error>(())
-/// ```
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LossSpec {
-    /// The heads, in the order in which tensors are bound and reports are read.
-    pub heads: Vec<Head>,
-}
-
-impl LossSpec {
-    /// A loss without heads; add them with [`head`](Self::head).
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a head.
-    #[must_use]
-    pub fn head(mut self, head: Head) -> Self {
-        self.heads.push(head);
-        self
-    }
-
-    /// Checks every setting of every head.
-    ///
-    /// # Errors
-    /// [`Error::NoHeads`], or [`Error::Spec`] with the head, the setting, what was expected and what was given.
-    pub fn validate(&self) -> Result<(), Error> {
-        if self.heads.is_empty() {
-            return Err(Error::NoHeads);
-        }
-        self.heads.iter().enumerate().try_for_each(|(index, head)| validate::head(index, head))
-    }
-
-    /// A term that is no sum over voxels cannot be added up over ranks.
-    pub(crate) fn check_distributed(&self) -> Result<(), Error> {
-        let is_top_k = |head: &Head| {
-            head.loss.pixel.as_ref().is_some_and(|pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. }))
-        };
-        match self.heads.iter().position(is_top_k) {
-            Some(head) => Err(Error::Spec {
-                head,
-                setting: "pixel.kind",
-                expected: "a sum over voxels, since the batch is distributed".to_owned(),
-                given: "top_k_cross_entropy".to_owned(),
-            }),
-            None => Ok(()),
-        }
-    }
-}
+pub use reduction::Reduction;
+pub use types::{Activation, FloatType, LabelType, Target};

@@ -1,7 +1,7 @@
 //! The overlap term: a function of the statistics I = Σ p t, P = Σ p, T = Σ t of each class.
 
-use super::Reduction;
-use super::validate::Check;
+use super::check::Check;
+use super::reduction::Reduction;
 use crate::error::Error;
 
 /// Which overlap.
@@ -339,7 +339,7 @@ impl Overlap {
 /// The text of an overlap term: its settings, flat, and those of its kind.
 #[cfg(feature = "serde")]
 mod text {
-    use super::super::text::{needed, not_taken};
+    use super::super::check::{needed, not_taken};
     use super::{ClassWeighting, Form, Overlap, OverlapKind, Product, Reduction};
 
     #[derive(serde::Serialize, serde::Deserialize)]

@@ -1,7 +1,8 @@
 //! The pixel term: a mean or sum over voxels.
 
-use super::validate::Check;
-use super::{Activation, Head, Reduction};
+use super::check::Check;
+use super::reduction::Reduction;
+use super::types::Activation;
 use crate::error::Error;
 
 /// Which pixel term.
@@ -246,9 +247,14 @@ impl Pixel {
         self
     }
 
-    /// Checks every setting, in a head.
-    pub(super) fn check(&self, check: &Check, head: &Head) -> Result<(), Error> {
-        let classes = head.classes();
+    /// Checks every setting, in a head of this activation, of so many classes, and of so many voxels in all.
+    pub(super) fn check(
+        &self,
+        check: &Check,
+        activation: Activation,
+        classes: usize,
+        voxels: usize,
+    ) -> Result<(), Error> {
         check.not_negative("pixel.weight", self.weight)?;
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             return check.refuse("pixel.label_smoothing", "a number in [0, 1]", self.label_smoothing);
@@ -262,7 +268,7 @@ impl Pixel {
         match &self.kind {
             PixelKind::CrossEntropy => {}
             PixelKind::TopKCrossEntropy { k_percent } => {
-                let given = || format!("{k_percent} of {} voxels", head.items() * head.voxels());
+                let given = || format!("{k_percent} of {} voxels", voxels);
                 if !(*k_percent > 0.0 && *k_percent <= 100.0) {
                     return check.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
                 }
@@ -273,7 +279,7 @@ impl Pixel {
                         "sum_of_item_means",
                     );
                 }
-                if self.top_k(head.items() * head.voxels()) == Some(0) {
+                if self.top_k(voxels) == Some(0) {
                     return check.refuse("pixel.k_percent", "enough for one voxel", given());
                 }
             }
@@ -288,7 +294,7 @@ impl Pixel {
                 if self.label_smoothing > 0.0 {
                     return check.refuse("pixel.label_smoothing", "0, for focal", self.label_smoothing);
                 }
-                if head.loss.activation == Activation::None {
+                if activation == Activation::None {
                     return check.refuse("activation", "softmax or sigmoid, for focal", "none");
                 }
                 match alpha {
@@ -306,7 +312,7 @@ impl Pixel {
 /// The text of a pixel term: its settings, flat, and those of its kind.
 #[cfg(feature = "serde")]
 mod text {
-    use super::super::text::{needed, not_taken};
+    use super::super::check::{needed, not_taken};
     use super::{Alpha, Empty, Pixel, PixelKind, Reduction, ScalarAlpha};
 
     #[derive(serde::Serialize, serde::Deserialize)]

@@ -1,6 +1,9 @@
 //! The published losses, with their own defaults.
 
-use super::{Activation, Alpha, ClassWeighting, Empty, Form, Loss, Overlap, Pixel, PixelKind, ScalarAlpha};
+use super::head::Loss;
+use super::overlap::{ClassWeighting, Form, Overlap};
+use super::pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha};
+use super::types::Activation;
 
 /// The head weights of nnU-Net's deep supervision: 1, 1/2, 1/4, … for `levels` outputs from full resolution down, the lowest
 /// dropped (0), normalised to a sum of 1. A single level has weight 1 (nnU-Net divides 0 by 0 there).

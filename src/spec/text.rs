@@ -6,18 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, FloatType, HardCounts, Head, LabelType, Loss, Overlap, Pixel, Target};
-
-/// A setting that a kind needs. TOML has no null: what is not there is left out.
-pub(super) fn needed<T>(of: &str, kind: &str, setting: &str, given: Option<T>) -> Result<T, String> {
-    given.ok_or_else(|| format!("{of}.{setting}: expected a value for {kind}, got none"))
-}
-
-/// Refuses settings that a kind does not take: those that are given, and not in the text of what was made of them.
-pub(super) fn not_taken(of: &str, kind: &str, settings: &[(&str, bool, bool)]) -> Result<(), String> {
-    let lost = settings.iter().find(|(_, given, written)| *given && !*written);
-    lost.map_or(Ok(()), |(name, ..)| Err(format!("{of}.{name}: expected none for {kind}, got a value")))
-}
+use super::head::{HardCounts, Head, Loss};
+use super::overlap::Overlap;
+use super::pixel::Pixel;
+use super::types::{Activation, FloatType, LabelType, Target};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

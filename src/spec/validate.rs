@@ -1,6 +1,9 @@
 //! Every way in which a setting of a head can be wrong; those of a term are checked beside it.
 
-use super::{Activation, HardCounts, Head, Pixel, PixelKind, Target};
+use super::check::Check;
+use super::head::{HardCounts, Head};
+use super::pixel::{Pixel, PixelKind};
+use super::types::{Activation, Target};
 use crate::error::Error;
 
 /// Longer axes could not be looked up in f32 numbers.
@@ -59,69 +62,41 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     if head.loss.overlap.is_none() && head.loss.pixel.is_none() {
         return check.refuse("loss", "an overlap term, a pixel term, or both", "neither");
     }
-    check.softmax_of_one(head)?;
+    softmax_of_one(&check, head)?;
     if let Some(overlap) = &head.loss.overlap {
         overlap.check(&check, head.classes())?;
     }
     if let Some(pixel) = &head.loss.pixel {
-        pixel.check(&check, head)?;
+        pixel.check(&check, head.loss.activation, head.classes(), head.items() * head.voxels())?;
     }
     Ok(())
 }
 
-/// Refuses settings of a head.
-pub(super) struct Check {
-    head: usize,
-}
-
-impl Check {
-    #[expect(clippy::needless_pass_by_value, reason = "numbers and literals")]
-    pub(super) fn refuse<T>(&self, setting: &'static str, expected: &str, given: impl ToString) -> Result<T, Error> {
-        Err(Error::Spec { head: self.head, setting, expected: expected.to_owned(), given: given.to_string() })
-    }
-
-    pub(super) fn not_negative(&self, setting: &'static str, value: f32) -> Result<(), Error> {
-        if value.is_finite() && value >= 0.0 {
-            return Ok(());
+/// A softmax over one class is 1 whatever the logits are: a loss of it is constant, and trains nothing.
+fn softmax_of_one(check: &Check, head: &Head) -> Result<(), Error> {
+    let (classes, softmax) = (head.classes(), head.loss.activation == Activation::Softmax);
+    let pixel = head.loss.pixel.as_ref();
+    let taking_part = pixel.map_or(classes, |pixel| classes - pixel.first_class(classes));
+    match pixel.map(|pixel| &pixel.kind) {
+        Some(PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }) if classes == 1 => {
+            let expected = "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
+            return check.refuse("pixel.kind", expected, "a softmax cross-entropy");
         }
-        self.refuse(setting, "a finite number, not negative", value)
-    }
-
-    pub(super) fn class_weights(&self, setting: &'static str, weights: &[f32], expected: usize) -> Result<(), Error> {
-        if weights.len() != expected {
-            let given = format!("{} weights", weights.len());
-            return self.refuse(setting, &format!("{expected} weights, one per class that takes part"), given);
+        Some(PixelKind::Focal { .. }) if softmax && classes > 1 && taking_part == 1 => {
+            let expected = "true for two classes, since the softmax of the one that is left is always 1; \
+                            alpha = [0, 1] leaves class 0 out after the softmax";
+            return check.refuse("pixel.include_background", expected, "false");
         }
-        weights.iter().try_for_each(|&weight| self.not_negative(setting, weight))
+        _ => {}
     }
-
-    /// A softmax over one class is 1 whatever the logits are: a loss of it is constant, and trains nothing.
-    fn softmax_of_one(&self, head: &Head) -> Result<(), Error> {
-        let (classes, softmax) = (head.classes(), head.loss.activation == Activation::Softmax);
-        let pixel = head.loss.pixel.as_ref();
-        let taking_part = pixel.map_or(classes, |pixel| classes - pixel.first_class(classes));
-        match pixel.map(|pixel| &pixel.kind) {
-            Some(PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }) if classes == 1 => {
-                let expected =
-                    "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
-                return self.refuse("pixel.kind", expected, "a softmax cross-entropy");
-            }
-            Some(PixelKind::Focal { .. }) if softmax && classes > 1 && taking_part == 1 => {
-                let expected = "true for two classes, since the softmax of the one that is left is always 1; \
-                                alpha = [0, 1] leaves class 0 out after the softmax";
-                return self.refuse("pixel.include_background", expected, "false");
-            }
-            _ => {}
-        }
-        let focal = matches!(pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
-        let used = head.loss.overlap.is_some() || focal || head.hard_counts != HardCounts::None;
-        if softmax && classes == 1 && used {
-            return self.refuse(
-                "activation",
-                "sigmoid or none for one class, of which the softmax is always 1",
-                "softmax",
-            );
-        }
-        Ok(())
+    let focal = matches!(pixel, Some(Pixel { kind: PixelKind::Focal { .. }, .. }));
+    let used = head.loss.overlap.is_some() || focal || head.hard_counts != HardCounts::None;
+    if softmax && classes == 1 && used {
+        return check.refuse(
+            "activation",
+            "sigmoid or none for one class, of which the softmax is always 1",
+            "softmax",
+        );
     }
+    Ok(())
 }

@@ -12,9 +12,10 @@ use crate::kernels::groups::Groups;
 use crate::layout::slots::{DispatchLimits, DispatchSlots, DispatchText, Role, split};
 use crate::layout::table::{self, HeadRow};
 use crate::layout::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
+use crate::plan::Plan;
 use crate::plan::scratch::{StepScratch, table_buffer};
+use crate::plan::shared::Shared;
 use crate::plan::stages::HeadStages;
-use crate::plan::{Plan, Shared};
 use crate::spec::{Head, Target};
 
 impl Plan {

@@ -81,6 +81,8 @@ impl Crate {
                         self.file(root, child, &found);
                     }
                 }
+                // what a macro makes bears a name that stands in it, or in its call
+                syn::Item::Macro(item) => identifiers(item.mac.tokens.clone(), &mut content.items),
                 _ => content.items.extend(name(item)),
             }
         }
@@ -175,6 +177,16 @@ fn tree(tree: &syn::UseTree, before: &[String], uses: &mut Vec<Use>) {
     }
 }
 
+fn identifiers(tokens: proc_macro2::TokenStream, all: &mut BTreeSet<String>) {
+    for token in tokens {
+        match token {
+            proc_macro2::TokenTree::Ident(name) => _ = all.insert(name.to_string()),
+            proc_macro2::TokenTree::Group(group) => identifiers(group.stream(), all),
+            _ => {}
+        }
+    }
+}
+
 fn name(item: &syn::Item) -> Option<String> {
     Some(match item {
         syn::Item::Struct(item) => item.ident.to_string(),
@@ -184,8 +196,6 @@ fn name(item: &syn::Item) -> Option<String> {
         syn::Item::Static(item) => item.ident.to_string(),
         syn::Item::Type(item) => item.ident.to_string(),
         syn::Item::Trait(item) => item.ident.to_string(),
-        // what a macro of the file makes is named in its call
-        syn::Item::Macro(item) => return item.mac.path.is_ident("numbers").then(|| "Variant".to_owned()),
         _ => return None,
     })
 }
@@ -213,7 +223,10 @@ impl<'a> Visit<'a> for Paths {
         syn::visit::visit_path(self, path);
     }
 
-    // a test's imports are no part of the house
+    // `pub(crate)` is no import
+    fn visit_vis_restricted(&mut self, _: &'a syn::VisRestricted) {}
+
+    // nor are those of a test
     fn visit_item_mod(&mut self, _: &'a syn::ItemMod) {}
 }
 

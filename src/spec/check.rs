@@ -1,0 +1,43 @@
+//! Refusals of settings, in a specification and in its text.
+
+use crate::error::Error;
+
+/// Refuses settings of a head.
+pub(super) struct Check {
+    pub(super) head: usize,
+}
+
+impl Check {
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and literals")]
+    pub(super) fn refuse<T>(&self, setting: &'static str, expected: &str, given: impl ToString) -> Result<T, Error> {
+        Err(Error::Spec { head: self.head, setting, expected: expected.to_owned(), given: given.to_string() })
+    }
+
+    pub(super) fn not_negative(&self, setting: &'static str, value: f32) -> Result<(), Error> {
+        if value.is_finite() && value >= 0.0 {
+            return Ok(());
+        }
+        self.refuse(setting, "a finite number, not negative", value)
+    }
+
+    pub(super) fn class_weights(&self, setting: &'static str, weights: &[f32], expected: usize) -> Result<(), Error> {
+        if weights.len() != expected {
+            let given = format!("{} weights", weights.len());
+            return self.refuse(setting, &format!("{expected} weights, one per class that takes part"), given);
+        }
+        weights.iter().try_for_each(|&weight| self.not_negative(setting, weight))
+    }
+}
+
+/// A setting that a kind needs. TOML has no null: what is not there is left out.
+#[cfg(feature = "serde")]
+pub(super) fn needed<T>(of: &str, kind: &str, setting: &str, given: Option<T>) -> Result<T, String> {
+    given.ok_or_else(|| format!("{of}.{setting}: expected a value for {kind}, got none"))
+}
+
+/// Refuses settings that a kind does not take: those that are given, and not in the text of what was made of them.
+#[cfg(feature = "serde")]
+pub(super) fn not_taken(of: &str, kind: &str, settings: &[(&str, bool, bool)]) -> Result<(), String> {
+    let lost = settings.iter().find(|(_, given, written)| *given && !*written);
+    lost.map_or(Ok(()), |(name, ..)| Err(format!("{of}.{name}: expected none for {kind}, got a value")))
+}

@@ -1,0 +1,16 @@
+//! How a term becomes one number.
+
+/// How a term becomes one number.
+///
+/// MONAI's `FocalLoss(reduction="sum")` is [`SumOfItemMeans`](Self::SumOfItemMeans): it takes the mean over space first.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The mean: of the overlap term over rows and classes, of the pixel term over the (class-weighted) voxels.
+    Mean,
+    /// The sum.
+    Sum,
+    /// Of a pixel term, but a top-k: the sum over items of their means over voxels, `Σ_n (Σ m ℓ / Σ m)`, where ℓ is the sum
+    /// over classes of focal and binary cross-entropy. An item without a voxel that counts adds 0.
+    SumOfItemMeans,
+}
