@@ -1,4 +1,4 @@
-//! What the device will run: everything that depends on shapes and settings alone, and what binding adds.
+//! What the device runs: everything that depends on shapes and settings alone, and the pipelines that binding adds.
 
 pub(crate) mod scratch;
 pub(crate) mod stages;
@@ -19,45 +19,46 @@ use crate::spec::LossSpec;
 use scratch::{PlanScratch, check_scratch};
 use stages::HeadPipelines;
 
-/// A loss on a device: pipelines, and the scratch that a forward uses up within its own commands.
+/// A loss on a device: its pipelines, and the scratch buffers that a forward needs only while it runs.
 ///
-/// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`](crate::Step). Cloning is cheap and shares
-/// everything. Steps of one plan do not disturb each other: their forwards, backwards and reports run in any order, and are
-/// submitted in any order, from any thread. A forward runs whole, though: between its statistics and its combine, no
-/// statistics of another step of the plan may run.
+/// Made once per specification; [`bind`](Self::bind) it to tensors to get a [`Step`](crate::Step). Cloning is cheap and
+/// shares everything. The forwards, backwards and reports of a plan's steps run in any order, and are submitted in any
+/// order, from any thread. One rule: between a step's statistics and its combine, no statistics of another step of the
+/// plan may run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// How a plan is made, besides its specification.
+/// Settings of a plan besides its specification.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// The variant of the kernels, such as `tuning::tune` found; `None`: a good one for the kind of adapter,
+    /// The variant of the kernels, such as one that `tuning::tune` found; `None`: the default for the kind of adapter,
     /// [`Variant::for_device`].
     pub variant: Option<Variant>,
-    /// The caller's pipeline cache, where the device has [`wgpu::Features::PIPELINE_CACHE`]: the plan's pipelines are looked
-    /// up in it and added to it, so that a process that hands in the data of an earlier one starts warm.
+    /// A pipeline cache of the caller's, where the device has [`wgpu::Features::PIPELINE_CACHE`]. The plan's pipelines
+    /// are looked up in it and added to it. Made from the data of an earlier process, it saves the compilation.
     pub pipeline_cache: Option<wgpu::PipelineCache>,
-    /// Whether the batch is spread over several machines, each a rank with a plan of its own, of its own items: between
-    /// combine and finish the ranks add up their [`GlobalSums`](crate::GlobalSums), and then total, report and gradients are
-    /// those of one plan on the whole batch. The plans differ in the number of items alone. A top-k is refused: it is no sum
-    /// over voxels.
+    /// Whether the batch is spread over several machines. Each is a rank, and has a plan for its own items. Between
+    /// combine and finish the ranks add up their [`GlobalSums`](crate::GlobalSums); total, report and gradients are
+    /// then those of one plan on the whole batch. The ranks' plans may differ in the number of items alone. A top-k is
+    /// refused: it is not a sum over voxels.
     ///
-    /// The gradient of a rank is the total's by the rank's own logits: parameters that the ranks share add their gradients up
-    /// over ranks. A trainer that averages gradients over R ranks instead sets the upstream gradient to R.
+    /// A rank's gradient is the derivative of the total with respect to the rank's own logits. For parameters that the
+    /// ranks share, the gradients of all ranks must be added up. A trainer that averages gradients over R ranks instead
+    /// sets the upstream gradient to R.
     pub distributed: bool,
-    /// Logits that one statistics or gradient dispatch handles at most; `None`: 2^30. A desktop's watchdog kills what runs for
-    /// seconds (2 s on Windows), and 2^30 logits, read and written, take less at 10 GB/s. Heads, and a head's items, are spread
-    /// over as many dispatches as it takes; the numbers stay the same, bit for bit. An item is never divided: one with more
-    /// logits is a dispatch alone.
+    /// The most logits per statistics or gradient dispatch; `None`: 2^30. A desktop's watchdog kills a dispatch that
+    /// runs for seconds (2 s on Windows), and 2^30 logits, read and written, take less at 10 GB/s. Heads, and the items
+    /// of a head, are spread over as many dispatches as that needs; the results stay the same, bit for bit. An item is
+    /// never divided: one with more logits gets a dispatch of its own.
     pub logits_per_dispatch: Option<NonZeroU64>,
 }
 
 /// The default of [`PlanOptions::logits_per_dispatch`].
 const LOGITS_PER_DISPATCH: u64 = 1 << 30;
 
-/// How a plan and its siblings are made.
+/// What a plan and its siblings have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct PlanSettings {
     variant: Variant,
@@ -67,7 +68,7 @@ pub(crate) struct PlanSettings {
 }
 
 impl PlanSettings {
-    /// All plans of these are siblings.
+    /// All plans that are made with these settings are siblings.
     pub(crate) fn new(device: &wgpu::Device, options: PlanOptions) -> Self {
         let PlanOptions { variant, pipeline_cache, distributed, logits_per_dispatch } = options;
         Self {
@@ -79,7 +80,7 @@ impl PlanSettings {
     }
 }
 
-/// All that the pipeline of a part depends on within a plan.
+/// All that the pipeline of a dispatch depends on within a plan: stage, text, accesses.
 type DispatchKey = (&'static str, DispatchText, Vec<Access>);
 
 /// What all steps of a plan share.
@@ -93,30 +94,30 @@ pub(crate) struct Shared {
     pub scratch: PlanScratch,
     pipelines: HeadPipelines,
     pub settings: PlanSettings,
-    /// The pipelines of parts that were bound before: binding the like again composes no text.
+    /// The pipelines of dispatches that were bound before: for an equal dispatch the text is not composed again.
     parts: Mutex<HashMap<DispatchKey, Compiled>>,
     pub reports: Mailbox<Report>,
-    /// Where the batch is distributed.
+    /// `None` where the batch is not distributed.
     pub global_sums: Option<Mailbox<GlobalSums>>,
 }
 
 impl Plan {
     /// A plan with the default variant for the device.
     ///
-    /// Reads the device's limits and features; configures nothing. Pipelines that touch tensors are compiled at the first
-    /// [`bind`](Self::bind), and kept.
+    /// Takes the device with its limits and features as it is. Pipelines that read or write the caller's tensors are
+    /// compiled at the first [`bind`](Self::bind), and kept.
     ///
     /// # Errors
-    /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device is too
-    /// small, [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
+    /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device's
+    /// limits are too small, [`Error::DeviceLost`], [`Error::OutOfMemory`], and [`Error::Device`] where wgpu refuses.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
 
-    /// A plan with a variant of the caller's: short for [`PlanOptions::variant`].
+    /// A plan with this variant of the kernels: short for [`PlanOptions::variant`].
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
+    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that the device cannot run.
     pub fn with_variant(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -140,9 +141,9 @@ impl Plan {
         Self::make(device, queue, spec, &PlanSettings::new(device, options))
     }
 
-    /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
-    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
-    /// The pipelines live as long as any of the siblings.
+    /// A plan of another specification, on the same device and with the same options. Siblings share the pipelines of
+    /// kernels with equal text. The text does not contain shapes: heads that differ in their number of voxels or items
+    /// share kernels. The pipelines live as long as any of the siblings.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -164,7 +165,7 @@ impl Plan {
         let driver = Driver::of(device);
         variant.check(&driver)?;
         let limits = driver.limits.clone();
-        // what the device cannot hold comes before what fits its loops
+        // first whether the device can hold it at all, before the variant is fitted to its loops
         check_scratch(&Layout::new(spec, variant)?, &limits)?;
         let variant = variant.within_iterations(spec, &driver)?;
         let layout = Layout::new(spec, variant)?;
@@ -201,10 +202,10 @@ impl Plan {
         &self.shared.heads.spec
     }
 
-    /// Bytes of GPU memory that the plan itself holds: partial sums, and the staging of reports. Each step adds what
-    /// [`Step::memory`](crate::Step::memory) says. Where items have a tile's voxels and more, a plan and a step are together below 1 % of the
-    /// logits' bytes plus 1 MiB, but for a top-k, which adds 4 bytes per voxel; an item takes at least one row of partial sums,
-    /// however small it is.
+    /// Bytes of GPU memory that the plan itself holds: partial sums and staging buffers. Each step adds
+    /// [`Step::memory`](crate::Step::memory). Where an item has at least as many voxels as a tile, a plan and a step
+    /// together take less than 1 % of the logits' bytes plus 1 MiB; a top-k adds 4 bytes per voxel. An item takes at
+    /// least one row of partial sums, however small it is.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
@@ -224,7 +225,7 @@ impl Shared {
         self.global_sums.is_some()
     }
 
-    /// The pipeline of a part; its text is composed once.
+    /// The pipeline of a dispatch; its text is composed once.
     pub(crate) fn compiled(
         &self,
         stage: &'static str,

@@ -1,4 +1,5 @@
-//! The stages that see no tensor of the caller's: a plan compiles them, and a step runs them on its own scratch.
+//! The stages that read none of the caller's tensors: a plan compiles them, and a step runs them on its own scratch
+//! buffers.
 
 use std::sync::Arc;
 
@@ -12,18 +13,18 @@ use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout, table, tensors};
 use crate::spec::{Head, LossSpec};
 
-/// Their pipelines.
+/// The pipelines of these stages.
 #[derive(Debug)]
 pub(super) struct HeadPipelines {
     combine: Compiled,
-    /// What a rank's own rows and items add up to, where the batch is distributed and a head has such.
+    /// Sums over a rank's own rows and items, where the batch is distributed and a head has such sums.
     row_sums: Option<Compiled>,
-    /// begin, histogram, pick and `sum_top`, where a head has a top-k.
+    /// `begin`, `histogram`, `pick` and `sum_top`, where a head has a top-k.
     top_k: Option<[Compiled; 4]>,
     finish: Compiled,
 }
 
-/// Their dispatches, on the scratch of one step.
+/// The dispatches of these stages, on the scratch buffers of one step.
 #[derive(Debug)]
 pub(crate) struct HeadStages {
     pub scratch: StepScratch,
@@ -31,7 +32,7 @@ pub(crate) struct HeadStages {
     row_sums: Option<Dispatch>,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
-    /// Of finish, where the weights are the caller's.
+    /// The table of heads for finish, where the weights are the caller's.
     own_table: Option<wgpu::Buffer>,
 }
 
@@ -64,7 +65,8 @@ impl HeadPipelines {
 }
 
 impl HeadStages {
-    /// With scratch of their own; `weights` are the caller's, else those of the specification are taken.
+    /// Allocates the scratch buffers. `weights`: the caller's, and the offset alignment of their binding; `None`: the
+    /// weights of the specification.
     pub fn new(shared: &Shared, weights: Option<(&tensors::Extent, u64)>) -> Self {
         let Shared { device, pipelines, scratch: of_plan, .. } = shared;
         let layout = &shared.heads.layout;
@@ -84,7 +86,7 @@ impl HeadStages {
             let [begin, histogram, pick, sum_top] =
                 [0, 1, 2, 3].map(|i| stage(&compiled[i], [heads, runs, heads, runs][i], [losses, &scratch.selection]));
             top_k.push(begin);
-            // a digit of 8 bits a round
+            // one digit of 8 bits per round
             for _ in 0..4 {
                 top_k.extend([histogram.clone(), pick.clone()]);
             }
@@ -117,18 +119,18 @@ impl HeadStages {
         self.scratch.bytes() + self.own_table.as_ref().map_or(0, wgpu::Buffer::size)
     }
 
-    /// From partial sums to statistics.
+    /// The dispatches from partial sums to statistics.
     pub fn combining(&self) -> impl Iterator<Item = &Dispatch> {
         std::iter::once(&self.combine).chain(&self.row_sums)
     }
 
-    /// From statistics to report and coefficients.
+    /// The dispatches from statistics to report and coefficients.
     pub fn finishing(&self) -> impl Iterator<Item = &Dispatch> {
         self.top_k.iter().chain([&self.finish])
     }
 }
 
-/// How finish sees statistics, coefficients, report, weights, and the selection where there is one.
+/// The accesses of finish: statistics, coefficients, report, weights, and the selection where there is one.
 fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
     let statistics = if distributed { Access::ReadWrite } else { Access::Read };
     let mut accesses = vec![statistics, Access::ReadWrite, Access::ReadWrite, Access::Read];
@@ -136,7 +138,7 @@ fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
     accesses
 }
 
-/// The bindings of finish besides the table.
+/// The bindings of finish behind the table.
 fn finish_entries<'a>(shared: &Shared, scratch: &'a StepScratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
     let StepScratch { statistics, coefficients, report, selection, losses } = scratch;
     let whole = wgpu::Buffer::as_entire_buffer_binding;

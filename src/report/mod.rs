@@ -1,4 +1,4 @@
-//! What comes back: the total, every sub-loss, every class's Dice, and the voxels that counted.
+//! What is read back: the total, every term, every class's soft Dice, and the voxels that counted.
 
 pub(crate) mod global_sums;
 mod pending;
@@ -17,7 +17,8 @@ use crate::spec::{HardCounts, Head};
 pub struct Term {
     /// The term itself.
     pub value: f32,
-    /// What it adds to the total: times the head's weight and the term's; exactly 0 where one of them is 0, whatever the term.
+    /// What it adds to the total: the value times the head's weight and the term's. Exactly 0 where one of the weights
+    /// is 0, even if the value is NaN.
     pub weighted: f32,
 }
 
@@ -33,13 +34,13 @@ pub struct VoxelPosition {
 /// Hits and misses of a class, in voxels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassCounts {
-    /// TP: voxels of the class that the network says.
+    /// TP: voxels of this class that are predicted as it.
     pub true_positives: u32,
-    /// FP: voxels of other classes that it says.
+    /// FP: voxels of other classes that are predicted as this class.
     pub false_positives: u32,
-    /// FN: voxels of the class that it misses.
+    /// FN: voxels of this class that are predicted as another.
     pub false_negatives: u32,
-    /// TN: all others that count.
+    /// TN: all other voxels that count.
     pub true_negatives: u32,
 }
 
@@ -54,28 +55,28 @@ impl ClassCounts {
         [self.true_positives, self.false_positives, self.false_negatives].map(u64::from)
     }
 
-    /// `2 TP / (2 TP + FP + FN)`; NaN for a class that is neither there nor said.
+    /// `2 TP / (2 TP + FP + FN)`; NaN for a class that is neither in the target nor predicted.
     #[must_use]
     pub fn dice(self) -> f64 {
         let [tp, fp, r#fn] = self.counts();
         Self::ratio(2 * tp, 2 * tp + fp + r#fn)
     }
 
-    /// `TP / (TP + FP + FN)`; NaN for a class that is neither there nor said.
+    /// `TP / (TP + FP + FN)`; NaN for a class that is neither in the target nor predicted.
     #[must_use]
     pub fn iou(self) -> f64 {
         let [tp, fp, r#fn] = self.counts();
         Self::ratio(tp, tp + fp + r#fn)
     }
 
-    /// `TP / (TP + FP)`; NaN for a class that is not said.
+    /// `TP / (TP + FP)`; NaN for a class that is not predicted.
     #[must_use]
     pub fn precision(self) -> f64 {
         let [tp, fp, _] = self.counts();
         Self::ratio(tp, tp + fp)
     }
 
-    /// `TP / (TP + FN)`; NaN for a class that is not there.
+    /// `TP / (TP + FN)`; NaN for a class that is not in the target.
     #[must_use]
     pub fn recall(self) -> f64 {
         let [tp, _, r#fn] = self.counts();
@@ -86,68 +87,68 @@ impl ClassCounts {
 /// Hits and misses of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemCounts {
-    /// One a class.
+    /// One per class.
     pub classes: Vec<ClassCounts>,
     /// Voxels of the item that counted.
     pub counted: u32,
 }
 
-/// What of a head is not finite.
+/// Whether logits and gradient of a head are finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NonFinite {
     /// Voxels with a logit that is NaN or infinite, voxels that do not count included.
     pub logits: u32,
-    /// Whether the gradient, as it is stored in its type, has a NaN or an infinity: of the backward between the step's
-    /// forward and the copy of this report; `false` where there was none.
+    /// Whether the gradient, as stored in its type, has a NaN or an infinity. Covers the backward that ran between the
+    /// step's forward and the copy of this report; `false` where none did.
     pub gradient: bool,
 }
 
-/// What was computed of a head.
+/// The results of a head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadReport {
     /// The overlap term, if the head has one.
     pub overlap: Option<Term>,
     /// The pixel term, if the head has one.
     pub pixel: Option<Term>,
-    /// `2I / (P + T)` of each class over the whole batch, class 0 included, without smoothing constants: the soft Dice, of
-    /// every head whatever its terms. With `squared`, P is a sum of squares. NaN where no voxel counts.
+    /// The soft Dice `2I / (P + T)` of each class over the whole batch, class 0 included, without smoothing constants.
+    /// Every head has it, whatever its terms. With `squared`, P is a sum of squares. NaN where no voxel counts.
     pub soft_dice: Vec<f32>,
     /// Hits and misses of each class over the whole batch, where the head has [`hard_counts`](Head::hard_counts).
     pub hard_counts: Option<Vec<ClassCounts>>,
-    /// The same of each item, where the head asks for it.
+    /// The same per item, where [`hard_counts`](Head::hard_counts) is [`HardCounts::Item`].
     pub item_counts: Option<Vec<ItemCounts>>,
-    /// The overlap term before its reduction, where the head is [`unreduced`](Head::unreduced): of each row (an item, or the
-    /// whole batch with `batch`) and each class that takes part, its class weight included; of generalized Dice one a row.
-    /// NaN where a row or class takes no part in the mean.
+    /// The overlap term before its reduction, where the head is [`unreduced`](Head::unreduced): one list per row (an
+    /// item, or with `batch` the whole batch), with one number per class that takes part, its class weight included;
+    /// for generalized Dice one number per row. NaN where a row or class takes no part in the mean.
     pub overlap_losses: Option<Vec<Vec<f32>>>,
-    /// Whether logits or gradients are not finite, where the head asks with [`check_finite`](Head::check_finite).
+    /// Whether logits and gradient are finite, where the head has [`check_finite`](Head::check_finite).
     pub non_finite: Option<NonFinite>,
     /// Voxels that counted.
     pub counted: u32,
     /// Voxels with the ignore label.
     pub ignored: u32,
-    /// Voxels whose label is neither a class nor the ignore label. They count nowhere; a sign of a wrong label map.
+    /// Voxels whose label is neither a class nor the ignore label. They count nowhere, and hint at a wrong label map.
     pub out_of_range: u32,
-    /// The first of them.
+    /// The first voxel whose label is out of range.
     pub first_out_of_range: Option<VoxelPosition>,
-    /// The derivative of the total by the head's weight: of a head of weight 0 it may be NaN, since its terms may.
+    /// The derivative of the total by the head's weight. For a head of weight 0 it may be NaN, as its terms may.
     pub d_weight: f32,
-    /// The derivative of the total by the weight of the overlap term; 0 where the head has none, or has weight 0 itself.
+    /// The derivative of the total by the weight of the overlap term; 0 where the head lacks the term, or has weight 0.
     pub d_overlap_weight: f32,
-    /// The derivative of the total by the weight of the pixel term; 0 where the head has none, or has weight 0 itself.
+    /// The derivative of the total by the weight of the pixel term; 0 where the head lacks the term, or has weight 0.
     pub d_pixel_weight: f32,
 }
 
-/// The loss of a step, and all that it is made of.
+/// The total loss of a step, and its parts.
 ///
-/// Of a batch over several machines ([`PlanOptions::distributed`](crate::PlanOptions::distributed)), every rank's report is
-/// that of the whole batch, but for what belongs to the rank's own items and voxels: `item_counts`, the `overlap_losses` of
-/// items, `first_out_of_range`, and whether the gradient is finite.
+/// With a batch over several machines ([`PlanOptions::distributed`](crate::PlanOptions::distributed)), every rank's
+/// report is that of the whole batch, except for what belongs to the rank's own items and voxels: `item_counts`, the
+/// `overlap_losses` of items, `first_out_of_range`, and whether the gradient is finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Σ over heads of the weighted terms.
     pub total: f32,
-    /// One a head.
+    /// One per head, in the order of the specification.
     pub heads: Vec<HeadReport>,
 }
 
@@ -216,7 +217,7 @@ impl Arrives for Report {
     fn from_words(all: &[u32], of: &Heads) -> Result<Self, Error> {
         if all[words::REPORT_WRITTEN as usize] == 0 {
             return Err(Self::lost(
-                "no forward ran since the last report: its submission failed, or never was".to_owned(),
+                "no forward ran since the last report: its submission failed, or it was never submitted".to_owned(),
             ));
         }
         let heads = of.spec.heads.iter().zip(&of.layout.heads);
@@ -234,7 +235,7 @@ impl Arrives for Report {
 }
 
 impl Mailbox<Report> {
-    /// Encodes the copy of what finish.wgsl wrote, and of the word that gradient.wgsl sets.
+    /// Encodes the copy of the report, which finish.wgsl and gradient.wgsl write, to a staging buffer.
     pub(crate) fn encode(
         &self,
         report: &wgpu::Buffer,
@@ -242,7 +243,7 @@ impl Mailbox<Report> {
     ) -> Result<PendingReport, Error> {
         self.copy(encoder, |encoder, staging| {
             encoder.copy_buffer_to_buffer(report, 0, staging, 0, report.size());
-            // without this a forward whose submission fails would leave the earlier report to be read again
+            // or else the earlier report could be read again after a forward whose submission failed
             encoder.clear_buffer(report, 4 * u64::from(words::REPORT_WRITTEN), Some(4));
         })
     }
