@@ -1,11 +1,11 @@
-# On Debian and Ubuntu these install what is missing, a software Vulkan driver included; elsewhere they use what is there.
+# On Debian and Ubuntu the targets install what is missing, a software Vulkan driver included; elsewhere they use what is installed.
 
 CARGO ?= cargo
-# of the library: what its tests and the tool need; burn, which takes minutes to compile, apart
+# of the library, for its tests and the tool; burn, which takes minutes to compile, has targets of its own
 FEATURES := proptest,tuning
 CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz \
     tests/cases/reported.json
-# Mesa's EGL asks for it; any writable folder will do.
+# Mesa's EGL requires it; any writable folder works.
 export XDG_RUNTIME_DIR ?= /tmp
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -70,7 +70,7 @@ peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net'
 	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
 
 MPI_EXAMPLE := $(or $(CARGO_TARGET_DIR),target)/debug/distributed_mpi
-# Open MPI refuses to run as root until told twice; a machine with few cores has ranks share them
+# Open MPI runs as root only with both variables; --oversubscribe lets ranks share cores
 ON_RANKS := $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1) \
     mpirun --oversubscribe -n
 # a job that hangs is ended by `timeout`, with status 124
@@ -103,7 +103,7 @@ validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa G
 reports: ## the committed reports of `make validate`, made again; writes docs/validation/
 	$(MAKE) validate VALIDATION=docs/validation
 
-# spirv-val from Debian; Tint and Dawn from npm; Microsoft's DXC for Linux, which a package of PyPI carries.
+# spirv-val from Debian; Tint and Dawn from npm; Microsoft's DXC for Linux from a PyPI package.
 validate-tools:
 	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
 	@if ! command -v npm > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq nodejs npm; fi
@@ -112,7 +112,7 @@ validate-tools:
 	    --platform manylinux_2_28_x86_64 -d $(WHEEL) compushady-lrtu==0.18.0 \
 	    && $(PYTHON) -m zipfile -e $(WHEEL)/*.whl $(WHEEL); }
 
-# A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows bring their own.
+# A Vulkan loader and at least one driver, or Mesa's software driver where there is none. macOS and Windows have their own.
 adapter:
 	@if [ "$$(uname -s)" != Linux ] || ! command -v apt-get > /dev/null; then exit 0; fi; \
 	if ldconfig -p | grep -q libvulkan.so.1 \

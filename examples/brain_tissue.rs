@@ -1,11 +1,11 @@
 //! Trains a small tissue classifier on a real brain volume, with this crate's loss and gradient.
 //!
 //! The volume is MNI152 (examples/data/NOTICE.md). A softmax regression on features of the T1 image and the coordinates
-//! predicts background, CSF and other, grey and white matter, on four slices of five; the fifth is held out. Four heads
-//! make the loss, all in one plan: the tissue at full, half and quarter resolution (deep supervision, one classifier),
-//! and brain against background (a second one).
+//! predicts background, CSF and other, grey and white matter. Of every five slices, four are for training and one is
+//! held out. The loss has four heads in one plan: the tissue at full, half and quarter resolution (deep supervision,
+//! one classifier), and brain against background (a second classifier).
 //!
-//! The regression itself is plain Rust on the CPU; everything from its logits to their gradient is on the GPU.
+//! The regression is plain Rust on the CPU; everything from its logits to their gradient is on the GPU.
 //!
 //!     cargo run --example brain_tissue [PICTURE.png]
 
@@ -30,12 +30,12 @@ use tensors::Tensors;
 use volume::{TISSUES, Volume};
 
 const STEPS: usize = 240;
-/// Slices a step.
+/// Slices per step.
 const BATCH: usize = 15;
-/// The Dice that the held-out slices reach.
+/// The mean foreground Dice that the held-out slices must reach.
 const GOAL: f64 = 0.90;
 
-/// Down-sampling and classes of each head.
+/// Name, down-sampling factor and number of classes of each head.
 const HEADS: [(&str, usize, usize); 4] = [
     ("tissue, full", 1, TISSUES.len()),
     ("tissue, half", 2, TISSUES.len()),
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Deep supervision with halving weights, and the brain head beside it.
+/// Deep supervision with halving weights, and the brain head.
 fn spec(volume: &Volume) -> LossSpec {
     let tissue = Loss::new()
         .overlap(Overlap::dice().include_background(false).batch(true))
@@ -108,7 +108,7 @@ fn batch_labels(volume: &Volume, batch: &[usize], scale: usize, classes: usize) 
     batch.iter().flat_map(|&slice| volume.labels(slice, scale, classes)).collect()
 }
 
-/// Dice of every class of every head, of the predicted class against the label, over these slices.
+/// The Dice of the predicted class against the label over these slices, for every class of every head.
 fn dice(volume: &Volume, features: &Features, classifiers: &[Classifier; 2], slices: &[usize]) -> Vec<Vec<f64>> {
     let logits = classifier::forward(classifiers, features, slices);
     let heads = HEADS.iter().zip(&logits);

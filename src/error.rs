@@ -1,4 +1,4 @@
-//! Every way in which this crate can refuse, with the numbers.
+//! The crate's errors. Each names what was refused, with the numbers.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub enum Tensor {
     WeightMap,
     /// The sample mask, `[N]`.
     SampleMask,
-    /// The losses of voxels, `[N, *spatial]`.
+    /// The pixel loss of each voxel, `[N, *spatial]`.
     VoxelLosses,
-    /// The gradient of the logits, of their shape.
+    /// The gradient with respect to the logits, in the logits' shape.
     Gradient,
 }
 
@@ -35,13 +35,13 @@ impl fmt::Display for Tensor {
     }
 }
 
-/// What bounds a need: a limit of the device by its name in WebGPU, or what a number type or a driver holds.
+/// The limit that was exceeded: one of the device, by its name in WebGPU, or one of a number type or a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bound {
     /// `maxStorageBuffersPerShaderStage`.
     StorageBuffers,
-    /// Buffers of any kind in a stage, which Metal counts together; in wgpu alone.
+    /// Buffers of any kind per shader stage, which Metal counts together. A limit of wgpu's, not of WebGPU's.
     Buffers,
     /// `maxBindingsPerBindGroup`.
     Bindings,
@@ -55,13 +55,13 @@ pub enum Bound {
     Invocations,
     /// `maxComputeWorkgroupStorageSize`.
     WorkgroupMemory,
-    /// What a 32-bit index reaches.
+    /// Elements that a 32-bit index can address.
     Index,
-    /// What a 32-bit count holds.
+    /// The largest 32-bit count.
     Count,
     /// Integers that an f32 holds exactly.
     ExactFloat,
-    /// Iterations after which Mesa's software driver ends a shader's loops, with a margin.
+    /// Iterations after which Mesa's software driver ends the loops of a shader, with a margin.
     LoopIterations,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Why something was refused, or failed.
+/// Why a call was refused, or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -108,22 +108,22 @@ pub enum Error {
     /// The device, or a number type, holds less than is needed.
     #[error("{}{what}: expected at most {available} {bound}, got {needed}", in_head(*.head))]
     Limit {
-        /// Which head, from 0, if it is one.
+        /// Which head, from 0; `None` where all heads need it together.
         head: Option<usize>,
-        /// What needs it.
+        /// What exceeds the limit.
         what: String,
-        /// What bounds it.
+        /// The limit.
         bound: Bound,
-        /// What is needed, in the bound's unit.
+        /// What is needed, in the limit's unit.
         needed: u64,
-        /// What there is.
+        /// The limit's value.
         available: u64,
     },
 
-    /// A number of the kernels' variant is wrong.
+    /// A number of a [`Variant`](crate::Variant) of the kernels is wrong.
     #[error("variant: {setting}: expected {expected}, got {given}")]
     Variant {
-        /// The number, by its name in [`Variant`](crate::Variant).
+        /// The number's name.
         setting: &'static str,
         /// What it may be.
         expected: String,
@@ -131,14 +131,14 @@ pub enum Error {
         given: String,
     },
 
-    /// A variant computes something else than it should: it is not timed.
+    /// The default variant computes a wrong result on this adapter, so nothing was measured.
     #[error("the default variant is wrong on this adapter: {difference}: nothing is measured")]
     WrongResult {
         /// What differs, and by how much.
         difference: String,
     },
 
-    /// A file of remembered choices can not be read or written. It is left as it is.
+    /// A file of remembered variants cannot be read or written. It is left unchanged.
     #[error("{path}: {problem}")]
     TuningFile {
         /// The file.
@@ -169,10 +169,10 @@ pub enum Error {
         given: String,
     },
 
-    /// Numbers that a step reads from a buffer are not where they should be.
+    /// The buffer range of the upstream gradient or of the weights is wrong.
     #[error("{numbers}: expected {expected}, got {given}")]
     Scalars {
-        /// The upstream gradient, or the weights.
+        /// Which: the upstream gradient, or the weights.
         numbers: &'static str,
         /// What it may be.
         expected: String,
@@ -180,7 +180,7 @@ pub enum Error {
         given: String,
     },
 
-    /// A tensor would be written over another one.
+    /// A tensor that is written overlaps another one.
     #[error(
         "head {head}: {tensor}: expected bytes of its own, got {first}..{end} of a buffer, which overlap the {other} of head {other_head}"
     )]
@@ -199,7 +199,7 @@ pub enum Error {
         other: Tensor,
     },
 
-    /// No adapter fits the wish.
+    /// No adapter matches the choice.
     #[error("no adapter fits {wanted}; this machine has {found}")]
     NoAdapter {
         /// What was asked for.
@@ -215,7 +215,7 @@ pub enum Error {
         during: &'static str,
     },
 
-    /// The device has no memory left.
+    /// The device is out of memory.
     #[error("{during}: out of memory: {message}")]
     OutOfMemory {
         /// What was being done.
@@ -224,7 +224,7 @@ pub enum Error {
         message: String,
     },
 
-    /// wgpu refused a call of this crate.
+    /// wgpu refused a call that this crate made.
     #[error("{during}: {message}")]
     Device {
         /// What was being done.
@@ -233,18 +233,18 @@ pub enum Error {
         message: String,
     },
 
-    /// All staging buffers hold reports that were not read yet.
+    /// All staging buffers hold reports that were neither read nor dropped.
     #[error("all {ring} staging buffers hold reports that were not read yet: read or drop one first")]
     ReportsUnread {
         /// Staging buffers of the plan.
         ring: usize,
     },
 
-    /// The plan is not made for a batch over several machines.
+    /// The plan was not made for a batch over several machines.
     #[error("the plan has no global sums to read or write: expected one made with PlanOptions::distributed")]
     NotDistributed,
 
-    /// Global sums are not those of the plan.
+    /// Global sums have another length than those of the plan.
     #[error("global sums: {list}: expected {expected} numbers, got {given}")]
     GlobalSums {
         /// The list, by its name in [`GlobalSums`](crate::GlobalSums).
@@ -255,7 +255,7 @@ pub enum Error {
         given: usize,
     },
 
-    /// All staging buffers hold global sums that were not read yet.
+    /// All staging buffers hold global sums that were neither read nor dropped.
     #[error("all {ring} staging buffers hold global sums that were not read yet: read or drop them first")]
     GlobalSumsUnread {
         /// Staging buffers of the plan.

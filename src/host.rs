@@ -1,4 +1,5 @@
-//! A loss of tensors in host memory: upload, one step, download. For checks and tools; a trainer binds its own buffers.
+//! The loss of tensors in host memory: upload, one step, download. For checks and tools; a trainer binds its own
+//! buffers.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::step::Step;
 /// The tensors of a head, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostTensors<'a> {
-    /// `[N, C, *spatial]`; stored in the head's type, rounded to nearest.
+    /// `[N, C, *spatial]`; uploaded in the head's type, rounded to nearest.
     pub logits: &'a [f32],
     /// The target.
     pub target: HostTarget<'a>,
@@ -29,20 +30,20 @@ pub struct HostTensors<'a> {
 /// The target of a head, on the host.
 #[derive(Clone, Copy, Debug)]
 pub enum HostTarget<'a> {
-    /// `[N, *spatial]`; each is stored in the head's label type.
+    /// `[N, *spatial]`; uploaded in the head's label type.
     Labels(&'a [i64]),
-    /// `[N, C, *spatial]`.
+    /// `[N, C, *spatial]`; uploaded in the head's type, rounded to nearest.
     Probabilities(&'a [f32]),
 }
 
 impl<'a> HostTensors<'a> {
-    /// Logits and labels, without masks.
+    /// Logits and labels, without masks or weight map.
     #[must_use]
     pub fn labels(logits: &'a [f32], labels: &'a [i64]) -> Self {
         Self { logits, target: HostTarget::Labels(labels), mask: None, weight_map: None, sample_mask: None }
     }
 
-    /// Logits and probabilities, without masks.
+    /// Logits and probabilities, without masks or weight map.
     #[must_use]
     pub fn probabilities(logits: &'a [f32], probabilities: &'a [f32]) -> Self {
         Self {
@@ -58,22 +59,22 @@ impl<'a> HostTensors<'a> {
 /// What a step computed.
 #[derive(Clone, Debug)]
 pub struct HostResult {
-    /// The loss, and all that it is made of.
+    /// The total and its terms.
     pub report: Report,
     /// The gradient of each head's logits, `[N, C, *spatial]`.
     pub gradients: Vec<Vec<f32>>,
-    /// The losses of each head's voxels, `[N, *spatial]`, where the head is unreduced and has a pixel term.
+    /// The pixel loss of each voxel of each head, `[N, *spatial]`, where the head is unreduced and has a pixel term.
     pub voxel_losses: Vec<Option<Vec<f32>>>,
 }
 
-/// Labels as the bytes of their type, filled up to whole words. A label keeps its low bits.
+/// Labels as the bytes of `label_type`, padded to whole 32-bit words. A label that does not fit keeps its low bits.
 #[must_use]
 pub fn label_bytes(labels: &[i64], label_type: LabelType) -> Vec<u8> {
     let bytes = label_type.bits() as usize / 8;
     whole_words(labels.iter().flat_map(|label| label.to_le_bytes().into_iter().take(bytes)).collect())
 }
 
-/// Numbers as the bytes of their type, filled up to whole words; rounded to nearest.
+/// Numbers as the bytes of `float`, rounded to nearest and padded to whole 32-bit words.
 #[must_use]
 pub fn float_bytes(values: &[f32], float: FloatType) -> Vec<u8> {
     whole_words(match float {
@@ -83,7 +84,7 @@ pub fn float_bytes(values: &[f32], float: FloatType) -> Vec<u8> {
     })
 }
 
-/// The numbers that bytes of a type are.
+/// The numbers in bytes of `float`: the inverse of [`float_bytes`], padding included.
 #[must_use]
 pub fn floats_of_bytes(bytes: &[u8], float: FloatType) -> Vec<f32> {
     let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
@@ -94,7 +95,8 @@ pub fn floats_of_bytes(bytes: &[u8], float: FloatType) -> Vec<f32> {
     }
 }
 
-/// Forward and backward of a plan, with this upstream gradient.
+/// Uploads tensors, runs forward and backward of a plan with this upstream gradient, and reads the results back. Waits
+/// for the device.
 ///
 /// # Errors
 /// Those of [`HostStep::new`] and [`HostStep::run`].
@@ -102,7 +104,7 @@ pub fn run(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Ho
     HostStep::new(plan, tensors, upstream)?.run()
 }
 
-/// A step on tensors that were uploaded for it.
+/// A step on tensors that were uploaded from the host.
 #[derive(Debug)]
 pub struct HostStep {
     step: Step,
@@ -120,8 +122,8 @@ impl HostStep {
     /// Uploads tensors, and binds the plan to them and to this upstream gradient.
     ///
     /// # Errors
-    /// [`Error::Binding`] for a slice that has not as many elements as its tensor, and for a label that the head's type does not
-    /// hold; and those of [`Plan::bind_with`].
+    /// [`Error::WrongHeadCount`]; [`Error::Binding`] for a slice whose length is not that of its tensor, and for a
+    /// label that does not fit in the head's type; and those of [`Plan::bind_with`].
     pub fn new(plan: &Plan, tensors: &[HostTensors<'_>], upstream: f32) -> Result<Self, Error> {
         use wgpu::BufferUsages as Usage;
         let device = &plan.shared.device;
@@ -139,7 +141,7 @@ impl HostStep {
         Self::bind(plan, Arc::new(buffers))
     }
 
-    /// Binds another plan of the same specification to the same tensors: nothing is uploaded.
+    /// Binds another plan of the same specification to the same tensors, without another upload.
     ///
     /// # Errors
     /// Those of [`Plan::bind_with`].
@@ -160,12 +162,13 @@ impl HostStep {
         &self.step
     }
 
-    /// Each head's gradient on the device.
+    /// Each head's gradient buffer on the device.
     pub fn gradients(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         self.buffers.heads.iter().map(|head| &head.gradient.device)
     }
 
-    /// Reads back the gradients that the caller's own encoding of the step wrote last. Waits for the device.
+    /// Reads back the gradients that are in the buffers, such as those of a backward that the caller encoded. Waits for
+    /// the device.
     ///
     /// # Errors
     /// [`Error::Device`] where wgpu refuses.
@@ -184,8 +187,8 @@ impl HostStep {
             .collect()
     }
 
-    /// Runs forward and backward, and reads back what they wrote; nothing that an earlier run wrote is left. Waits for the
-    /// device.
+    /// Runs forward and backward, and reads their results back; what an earlier run wrote is cleared first. Waits for
+    /// the device.
     ///
     /// # Errors
     /// [`Error::Device`] where wgpu refuses, and those of reading a report.
@@ -271,7 +274,7 @@ impl Output {
     }
 }
 
-/// Every slice has its tensor's elements, and every label is one of the head's type.
+/// Checks that every slice is as long as its tensor, and that every label fits in the head's type.
 fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Error> {
     let refuse = |tensor, expected: String, given: String| Err(Error::Binding { head: index, tensor, expected, given });
     let all = head.items() * head.voxels();
@@ -292,7 +295,7 @@ fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Err
         (Tensor::WeightMap, head.weight_map, all, tensors.weight_map.map(<[f32]>::len)),
         (Tensor::SampleMask, head.sample_mask, head.items(), tensors.sample_mask.map(<[u8]>::len)),
     ] {
-        // binding says what is missing or too much
+        // a tensor that is missing, or that the head does not take, is refused when it is bound
         if let Some(given) = given.filter(|given| wanted && *given != elements) {
             return refuse(tensor, format!("{elements} elements"), format!("{given}"));
         }
@@ -354,7 +357,7 @@ impl HeadBuffers {
     }
 }
 
-/// Filled up to whole words.
+/// Padded to whole 32-bit words.
 fn whole_words(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes

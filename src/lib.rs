@@ -1,13 +1,14 @@
 //! Segmentation losses of several network heads in one GPU dispatch, and their gradient in one more.
 //!
-//! Soft Dice and its relatives, and label-smoothed cross-entropy, as MONAI, nnU-Net and PyTorch define them, in hand-written
-//! WGSL run through [wgpu]. Data goes one way:
+//! Soft Dice and label-smoothed cross-entropy and their relatives, as MONAI, nnU-Net and PyTorch define them, in
+//! hand-written WGSL that runs through [wgpu]. Data goes one way:
 //!
-//! 1. [`LossSpec`]: what you ask for. Heads, each with a shape, a target, a [`Loss`] and a weight.
-//! 2. [`Plan`]: what the device will run. Checked against the device's limits; owns pipelines and scratch.
-//! 3. [`Step`]: a plan bound to your buffers, where they are ([`HeadTensors`]). Encodes [`forward`](Step::forward) and
+//! 1. [`LossSpec`]: what to compute. Heads, each with a shape, a target, a [`Loss`] and a weight.
+//! 2. [`Plan`]: what the device runs. Checked against the device's limits; owns pipelines and scratch buffers.
+//! 3. [`Step`]: a plan bound to your buffers in place ([`HeadTensors`]). Encodes [`forward`](Step::forward) and
 //!    [`backward`](Step::backward) into your encoder or compute pass: no allocation, no compilation, no wait.
-//! 4. [`Report`]: what comes back. The total, every term of every head, every class's soft Dice, and the voxels that counted.
+//! 4. [`Report`]: what is read back. The total, every term of every head, every class's soft Dice, and the number of
+//!    voxels that counted.
 //!
 //! ```
 //! use segloss::{AdapterChoice, Head, Loss, LossSpec, Plan, host};
@@ -15,17 +16,27 @@
 //! let (device, queue) = AdapterChoice::default().open()?;
 //! let spec = LossSpec::new().head(Head::new([1, 3, 2, 2], Loss::monai_dice_ce()));
 //! let plan = Plan::new(&device, &queue, &spec)?;
-//! // a trainer binds its own buffers; this uploads two slices
+//! // a trainer binds its own buffers; this uploads logits and labels from the host
 //! let tensors = host::HostTensors::labels(&[0.5; 12], &[0, 1, 2, 1]);
 //! let result = host::run(&plan, &[tensors], 1.0)?;
 //! assert!((result.report.heads[0].pixel.unwrap().value - 3.0_f32.ln()).abs() < 1e-6);
 //! # Ok::<(), segloss::Error>(())
 //! ```
 //!
-//! With the feature `burn`, the module `burn` does all of this for tensors of burn, as a node of its graph.
+//! Mistakes are a typed [`Error`], returned when the plan is made or tensors are bound. [`mod@reference`] is the same
+//! loss on the CPU in f64; `shaders/README.md` derives the mathematics.
 //!
-//! What is wrong is a typed [`Error`], when the plan is made or tensors are bound. [`mod@reference`] is the same loss on the CPU
-//! in f64; `shaders/README.md` derives the mathematics.
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `serde`: a [`LossSpec`] and everything in it reads and writes as JSON, TOML, ….
+//! - `tuning`: module `tuning`, which finds the fastest [`Variant`] of the kernels for a device by measuring, and
+//!   remembers it in a file. Implies `testing`.
+//! - `testing`: module `testing`, for tests and tools: random tensors, the comparison with the reference, case files,
+//!   the text of the shaders. Implies `serde`.
+//! - `proptest`: random specifications in `testing`, as strategies of proptest. Implies `testing`.
+//! - `burn`: module `burn`, the loss of [burn](https://burn.dev)'s tensors as a node of burn's graph.
 
 #[cfg(feature = "burn")]
 pub mod burn;

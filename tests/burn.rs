@@ -1,4 +1,4 @@
-//! The burn bridge: gradients against the same loss composed from burn's own operations, and everything a tensor can be.
+//! The burn bridge: gradients against the same loss composed from burn's operations, and every kind of tensor.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use cubecl::wgpu::WgpuServer;
 use segloss::burn::{Bridge, HeadTensors, LossTensor};
 use segloss::{Error, Head, Loss, LossSpec, Report};
 
-/// burn's default device comes up once a process.
+/// burn's default device can be initialised once per process.
 fn setup() -> &'static (Device, WgpuSetup) {
     static SETUP: OnceLock<(Device, WgpuSetup)> = OnceLock::new();
     SETUP.get_or_init(|| Device::wgpu_options().init_with_setup().expect("an adapter"))
@@ -105,7 +105,7 @@ fn the_loss_may_stand_in_the_middle_of_a_graph() {
     assert_near(&given.1, &expected.1, 1e-5);
 }
 
-/// Two heads of unlike ranks and class counts and one whose gradient nobody wants, in one node of the graph.
+/// Two heads with different ranks and numbers of classes, and one that needs no gradient, in one loss.
 #[test]
 fn every_head_has_its_gradient_and_a_head_without_a_graph_has_none() {
     let (device, bridge) = bridge();
@@ -149,7 +149,7 @@ fn logits_without_autodiff_have_a_loss_without_a_graph() {
     assert_near(&values(loss.total), &values(expected), 1e-6);
 }
 
-/// Losses of one shape are alive at once, and their backwards run in any order.
+/// Several losses of one shape exist at once, and their backwards run in any order.
 #[test]
 fn losses_of_one_shape_do_not_disturb_each_other_before_their_backward() {
     let (device, bridge) = bridge();
@@ -168,14 +168,14 @@ fn losses_of_one_shape_do_not_disturb_each_other_before_their_backward() {
         let (logits, labels): (Tensor<3>, _) = (tracked[i].clone(), data[i].1.clone());
         bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total
     };
-    // two in one graph, and a third whose backward comes first
+    // two losses in one graph, and a third whose backward comes first
     let sum = loss_of(0) + loss_of(1);
     let third = loss_of(2).backward();
     let both = sum.backward();
     for (i, gradients) in [(0, &both), (1, &both), (2, &third)] {
         assert_eq!(values(tracked[i].grad(gradients).unwrap()), expected[i], "loss {i}");
     }
-    // nor does one whose graph is dropped without a backward
+    // neither does a loss whose graph is dropped without a backward
     drop(loss_of(0));
     let gradients = loss_of(1).backward();
     assert_eq!(values(tracked[1].grad(&gradients).unwrap()), expected[1]);
@@ -207,7 +207,7 @@ fn any_rank_and_labels_with_a_channel_axis_give_the_same_loss() {
     near(HeadTensors::labels(logits.clone(), labels.clone().reshape([2, 1, 48])));
     near(HeadTensors::labels(logits.clone().reshape([2, 3, 6, 8]), labels.clone().reshape([2, 6, 8])));
     near(HeadTensors::labels(logits.reshape([2, 3, 4, 2, 6]), labels.reshape([2, 1, 4, 2, 6])));
-    // one voxel an item
+    // one voxel per item
     let (logits, labels) = (random([6, 3], 52, &device), self::labels([6], 3, 53, &device));
     let expected = values(composed(logits.clone().reshape([6, 3, 1]), labels.clone().reshape([6, 1])));
     assert_near(&values(bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total), &expected, 1e-6);
@@ -281,7 +281,7 @@ fn half_precision_logits_have_a_gradient_of_their_type() {
     assert_near(&values(gradient), &expected_gradient, 1e-3);
 }
 
-/// What burn rounds a few scalars up to.
+/// The size that burn rounds a few scalars up to.
 const SCALARS: u64 = 256;
 
 fn primitive<const D: usize>(tensor: &Tensor<D>) -> CubeTensor {
@@ -295,7 +295,7 @@ fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
     let labels = labels([2, 32, 32], 3, 101, &device);
     let spec = one_head(Loss::monai_dice_ce());
     let client = primitive(&logits).client;
-    // of this thread's tensors: other tests run beside this one
+    // of this thread's tensors only, since other tests run at the same time
     let in_use = || client.memory_report(MemoryScope::CurrentStream).usage().bytes_in_use;
     let before = in_use();
     let loss = bridge.loss(&spec, [HeadTensors::labels(logits.clone(), labels.clone())]).unwrap();
@@ -308,7 +308,7 @@ fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
     assert!((bytes..=bytes + SCALARS).contains(&backward), "{backward} bytes for a gradient of {bytes}");
 }
 
-/// Whoever shares the queue writes into the logits' buffer, and that is what the loss and the gradient see.
+/// Other code on the same queue writes into the logits' buffer, and loss and gradient are of what it wrote.
 #[test]
 fn the_logits_own_buffer_is_bound() {
     let (device, bridge) = bridge();
@@ -331,7 +331,8 @@ fn the_logits_own_buffer_is_bound() {
     assert_eq!(run(logits), expected);
 }
 
-/// Losses of one specification share a plan, however many are alive: what stands between forward and backward is their own.
+/// Losses of one specification share a plan, however many exist; what a forward leaves for the backward belongs to each
+/// loss.
 #[test]
 fn losses_of_a_specification_share_a_plan() {
     let (device, bridge) = bridge();
@@ -346,7 +347,7 @@ fn losses_of_a_specification_share_a_plan() {
     drop(loss());
     let _ = loss().backward();
     assert_eq!(bridge.memory(), one);
-    // shapes that come and go
+    // many different shapes
     for voxels in 1..40 {
         let (logits, labels) = (random([1, 3, voxels], 107, &device), self::labels([1, voxels], 3, 108, &device));
         bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap();
@@ -376,7 +377,7 @@ fn reports_arrive_later_without_a_wait() {
             None => true,
         });
     }
-    // what is on its way still arrives
+    // pending reports still arrive
     device.sync().unwrap();
     for report in pending {
         assert!((report.read_blocking().unwrap().total - expected).abs() < 1e-5);
@@ -432,7 +433,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let masked = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()).mask(true));
     assert_eq!(
         refusal(HeadTensors::labels(logits.clone(), labels.clone()), &masked),
-        "head 0: mask: expected none in burn: a weight map of zeros and ones, got one"
+        "head 0: mask: expected none with burn: bind a weight map of zeros and ones, got one"
     );
     let two = spec.clone().head(Head::new([], Loss::monai_dice_ce()));
     let error = bridge.loss(&two, [HeadTensors::labels(logits, labels)]).unwrap_err();

@@ -1,5 +1,5 @@
-//! Lost devices, destroyed buffers, memory that is not there: a typed error each, never a panic or a hang; and the caller's
-//! other work goes on.
+//! Lost devices, destroyed buffers, missing memory: each is a typed error, without a panic or a hang, and the caller's
+//! other work continues.
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 mod common;
@@ -17,10 +17,10 @@ use segloss::{
     wgpu,
 };
 
-/// So long may a call take that does nothing: a hang is longer.
+/// The most time for a call; longer counts as a hang.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// The result of `work`, which neither panics nor hangs.
+/// The result of `work`; fails if it panics or hangs.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = channel();
     let worker = std::thread::spawn(move || drop(sender.send(work())));
@@ -42,7 +42,7 @@ struct Bound {
     plan: Plan,
     step: Step,
     expected: Evaluation,
-    /// Errors that reached the caller's handler.
+    /// Errors that reached the caller's error handler.
     uncaptured: Arc<AtomicUsize>,
 }
 
@@ -69,7 +69,7 @@ fn bound_with_classes(gpu: Gpu, classes: usize) -> Bound {
 }
 
 impl Bound {
-    /// Submits a step, errors of the submission into a scope of the caller's.
+    /// Submits a step, in an error scope of the caller's.
     fn submit(&self) -> (Result<PendingReport, Error>, Option<wgpu::Error>) {
         let scope = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -80,7 +80,7 @@ impl Bound {
         (pending, pollster::block_on(scope.pop()))
     }
 
-    /// The caller's work without this crate, and a step of the same plan on other buffers.
+    /// Runs work of the caller's without this crate, and a step of the same plan on other buffers.
     fn everything_else_goes_on(&self) {
         let bytes: Vec<u8> = (0..=255).collect();
         assert_eq!(download(&self.gpu, &storage(&self.gpu, &bytes)), bytes, "{}", self.gpu.name);
@@ -138,7 +138,7 @@ fn a_device_lost_with_work_in_flight_ends_every_wait() {
                     1 => pollster::block_on(pending.read()),
                     _ => return drop(pending),
                 };
-                // what was submitted may well be done; what is not is lost
+                // the submitted work may be done by now; otherwise the report is lost
                 match read {
                     Ok(report) => assert!((f64::from(report.total) - bound.expected.total).abs() < 2e-6),
                     Err(error) => assert!(matches!(error, Error::ReportLost { .. }), "{error:?}"),
@@ -185,14 +185,14 @@ fn work_in_flight_outlives_its_plan_and_its_report() {
 
 #[test]
 fn a_destroyed_tensor_fails_in_the_callers_submit_and_the_report_is_lost() {
-    // an even number of words a report, and an odd one
+    // reports of an even and of an odd number of words
     for (gpu, classes) in [3, 4].into_iter().flat_map(|classes| all_gpus().into_iter().map(move |gpu| (gpu, classes))) {
         in_time(move || {
             let bound = bound_with_classes(gpu, classes);
             let good = bound.submit().0.and_then(PendingReport::read_blocking).expect("nothing is wrong yet");
             assert!((f64::from(good.total) - bound.expected.total).abs() < 2e-6);
             bound.buffers.bindings()[0].logits.buffer.destroy();
-            // every staging buffer, those with an earlier report and those with none; dropped unread once in a while
+            // every staging buffer, with an earlier report in it and without; every fourth report is dropped unread
             for round in 0..9 {
                 let awaited = round % 2 == 1;
                 if round % 4 == 3 {
@@ -250,7 +250,7 @@ fn a_tensor_destroyed_in_flight_is_no_panic() {
             let (pending, error) = bound.submit();
             assert!(error.is_none(), "{error:?}");
             bound.buffers.bindings()[1].target.buffer.destroy();
-            // the device keeps a buffer until what was submitted is done
+            // the device keeps a buffer until the submitted work is done
             let report = pending.and_then(PendingReport::read_blocking).expect("it arrives");
             assert!((f64::from(report.total) - bound.expected.total).abs() < 2e-6);
             bound.everything_else_goes_on();
@@ -280,7 +280,8 @@ fn a_tensor_of_another_device_is_a_typed_error() {
     }
 }
 
-/// Whether this process may take but little memory: runs the test of this name in one that may, and waits for it, if not.
+/// Whether this process has a memory limit. If not, runs the test of this name in a process that has one, and waits for
+/// it.
 #[cfg(target_os = "linux")]
 fn is_bounded(name: &str) -> bool {
     const CHILD: &str = "SEGLOSS_BOUNDED_PROCESS";
@@ -288,7 +289,7 @@ fn is_bounded(name: &str) -> bool {
         return true;
     }
     let this = std::env::current_exe().expect("a test is a program");
-    // in KiB: what a software driver takes, and room for a few dozen allocations
+    // in KiB: enough for a software driver and a few dozen allocations
     let command = format!("ulimit -v 6000000; exec {} --exact {name} --nocapture", this.display());
     let output = std::process::Command::new("sh").args(["-c", &command]).env(CHILD, "1").output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -296,7 +297,7 @@ fn is_bounded(name: &str) -> bool {
     false
 }
 
-/// As many as there is memory for, and the error of the next.
+/// Makes as many as there is memory for; returns them, and the error of the next.
 #[cfg(target_os = "linux")]
 fn until_memory_ends<T>(mut make: impl FnMut() -> Result<T, Error>) -> (Vec<T>, Error) {
     let mut all = Vec::new();
@@ -309,7 +310,7 @@ fn until_memory_ends<T>(mut make: impl FnMut() -> Result<T, Error>) -> (Vec<T>, 
     }
 }
 
-/// Plans of dozens of MB until there is no more: a row of partial sums per item.
+/// Plans of dozens of MB until memory runs out; they have a row of partial sums per item.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_not_there_is_a_typed_error() {
@@ -321,13 +322,13 @@ fn memory_that_is_not_there_is_a_typed_error() {
     let (plans, error) = until_memory_ends(|| Plan::new(&device, &queue, &spec));
     println!("{} plans of {} bytes, then: {error}", plans.len(), plans[0].memory());
     assert!(matches!(error, Error::OutOfMemory { during: "making a plan", .. }), "{error:?}");
-    // the device is not lost: what is given back is there again
+    // the device is not lost, and freed memory can be used again
     drop(plans);
     device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
     Plan::new(&device, &queue, &spec).expect("the plan is made");
 }
 
-/// Steps of dozens of MB until there is no more: a top-k keeps a loss per voxel.
+/// Steps of dozens of MB until memory runs out; a top-k keeps a loss per voxel.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_not_there_for_a_step_is_a_typed_error() {

@@ -1,4 +1,5 @@
-//! Random specifications, documents and bytes, mostly wrong: refused by a typed error or taken, never a panic.
+//! Random specifications, documents and bytes, most of them invalid: each is accepted or refused with a typed error,
+//! without a panic.
 //!
 //! `SEGLOSS_FUZZ=100` multiplies the number of trials, `SEGLOSS_SEED=42` draws others.
 #![allow(missing_docs, reason = "a test's name is its claim")]
@@ -177,7 +178,7 @@ fn a_random_specification_is_refused_or_planned() {
     assert!(wrong > 100 && too_large > 5 && planned > 100, "{wrong} {too_large} {planned}");
 }
 
-/// A document with a few of its bytes changed, cut, doubled or moved.
+/// A document with a few bytes changed, cut, doubled or moved.
 fn mutated_bytes(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..random.usize(1..5) {
@@ -201,7 +202,7 @@ fn mutated_bytes(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-/// Puts something else into one place of a document, or takes it out.
+/// Replaces or removes one value of a document.
 fn mutate(value: &mut Value, random: &mut fastrand::Rng) {
     let inside = match value {
         Value::Array(values) => values.len(),
@@ -257,7 +258,7 @@ fn mutate(value: &mut Value, random: &mut fastrand::Rng) {
     }
 }
 
-/// Runs `trial` on documents made from a valid one, half of them changed in their bytes, half in their structure.
+/// Runs `trial` on variations of a valid document: half of them with other bytes, half with another structure.
 fn on_mutations(base: u32, documents: &[Value], mut trial: impl FnMut(&[u8]) -> bool) {
     let seed = from_environment("SEGLOSS_SEED", 1);
     let (mut taken, mut refused) = (0, 0);
@@ -302,7 +303,7 @@ fn a_specification_as_text_is_refused_or_read_and_written_back() {
     });
 }
 
-/// A few small cases of each file, a file each.
+/// A few small cases of each file, each as a file of its own.
 fn case_files() -> Vec<Value> {
     let mut files = Vec::new();
     for name in ["reference", "combinations", "monai_tests"] {
@@ -317,7 +318,7 @@ fn case_files() -> Vec<Value> {
     files
 }
 
-/// Reads bytes as the file of this name.
+/// Writes these bytes to a file of this name, and reads it.
 fn read_bytes(name: &str, bytes: &[u8]) -> Option<CaseFile> {
     let path = std::env::temp_dir().join(format!("segloss-fuzz-{}-{name}", std::process::id()));
     std::fs::write(&path, bytes).expect("a temporary file");
@@ -332,7 +333,7 @@ fn a_file_of_cases_is_refused_or_read() {
         let Some(file) = read_bytes("read.json", bytes) else { return false };
         for head in file.cases.iter().flat_map(|case| &case.heads) {
             let _ = head.labels();
-            // what it lacks, or a head that may be wrong
+            // either what is lacking, or a head, which may be invalid
             let _ = head.to_head().map(|head| LossSpec::new().head(head).validate());
         }
         true
@@ -358,7 +359,7 @@ fn a_compressed_file_of_cases_is_refused_or_read() {
         let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
         gz.write_all(file.to_string().as_bytes()).and_then(|()| gz.flush()).expect("compressed");
         let bytes = mutated_bytes(&gz.finish().expect("compressed"), &mut random);
-        // refused, or where the checksum lies past what the reader needs, read
+        // refused; or read, where the checksum is behind what the reader needs
         drop(read_bytes("read.json.gz", &bytes));
     }
 }

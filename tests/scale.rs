@@ -1,4 +1,4 @@
-//! Tensors of many windows and many voxels: what does not fit in one binding, and sums that must not decay.
+//! Tensors of many windows and many voxels: they do not fit in one binding, and their sums must stay exact enough.
 #![allow(missing_docs, reason = "a test's name is its claim")]
 #![allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
 
@@ -7,10 +7,10 @@ mod common;
 use common::{download, gpu, storage};
 use segloss::{Head, HeadTensors, Loss, LossSpec, Plan, wgpu};
 
-/// Logits that repeat with a period: what every voxel gives is known from one period, in f64.
+/// Logits that repeat with a period: the expected results follow from one period, in f64.
 const PERIOD: usize = 1024;
 
-/// dice + cross-entropy of a head whose voxels repeat: total, and the gradient of one period.
+/// Dice + cross-entropy of a head whose voxels repeat: the total, and the gradient of one period.
 fn expected(spec: &LossSpec, logits: &[f32], labels: &[u8]) -> (f64, Vec<f64>) {
     let head = &spec.heads[0];
     let (classes, voxels) = (head.classes(), head.voxels());
@@ -53,7 +53,7 @@ fn expected(spec: &LossSpec, logits: &[f32], labels: &[u8]) -> (f64, Vec<f64>) {
     (dice + cross_entropy / voxels as f64, gradient.collect())
 }
 
-/// A head of `shape` whose voxels repeat, checked at its start, its middle and its end.
+/// Checks a head of `shape` whose voxels repeat, at its start, its middle and its end.
 fn check(shape: &[usize], label: fn(&mut fastrand::Rng) -> u8) {
     let gpu = gpu();
     let spec = LossSpec::new().head(Head::new(shape, Loss::monai_dice_ce()));
@@ -91,7 +91,7 @@ fn check(shape: &[usize], label: fn(&mut fastrand::Rng) -> u8) {
     let loss = (f64::from(report.total) - total).abs() / total.abs().max(1.0);
     let largest = dz.iter().fold(0.0_f64, |a, g| a.max(g.abs()));
     let mut worst = 0.0_f64;
-    // a few runs of each row: the first, one in the middle, the last
+    // three runs of each row: the first, one in the middle, the last
     for row in [0, classes / 2, items * classes - 1] {
         for first in [0, voxels / 2 / PERIOD * PERIOD, (voxels - 1) / PERIOD * PERIOD] {
             let length = PERIOD.min(voxels - first);

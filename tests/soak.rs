@@ -1,4 +1,4 @@
-//! A long run: the memory of host and device stays flat, and the last step gives the bits of the first.
+//! A long run: the memory of host and device stays constant, and the last step has the bits of the first.
 //!
 //! `SEGLOSS_SOAK_STEPS=20000` (`make soak`) makes it long.
 #![allow(missing_docs, reason = "a test's name is its claim")]
@@ -8,18 +8,18 @@ mod common;
 use common::{Buffers, Gpu, all_gpus, random_tensors};
 use segloss::{Head, Loss, LossSpec, PendingReport, Plan, Report, wgpu};
 
-/// What allocators and drivers may still grow by after a tenth of the steps: far less than a leak of 64 bytes a step would
-/// take in 20,000 steps on the device, and of 200 bytes on the host.
+/// How many bytes allocators and drivers may still grow by after a tenth of the steps. Over 20,000 steps that is about
+/// 60 bytes per step on the device, and 230 on the host.
 const DEVICE_GROWTH: u64 = 1 << 20;
 const HOST_GROWTH: u64 = 4 << 20;
 
-/// Resident bytes of this process, where the system tells them.
+/// Resident bytes of this process, where the system reports them.
 fn host_bytes() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096)
 }
 
-/// Bytes that the device has given out, where the back end tells them.
+/// Bytes that the device has allocated, where the back end reports them.
 fn device_bytes(gpu: &Gpu) -> Option<u64> {
     gpu.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
 }

@@ -10,7 +10,7 @@ use segloss::{AdapterChoice, wgpu};
 pub fn run(choice: &AdapterChoice) -> Result<ExitCode> {
     let adapters = choice.adapters();
     if adapters.is_empty() {
-        // the same words as where one is needed
+        // the same error as in commands that need an adapter
         choice.open()?;
     }
     for adapter in adapters {
@@ -33,7 +33,7 @@ pub fn name(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({:?})", info.name, info.backend)
 }
 
-/// What an adapter states of itself that matters here.
+/// Limits and features of an adapter that the kernels depend on.
 pub fn states(adapter: &wgpu::Adapter) -> Vec<(String, String)> {
     let info = adapter.get_info();
     let limits = adapter.limits();
@@ -62,7 +62,7 @@ pub fn states(adapter: &wgpu::Adapter) -> Vec<(String, String)> {
     states.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
-/// In the largest binary unit that leaves a whole number.
+/// A size in the largest binary unit that gives a whole number.
 fn bytes(size: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB"];
     let unit = (size.trailing_zeros() / 10).min(3) as usize;

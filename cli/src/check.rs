@@ -17,7 +17,7 @@ use crate::adapters::name;
 pub struct Check {
     #[command(flatten)]
     adapter_args: AdapterArgs,
-    /// On every adapter that fits, not the first alone.
+    /// Run on every adapter that matches, not only on the first.
     #[arg(long)]
     all: bool,
     /// Only cases whose id begins with this.

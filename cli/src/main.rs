@@ -1,5 +1,5 @@
-//! The command-line tool: what adapters there are, whether the kernels are right on them, how fast they are, which
-//! variant is fastest, what the shaders look like.
+//! The command-line tool: lists adapters, checks the kernels on them, times them, finds the fastest variant, writes the
+//! shaders.
 
 mod adapters;
 mod bench;
@@ -24,13 +24,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Lists every adapter, with the limits that matter here.
+    /// Lists the adapters, with the limits that the kernels depend on.
     Adapters(AdapterArgs),
     /// Runs case files (`segloss-cases/1`, .json or .json.gz) and compares loss and gradient.
     Check(check::Check),
     /// Times the kernels against the floor of this adapter.
     Bench(bench::Bench),
-    /// Validates shaders and numbers on this machine's adapters, and writes a page.
+    /// Validates the shaders and their results on this machine's adapters, and writes a page.
     Validate(Box<validate::Validate>),
     /// Finds the fastest variant of the kernels for this adapter, and remembers it.
     Tune(tune::Tune),
@@ -38,7 +38,7 @@ enum Verb {
     Shaders(shaders::Shaders),
 }
 
-/// Which adapter.
+/// Which adapter to use.
 #[derive(Args, Clone)]
 struct AdapterArgs {
     /// Part of the adapter's or the driver's name.
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {
-        // whoever reads the output has had enough, as `head` has: no fault of anyone's
+        // the reader of the output closed the pipe, as `head` does: not an error
         let closed = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe);
         if closed {
             return ExitCode::SUCCESS;

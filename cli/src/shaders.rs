@@ -9,13 +9,14 @@ use segloss::testing::shaders::{ComposedShader, of_classes, representative};
 
 #[derive(clap::Args)]
 pub struct Shaders {
-    /// The folder to write to; made if it is not there.
+    /// The folder to write to; made if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Statistics and gradient of heads of so many classes, with label smoothing and without, instead of representative plans.
+    /// Statistics and gradient of heads with these numbers of classes, with label smoothing and without, instead of
+    /// representative plans.
     #[arg(long, value_name = "C,…", value_delimiter = ',')]
     classes: Vec<usize>,
-    /// SPIR-V beside each file, for a driver's offline compiler.
+    /// Also write SPIR-V beside each file, for a driver's offline compiler.
     #[arg(long)]
     spirv: bool,
 }
@@ -37,13 +38,13 @@ impl Shaders {
             }
             writeln!(written, "{} (entry point {})", path.display(), shader.entry_point)?;
         }
-        // last, so that a closed pipe costs no file
+        // printed last, so that all files are written even if the pipe is closed
         std::io::stdout().write_all(&written)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The module as wgpu hands it to a Vulkan driver that checks buffers' bounds itself.
+/// The SPIR-V that wgpu gives to a Vulkan driver which checks buffer bounds itself.
 fn spirv(shader: &ComposedShader) -> Result<Vec<u8>> {
     let module = naga::front::wgsl::parse_str(&shader.source)?;
     let mut validator =

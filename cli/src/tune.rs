@@ -20,10 +20,11 @@ pub struct Tune {
     adapter_args: AdapterArgs,
     #[command(flatten)]
     heads: Heads,
-    /// Where choices are remembered; made if it is not there. What it has already is not measured again.
+    /// The file that remembers the choices; made if it is missing. Heads that it has a choice for are not measured
+    /// again.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// The time for each shape.
+    /// How long to measure each shape.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     budget: u64,
 }
@@ -48,7 +49,7 @@ impl Tune {
     }
 }
 
-/// How much of the time has passed.
+/// A bar for the time that has passed.
 fn progress(shape: &str, budget: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {elapsed} {msg}").expect("a template");
     let length = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -96,7 +97,7 @@ fn candidates(tuned: &Tuned) -> Table {
     table
 }
 
-/// A variant, as `bench --variant` takes it.
+/// The numbers of a variant that differ from the default, as `bench --variant` takes them.
 fn differences(variant: Variant, default: Variant) -> String {
     let pairs = variant.numbers().zip(default.numbers());
     let changed: Vec<String> =

@@ -1,9 +1,9 @@
-//! Softmax regression: logits are a linear function of a voxel's features, the same at every resolution.
+//! Softmax regression: logits are a linear function of a voxel's features, with the same weights at every resolution.
 
 use crate::volume::Volume;
 use crate::{BATCH, HEADS};
 
-/// Steps of the image's intensity, and of its mean over 3 × 3 × 3 voxels, at which a piecewise linear feature bends.
+/// Knots of the piecewise linear features: of the image's intensity, and of its mean over 3 × 3 × 3 voxels.
 const KNOTS: usize = 12;
 const INTENSITIES: usize = 4;
 const COORDINATES: usize = 9;
@@ -13,7 +13,7 @@ const LEARNING_RATE: f32 = 0.08;
 /// Adam's decay of the mean and of the mean square.
 const DECAY: [f32; 2] = [0.9, 0.99];
 
-/// Which classifier a head reads: the first three share one.
+/// Which classifier each head belongs to: the first three share one.
 const CLASSIFIER: [usize; HEADS.len()] = [0, 0, 0, 1];
 
 /// Features of every slice at every scale: `[slice][scale]` is `[FEATURES, voxels]`.
@@ -24,7 +24,7 @@ pub struct Features {
 const SCALES: [usize; 3] = [1, 2, 4];
 
 impl Features {
-    /// Standardised by the training slices.
+    /// Standardised by mean and deviation of the training slices.
     pub fn new(volume: &Volume, training: &[usize]) -> Self {
         let near = box_mean(volume, 1);
         let far = box_mean(volume, 3);
@@ -73,7 +73,7 @@ fn slice_features(volume: &Volume, near: &[f32], far: &[f32], slice: usize) -> V
     features
 }
 
-/// The mean over a cube of 2·radius + 1 voxels a side, cut at the border.
+/// The mean over a cube of 2·radius + 1 voxels per side, cut at the border.
 #[expect(clippy::cast_precision_loss, reason = "a window is small")]
 fn box_mean(volume: &Volume, radius: usize) -> Vec<f32> {
     let mut values = volume.t1.clone();
@@ -91,7 +91,7 @@ fn box_mean(volume: &Volume, radius: usize) -> Vec<f32> {
     values
 }
 
-/// Mean 0 and deviation 1 of every feature but the constant.
+/// Gives every feature but the constant mean 0 and deviation 1.
 #[expect(clippy::cast_precision_loss, reason = "counts are small")]
 fn standardise(slices: &mut [Vec<f32>], training: &[usize]) {
     let voxels = slices[0].len() / FEATURES;
@@ -107,7 +107,7 @@ fn standardise(slices: &mut [Vec<f32>], training: &[usize]) {
     }
 }
 
-/// The mean of scale × scale pixels.
+/// Down-samples by the mean of scale × scale pixels.
 #[expect(clippy::cast_precision_loss, reason = "a scale is small")]
 fn pool(volume: &Volume, full: &[f32], scale: usize) -> Vec<f32> {
     let [rows, columns] = volume.slice_shape(scale);
@@ -195,7 +195,7 @@ pub fn backward(classifiers: &mut [Classifier; 2], features: &Features, slices: 
     classifiers.iter_mut().zip(&sums).for_each(|(classifier, sum)| classifier.adam(sum));
 }
 
-/// Eight sums side by side, so that the compiler can use vector instructions.
+/// A dot product as eight partial sums, so that the compiler can use vector instructions.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0; 8];
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {

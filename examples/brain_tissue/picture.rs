@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use crate::classifier::{Classifier, Features, predict};
 use crate::volume::{TISSUES, Volume};
 
-/// Pixels of the picture a voxel, and between the panels.
+/// Pixels of the picture per voxel, and pixels between the panels.
 const ZOOM: u32 = 4;
 const GAP: u32 = 12;
 const COLOURS: [[u8; 3]; TISSUES.len()] = [[16, 16, 20], [64, 132, 214], [226, 112, 82], [244, 222, 160]];
@@ -29,7 +29,7 @@ pub fn write(path: &Path, volume: &Volume, features: &Features, classifier: &Cla
     for (panel, pixels) in (0..).zip([grey, labels, predicted]) {
         let left = panel * (columns * ZOOM + GAP);
         for (x, y) in (0..columns * ZOOM).flat_map(|x| (0..rows * ZOOM).map(move |y| (x, y))) {
-            // the volume's y runs from back to front: the front is drawn above
+            // the volume's y axis runs from back to front, and the front is drawn at the top
             let row = rows - 1 - y / ZOOM;
             picture.put_pixel(left + x, y, Rgb(pixels[(row * columns + x / ZOOM) as usize]));
         }

@@ -44,7 +44,7 @@ impl Tensors {
             .collect()
     }
 
-    /// Forward and backward; the report, and the gradient of each head's logits.
+    /// Runs forward and backward. Returns the report, and the gradient of each head's logits.
     pub fn step(
         &self,
         device: &wgpu::Device,

@@ -7,7 +7,7 @@ use nifti::{InMemNiftiObject, NiftiObject as _, NiftiVolume as _, ReaderOptions}
 
 pub const TISSUES: [&str; 4] = ["background", "CSF and other", "grey matter", "white matter"];
 
-/// A probability of one half, of 255.
+/// A probability of one half, where 255 is 1.
 const HALF: f32 = 127.5;
 /// T1 intensities above this are inside the head; outside they are 0.
 const INSIDE: f32 = 20.0;
@@ -39,7 +39,7 @@ impl Volume {
         self.shape[2]
     }
 
-    /// Rows and columns of a slice, at full resolution (`scale` 1) or smaller.
+    /// Rows and columns of a slice, divided by `scale`.
     pub fn slice_shape(&self, scale: usize) -> [usize; 2] {
         [self.shape[1] / scale, self.shape[0] / scale]
     }

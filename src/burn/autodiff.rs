@@ -1,9 +1,10 @@
 //! The total as a node of burn's graph.
 //!
-//! burn's nodes have a number of parents that is known when they are compiled, and a loss has any number of heads. So the
-//! total is a chain of nodes, one a head: each has the total before it and its head's logits as parents, and all have the same
-//! value. The incoming gradient reaches the last one first. That runs the gradient kernel for all heads at once; each node
-//! hands its head's gradient to the logits, and the incoming gradient to the node before it.
+//! The number of a node's parents is a compile-time constant in burn, but a loss has any number of heads. So the total
+//! is a chain of nodes, one per head. The parents of each are the previous node and the logits of its head, and all
+//! nodes have the value of the total. The incoming gradient reaches the last node first, which runs the gradient kernel
+//! for all heads at once. Each node then passes its head's gradient to the logits, and the incoming gradient to the
+//! previous node.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +19,12 @@ use ::burn::backend::{
 };
 use ::burn::tensor::Tensor;
 
+use super::device::{BurnDevice, Forward};
 use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
-use super::{BurnDevice, Forward};
 use crate::error::Error;
 use crate::layout::tensors::Scalars;
 
-/// The total as a tensor of burn's: a node of its graph where some logits are in one.
+/// The total as a burn tensor: a node of burn's graph where some logits are in the graph.
 pub(super) fn total(on: &BurnDevice, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
     let context = heads.iter().map(|head| head.context).find(|context| *context != DispatchAutodiffContext::Disabled);
     let value = total.tensor;
@@ -85,11 +86,11 @@ struct Loss(Mutex<State>);
 
 enum State {
     Forward(Box<Saved>),
-    /// Gradients that the nodes have not handed on yet.
+    /// The gradients that the nodes have not passed on yet.
     Backward(Vec<Option<FloatTensor<Cube>>>),
 }
 
-/// What stays from the forward for the backward: its coefficients, and the tensors.
+/// What the backward needs of the forward: its coefficients, and the tensors.
 struct Saved {
     on: BurnDevice,
     forward: Forward,
@@ -107,7 +108,7 @@ impl Loss {
     fn gradient(&self, head: usize, incoming: &FloatTensor<Cube>) -> Option<FloatTensor<Cube>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Forward(saved) = &*state {
-            // an error cannot leave a backward of burn's
+            // a backward of burn's cannot return an error
             let gradients = saved.backward(incoming).unwrap_or_else(|error| panic!("segloss: {error}"));
             *state = State::Backward(gradients);
         }

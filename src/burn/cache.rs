@@ -1,4 +1,4 @@
-//! Plans by specification.
+//! Plans, kept by specification.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,10 @@ use crate::plan::Plan;
 use crate::plan::options::{PlanOptions, PlanSettings};
 use crate::spec::LossSpec;
 
-/// Plans that are kept: enough for a few shapes.
+/// How many plans are kept: enough for a few shapes.
 const KEPT: usize = 16;
 
-/// The last few plans, the one that was used last in front. All are siblings: they share pipelines.
+/// The last few plans, most recently used first. All are siblings: they share pipelines.
 #[derive(Clone, Debug)]
 pub(super) struct Plans {
     settings: PlanSettings,
@@ -23,7 +23,7 @@ impl Plans {
         Self { settings: PlanSettings::new(device, PlanOptions::default()), kept: Arc::default() }
     }
 
-    /// The plan of this specification: one that is kept, or a new one.
+    /// The plan of this specification: a kept one, or a new one.
     pub fn plan(&self, device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Plan, Error> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = {
@@ -34,7 +34,7 @@ impl Plans {
         if let Some(plan) = found {
             return Ok(plan);
         }
-        // made without the lock: it compiles
+        // without the lock, since compiling takes long
         let plan = Plan::make(device, queue, spec, &self.settings)?;
         let mut kept = kept();
         kept.push_front(plan.clone());

@@ -1,4 +1,4 @@
-//! From burn's tensors to bindings: checked, contiguous, and kept in place while they are bound.
+//! Bindings of burn's tensors: checked, made contiguous, and kept in their buffers while they are bound.
 
 use std::any::Any;
 use std::num::NonZeroU64;
@@ -14,15 +14,17 @@ use ::burn::tensor::{DType, Device, FloatDType, Int, Shape, Tensor};
 use cubecl::client::Client;
 use cubecl::wgpu::WgpuServer;
 
-use super::DURING;
 use crate::error::Error;
 use crate::error::Tensor as Name;
 use crate::spec::{FloatType, Head, LabelType, Target};
 
-/// A float tensor in a graph, or one that may be.
+/// `during` of this module's errors.
+pub(super) const DURING: &str = "the loss of burn's tensors";
+
+/// A float tensor of the autodiff back end, in a graph or not.
 pub(super) type Tracked = FloatTensor<Autodiff<Cube>>;
 
-/// The tensors of one head, of any rank: logits `[N, C, *spatial]`, and what they should have been.
+/// The tensors of one head, of any rank: logits `[N, C, *spatial]`, a target, and a weight map where there is one.
 #[derive(Clone, Debug)]
 pub struct HeadTensors {
     logits: DispatchTensor,
@@ -37,21 +39,23 @@ enum Given {
 }
 
 impl HeadTensors {
-    /// Logits in f32, f16 or bf16, and labels in i64, i32, i16, i8, u32, u16 or u8: `[N, *spatial]`, or `[N, 1, *spatial]`. Where the head
-    /// [`resample`](Head::resample)s, the labels may have other spatial lengths than the logits.
+    /// Logits `[N, C, *spatial]` in f32, f16 or bf16, and labels `[N, *spatial]` or `[N, 1, *spatial]` in i64, i32,
+    /// i16, i8, u32, u16 or u8. With [`resample`](Head::resample) the labels may have other spatial lengths than the
+    /// logits.
     #[must_use]
     pub fn labels<const D: usize, const L: usize>(logits: Tensor<D>, labels: Tensor<L, Int>) -> Self {
         Self { logits: logits.into_dispatch(), target: Given::Labels(labels.into_dispatch()), weight_map: None }
     }
 
-    /// Logits, and probabilities of the logits' shape, each in f32, f16 or bf16.
+    /// Logits `[N, C, *spatial]`, and probabilities of the same shape, each in f32, f16 or bf16.
     #[must_use]
     pub fn probabilities<const D: usize>(logits: Tensor<D>, probabilities: Tensor<D>) -> Self {
         let target = Given::Probabilities(probabilities.into_dispatch());
         Self { logits: logits.into_dispatch(), target, weight_map: None }
     }
 
-    /// A weight a voxel, in f32: `[N, *spatial]`, or `[N, 1, *spatial]`. A mask is a weight map of zeros and ones.
+    /// One weight per voxel, in f32: `[N, *spatial]`, or `[N, 1, *spatial]`. For a mask, bind a weight map of zeros and
+    /// ones.
     #[must_use]
     pub fn weight_map<const D: usize>(mut self, weight_map: Tensor<D>) -> Self {
         self.weight_map = Some(weight_map.into_dispatch());
@@ -59,7 +63,7 @@ impl HeadTensors {
     }
 }
 
-/// The tensors of a head, checked and flattened; its row of the specification says the same.
+/// The tensors of a head, checked and flattened. The specification's head has their shapes and types.
 pub(super) struct Checked {
     /// The shape of the logits.
     shape: Shape,
@@ -77,7 +81,7 @@ enum Flat {
     Probabilities(FloatTensor<Cube>),
 }
 
-/// Which tensor, for the errors.
+/// Checks one tensor; its errors name head and tensor.
 #[derive(Clone, Copy)]
 struct Check<'a> {
     head: usize,
@@ -136,16 +140,16 @@ impl Checked {
             .transpose()?;
         for (tensor, wanted) in [(Name::Mask, head.mask), (Name::SampleMask, head.sample_mask)] {
             if wanted {
-                return check(tensor).refuse("none in burn: a weight map of zeros and ones", "one".to_owned());
+                return check(tensor).refuse("none with burn: bind a weight map of zeros and ones", "one".to_owned());
             }
         }
         if head.voxel_losses() {
-            return check(Name::VoxelLosses).refuse("none in burn", "a head that is unreduced".to_owned());
+            return check(Name::VoxelLosses).refuse("none with burn", "an unreduced head".to_owned());
         }
         Ok(Self { shape, logits: flat(logits), target, weight_map, node, wants_gradient: false, context })
     }
 
-    /// Keeps the tensors in place, and says where they are.
+    /// The tensors in their buffers, which burn keeps in place while the result lives.
     pub fn bound(&self) -> Result<BoundHead, Error> {
         let target = match &self.target {
             Flat::Labels(labels) => Bound::new(labels.clone()),
@@ -155,7 +159,7 @@ impl Checked {
         Ok(BoundHead { logits: Bound::new(self.logits.clone())?, target: target?, weight_map })
     }
 
-    /// A flat tensor in the logits' shape.
+    /// Reshapes a flat tensor to the logits' shape.
     pub fn unflattened(&self, tensor: FloatTensor<Cube>) -> FloatTensor<Cube> {
         Cube::float_reshape(tensor, self.shape.clone())
     }
@@ -175,7 +179,7 @@ impl Check<'_> {
         Err(Error::Binding { head: self.head, tensor: self.tensor, expected: expected.to_owned(), given })
     }
 
-    /// The values of a float tensor, and its node.
+    /// The values of a float tensor, and its node where it has one.
     fn float(&self, tensor: DispatchTensor) -> Result<(FloatTensor<Cube>, Option<Tracked>), Error> {
         let mut kind = tensor.kind;
         if let DispatchTensorKind::Autodiff(inner) = kind {
@@ -199,7 +203,7 @@ impl Check<'_> {
         Ok(values)
     }
 
-    /// On the bridge's device, and not empty.
+    /// Checks that a tensor is on the bridge's device and is not empty.
     fn placed(&self, device: &CubeDevice, shape: &Shape) -> Result<(), Error> {
         if device != self.device {
             return self.refuse(&format!("a tensor on {:?}", self.device), format!("one on {device:?}"));
@@ -232,7 +236,7 @@ impl Check<'_> {
         }
     }
 
-    /// A value a voxel.
+    /// Checks the shape of a tensor with one value per voxel.
     fn voxels(&self, given: &[usize], items: usize, spatial: &[usize]) -> Result<(), Error> {
         if given[0] == items && spatial_of(given, spatial.len()) == Some(spatial) {
             return Ok(());
@@ -249,7 +253,7 @@ fn kind_name(kind: &DispatchTensorKind) -> String {
     format!("one on {:?}", kind.device())
 }
 
-/// One axis, in row-major order: burn copies what does not lie so.
+/// Flattens a tensor in row-major order: burn copies it where it is stored otherwise.
 fn flat(tensor: FloatTensor<Cube>) -> FloatTensor<Cube> {
     let elements = tensor.shape().num_elements();
     Cube::float_reshape(tensor, Shape::new([elements]))
@@ -260,7 +264,7 @@ fn flat_int(tensor: IntTensor<Cube>) -> IntTensor<Cube> {
     Cube::int_reshape(tensor, Shape::new([elements]))
 }
 
-/// A tensor that a step writes: burn allocates it.
+/// A tensor that burn allocates and a step writes.
 pub(super) struct Output {
     pub tensor: FloatTensor<Cube>,
 }
@@ -270,7 +274,7 @@ impl Output {
         Self { tensor: Cube::float_empty(Shape::new([1]), device, FloatDType::F32) }
     }
 
-    /// Of another tensor's shape and type.
+    /// With the shape and type of another tensor.
     pub fn like(tensor: &FloatTensor<Cube>) -> Self {
         Self { tensor: Cube::float_empty(tensor.shape(), &tensor.device(), tensor.dtype().into()) }
     }
@@ -286,7 +290,7 @@ pub(super) fn scalar_f32(tensor: FloatTensor<Cube>) -> Result<Bound, Error> {
     Bound::new(if is_f32 { tensor } else { Cube::float_cast(tensor, FloatDType::F32) })
 }
 
-/// A flat tensor in its buffer: neither moved nor reused while this lives.
+/// A flat tensor in its buffer, which burn neither moves nor reuses while this lives.
 pub(super) struct Bound {
     tensor: CubeTensor,
     resource: WgpuResource,
@@ -308,13 +312,13 @@ impl Bound {
 
     pub fn binding(&self) -> wgpu::BufferBinding<'_> {
         let resource = &self.resource;
-        // burn's handle may be of more than the tensor; a packed one takes whole words
+        // burn's handle may be longer than the tensor; a type below 32 bits is padded to whole words
         let bytes = self.tensor.meta.num_elements() * self.tensor.dtype.size();
         let size = NonZeroU64::new((bytes as u64).next_multiple_of(4));
         wgpu::BufferBinding { buffer: &resource.buffer, offset: resource.offset, size }
     }
 
-    /// Submits what burn has encoded so far, on this thread's stream and on those where the tensors were made.
+    /// Submits burn's pending work, on this thread's stream and on the streams of the tensors.
     pub fn flush<'a>(tensors: impl Iterator<Item = &'a Self>) -> Result<(), Error> {
         let mut streams = Vec::new();
         let flushed = |result: Result<(), _>| {
@@ -355,7 +359,7 @@ impl BoundHead {
     }
 }
 
-/// The device of burn's wgpu back end that this is, with autodiff or without.
+/// The wgpu device behind a burn device, with autodiff or without.
 pub(super) fn cube_device(device: &Device) -> Result<CubeDevice, Error> {
     match device.as_dispatch().clone().inner() {
         DispatchDevice::Cube(device @ CubeDevice::Wgpu(_)) => Ok(device),

@@ -1,15 +1,16 @@
-//! A convenience for programs that have no device yet: pick an adapter, and open it with all that it has.
+//! A convenience for programs without a device: choose an adapter, and open it with its full limits.
 
 use crate::error::Error;
 
 /// Which adapter to open.
 #[derive(Clone, Debug)]
 pub struct AdapterChoice {
-    /// Part of the adapter's or the driver's name, in any case. `None`: any.
+    /// Part of the adapter's or the driver's name, upper or lower case. `None`: any.
     pub name: Option<String>,
-    /// Which back ends to look at.
+    /// The back ends to search.
     pub backends: wgpu::Backends,
-    /// Whether a discrete GPU (high performance) or an integrated one (low power) comes first. Software comes last.
+    /// Whether a discrete GPU (high performance) or an integrated one (low power) comes first. A software adapter comes
+    /// last.
     pub power_preference: wgpu::PowerPreference,
 }
 
@@ -24,8 +25,8 @@ impl Default for AdapterChoice {
 }
 
 impl AdapterChoice {
-    /// The adapters that fit, best first. Those without compute shaders, such as those of GL ES 3.0, are left out: nothing of
-    /// this crate runs there.
+    /// The adapters that match, best first. Those without compute shaders, such as GL ES 3.0, are left out: the kernels
+    /// cannot run there.
     #[must_use]
     pub fn adapters(&self) -> Vec<wgpu::Adapter> {
         let adapters = all_adapters(self.backends).into_iter().filter(|adapter| self.fits(&adapter.get_info()));
@@ -39,10 +40,11 @@ impl AdapterChoice {
         ranked.into_iter().map(|(_, adapter)| adapter).collect()
     }
 
-    /// Opens the best adapter that fits.
+    /// Opens the best adapter that matches.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where none fits: there is no silent fallback. [`Error::Device`] where it cannot be opened.
+    /// [`Error::NoAdapter`] where none matches: there is no silent fallback. [`Error::Device`] where it cannot be
+    /// opened.
     pub fn open(&self) -> Result<(wgpu::Device, wgpu::Queue), Error> {
         match self.adapters().first() {
             Some(adapter) => open_adapter(adapter),
@@ -84,8 +86,8 @@ impl std::fmt::Display for AdapterChoice {
     }
 }
 
-/// Opens an adapter with its full limits, and with those optional features that the kernels and the tool use: subgroups, and
-/// timestamps.
+/// Opens an adapter with its full limits, and with the optional features that the kernels and the tool use where it has
+/// them: subgroups and timestamps.
 ///
 /// # Errors
 /// [`Error::Device`] where it cannot be opened.
@@ -119,7 +121,7 @@ fn names(adapters: &[wgpu::Adapter]) -> String {
     adapters.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// As errors name an adapter; with the reason why it is left out, where it is.
+/// An adapter's name in errors, with the reason where it is left out.
 fn name(name: &str, backend: wgpu::Backend, has_compute: bool) -> String {
     let without = if has_compute { "" } else { ", without compute shaders" };
     format!("{name} ({backend:?}{without})")

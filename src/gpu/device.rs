@@ -1,9 +1,9 @@
-//! Calls to the caller's device: each checked in the call that makes it, in a scope of its own.
+//! Calls to the caller's device, checked in error scopes of their own.
 
 use crate::error::Error;
 
-/// Runs `calls`, and returns what wgpu says against them. Scopes are opened and popped here, on this thread, and no global
-/// handler is touched.
+/// Runs `calls`, and returns wgpu's error where there is one. The error scopes are pushed and popped here, on this
+/// thread; the caller's error handler is not touched.
 pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: impl FnOnce() -> T) -> Result<T, Error> {
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -12,7 +12,7 @@ pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: imp
     let is_lost = is_lost(device);
     let [internal, memory, validation] = [internal, memory, validation].map(|scope| pollster::block_on(scope.pop()));
     let message = |error: wgpu::Error| error.to_string();
-    // what follows from a lost device, or from memory that was not there, is no fault of its own
+    // a lost device or missing memory causes further errors: the cause is reported
     match (is_lost, memory, internal.or(validation)) {
         (true, ..) => Err(Error::DeviceLost { during }),
         (_, Some(error), _) => Err(Error::OutOfMemory { during, message: message(error) }),
@@ -21,8 +21,8 @@ pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: imp
     }
 }
 
-/// Whether the device is lost. wgpu reports that only to a callback, which belongs to the caller; a lost device cannot map a
-/// buffer, so we probe with one.
+/// Whether the device is lost. wgpu reports that only to a callback, which belongs to the caller; a lost device cannot
+/// map a buffer, so we probe with one.
 fn is_lost(device: &wgpu::Device) -> bool {
     let probe = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("segloss: probe"),
@@ -33,7 +33,7 @@ fn is_lost(device: &wgpu::Device) -> bool {
     probe.get_mapped_range_mut(..).is_err()
 }
 
-/// A buffer of `words` words, at least one.
+/// A buffer of `words` 32-bit words, at least one.
 pub(crate) fn buffer(device: &wgpu::Device, label: &str, words: u32, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(label),
@@ -43,7 +43,8 @@ pub(crate) fn buffer(device: &wgpu::Device, label: &str, words: u32, usage: wgpu
     })
 }
 
-/// A buffer with these contents, filled up to whole words. Without them where wgpu gives no buffer: [`checked`] says why.
+/// A buffer with these contents, padded to whole 32-bit words. Where wgpu fails to make it, the contents are not
+/// written; [`checked`] returns the error.
 pub(crate) fn buffer_with(
     device: &wgpu::Device,
     label: &str,
@@ -61,7 +62,7 @@ pub(crate) fn buffer_with(
     buffer
 }
 
-/// How a shader sees a buffer.
+/// How a shader declares a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// `var<uniform>`
@@ -84,7 +85,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// How a shader sees the table of heads, binding 0, and the entries behind it.
+/// The accesses of binding 0, which is the table of heads, and of the entries behind it.
 pub(crate) fn accesses(entries: &[Entry<'_>]) -> Vec<Access> {
     std::iter::once(Access::Uniform).chain(entries.iter().map(|entry| entry.access)).collect()
 }
@@ -132,7 +133,7 @@ pub(crate) fn bind_group(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
 }
 
-/// A grid of at least `workgroups`, folded into y where it is longer than the device's limit.
+/// A grid of at least `workgroups` in x and y, where one dimension may have at most `limit`.
 pub(crate) fn grid(workgroups: u32, limit: u32) -> [u32; 2] {
     let y = workgroups.div_ceil(limit).max(1);
     [workgroups.div_ceil(y).max(1), y]

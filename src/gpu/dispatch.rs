@@ -1,4 +1,4 @@
-//! A dispatch, ready to encode; and as data, to run elsewhere or to hand to a driver's developer.
+//! A dispatch, ready to encode; and the same as data, to run elsewhere or to attach to a driver bug report.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Dispatch {
         }
     }
 
-    /// The same as data.
+    /// The dispatch as data.
     pub(crate) fn recipe(&self) -> Recipe {
         Recipe {
             source: self.text.clone(),
@@ -58,10 +58,11 @@ impl Dispatch {
         pass.dispatch_workgroups(x, y, 1);
     }
 
-    /// The same bindings with a table of no heads: the kernel returns at once, and the driver has compiled it.
+    /// Encodes the same pipeline with a table of no heads: the kernel returns at once, and the driver has to compile
+    /// it.
     pub(crate) fn encode_no_work(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>) {
         let mut entries: Vec<_> = self.entries.iter().map(BoundRange::entry).collect();
-        // a buffer that nobody wrote to is zero
+        // a new buffer is zero
         let empty = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("segloss: no heads"),
             size: entries[0].binding.buffer.size(),
@@ -75,10 +76,10 @@ impl Dispatch {
     }
 }
 
-/// A dispatch as data: a WebGPU program can run it.
+/// A dispatch as data, which any WebGPU program can run.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// WGSL.
+    /// The WGSL text.
     pub source: Arc<str>,
     /// Its entry point.
     pub entry_point: &'static str,
@@ -88,13 +89,13 @@ pub struct Recipe {
     pub grid: [u32; 2],
 }
 
-/// A range of a buffer that a dispatch sees. The plan's own buffers can be copied from, so that what they hold before the
-/// first dispatch makes the recipe whole.
+/// A range of a buffer that a dispatch reads or writes. The plan's own buffers have `COPY_SRC`: a complete recipe
+/// includes their contents before the first dispatch.
 #[derive(Clone, Debug)]
 pub struct BoundRange {
-    /// How.
+    /// How the shader declares it.
     pub access: Access,
-    /// The caller's, or the plan's.
+    /// A buffer of the caller's, of the plan's or of the step's.
     pub buffer: wgpu::Buffer,
     /// Its first byte.
     pub offset: u64,

@@ -1,4 +1,4 @@
-//! Every call to wgpu: devices, pipelines, dispatches, and words on their way back. Nothing here knows a loss.
+//! Calls to wgpu that know nothing of losses: devices, pipelines, dispatches, and readback.
 
 pub mod adapter;
 pub(crate) mod device;

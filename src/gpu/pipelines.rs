@@ -1,4 +1,4 @@
-//! Pipelines, compiled once a text: a plan's dispatches, and its siblings, share those whose stages compose to the same text.
+//! Pipelines, compiled once per shader text: the dispatches of a plan and of its siblings share those with equal text.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{self, Access};
 
-/// A pipeline, the layout of its bindings, and the text that it was made of.
+/// A pipeline, its bind group layout, and the shader text that it was compiled from.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
     pub pipeline: wgpu::ComputePipeline,
@@ -25,14 +25,15 @@ struct Key {
     unchecked: bool,
 }
 
-/// The pipelines of a plan and its siblings, which are all on one device.
+/// The pipelines of a plan and its siblings, all on one device.
 #[derive(Debug)]
 pub(crate) struct Pipelines {
     device: wgpu::Device,
-    /// The caller's.
+    /// The caller's pipeline cache.
     cache: Option<wgpu::PipelineCache>,
     compiled: Mutex<HashMap<Key, Compiled>>,
-    /// Which plan of this process it was, in labels and in the files of `SEGLOSS_SHADER_DUMP`; siblings share it.
+    /// The plan's number in this process, for labels and for the file names of `SEGLOSS_SHADER_DUMP`; siblings share
+    /// it.
     plan: usize,
 }
 
@@ -43,7 +44,7 @@ impl Pipelines {
         Self { device: device.clone(), cache, compiled: Mutex::default(), plan }
     }
 
-    /// The pipeline of a shader of these heads; compiled once.
+    /// The pipeline of this text, compiled at its first use. `heads` only names it.
     pub(crate) fn pipeline(
         &self,
         text: Arc<str>,
@@ -64,13 +65,14 @@ impl Pipelines {
         compiled.entry(Key { text, entry, accesses, unchecked }).or_insert_with_key(compile).clone()
     }
 
-    /// Forgets all: after a call that wgpu refused, so that no pipeline of that call is found again.
+    /// Forgets all pipelines, after a call that wgpu refused: an invalid pipeline of that call must not be found again.
     pub(crate) fn forget(&self) {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// With `SEGLOSS_SHADER_DUMP=DIR`, writes what a plan compiles there: plan, stage and heads are in the file's name.
+/// With `SEGLOSS_SHADER_DUMP=DIR`, writes every text that a plan compiles to that folder. The file's name has stage,
+/// plan and heads.
 fn dump(name: &str, text: &str) {
     let Some(folder) = std::env::var_os("SEGLOSS_SHADER_DUMP").map(PathBuf::from) else { return };
     let file = folder.join(format!("{}.wgsl", name.replace(", ", "_").replace(' ', "-")));
@@ -85,8 +87,9 @@ fn compile(device: &wgpu::Device, key: &Key, name: &str, cache: Option<&wgpu::Pi
     let source = wgpu::ShaderSource::Wgsl((&*key.text).into());
     let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&label), source };
     let module = if key.unchecked {
-        // SAFETY: every loop has a counter, and every index follows from the shapes and from the sizes of the bindings, which
-        // were checked against each other; no label or other content of a tensor is an index, see shared/target.wgsl.
+        // SAFETY: every loop has a counter. Every index follows from the shapes and from the sizes of the bindings,
+        // which were checked against each other. No label or other content of a tensor is an index, see
+        // shared/target.wgsl.
         unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     } else {
         device.create_shader_module(descriptor)

@@ -1,11 +1,11 @@
-//! What a driver states, asked once per plan.
+//! What a driver states of itself, queried once per plan.
 
 use crate::error::Error;
 use crate::layout::driver::Driver;
 use crate::layout::variant::Variant;
 
 impl Driver {
-    /// Of a device.
+    /// The driver of a device.
     pub(crate) fn of(device: &wgpu::Device) -> Self {
         let info = device.adapter_info();
         let one_size = info.subgroup_min_size == info.subgroup_max_size;
@@ -19,16 +19,16 @@ impl Driver {
 }
 
 impl Variant {
-    /// A good variant for the kind of adapter, within the device's limits and features.
+    /// The default variant for the device's kind of adapter, within its limits and features.
     #[must_use]
     pub fn for_device(device: &wgpu::Device) -> Self {
         Self::for_driver(&Driver::of(device))
     }
 
-    /// Checks the numbers against each other and against the device.
+    /// Checks the variant's numbers against each other and against the device.
     ///
     /// # Errors
-    /// [`Error::Variant`], and [`Error::Limit`] where the device is too small.
+    /// [`Error::Variant`] for numbers that are wrong, [`Error::Limit`] where the device's limits are too small.
     pub fn validate(self, device: &wgpu::Device) -> Result<(), Error> {
         self.check(&Driver::of(device))
     }

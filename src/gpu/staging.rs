@@ -1,4 +1,4 @@
-//! Words on their way from the device to the host: a ring of staging buffers, and who has them.
+//! Readback from the device to the host: a ring of staging buffers, and the state of each.
 
 use std::future::Future as _;
 use std::pin::pin;
@@ -11,16 +11,16 @@ use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot
 
 use super::device::{buffer, buffer_with};
 
-/// Staging buffers of a ring: copies that may be on their way or unread at once.
+/// Staging buffers per ring: how many copies may be pending or unread at once.
 const RING: usize = 4;
 
-/// How long another thread's poll may take to call a callback.
+/// How long to wait for a callback that another thread's poll may have taken and not called yet.
 const CALLBACK: Duration = Duration::from_secs(1);
 
-/// The tickets: see [`Staging`].
+/// The tickets, see [`Staging`].
 const TICKETS: [u32; 2] = [1, 2];
 
-/// Staging buffers of one size, for one kind of words.
+/// Staging buffers of one size, for one kind of readback.
 #[derive(Debug)]
 pub(crate) struct Ring {
     buffers: Vec<Arc<Staging>>,
@@ -44,8 +44,8 @@ impl Ring {
         self.tickets.size() + self.buffers.iter().map(|staging| staging.buffer.size()).sum::<u64>()
     }
 
-    /// Takes a buffer that is nobody's, if there is one: `copy` encodes the copy of the words to it, and the encoder's
-    /// submission maps it.
+    /// Takes a free staging buffer; `None` where there is none. `copy` encodes the copy of the words to it, and the
+    /// encoder's submission maps it.
     pub(crate) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -65,10 +65,11 @@ impl Ring {
     }
 }
 
-/// A staging buffer of the ring, and who has it.
+/// A staging buffer of the ring, and its state.
 ///
-/// wgpu maps a buffer also after a submission that failed, with what an earlier one left there. So a ticket travels behind the
-/// words, from a buffer of two: the one that the staging buffer has not. Only a copy that took place brings it.
+/// wgpu maps a buffer also after a submission that failed; it then holds the words of an earlier one. To detect that,
+/// each copy also writes a ticket behind the words: of the two tickets, the one that is not in the buffer. Only a copy
+/// that took place changes it.
 #[derive(Debug)]
 struct Staging {
     buffer: wgpu::Buffer,
@@ -80,13 +81,13 @@ struct Staging {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
-    /// A copy is encoded or under way, and somebody waits for it.
+    /// A copy is encoded or under way, and its [`Words`] still exist.
     Expected,
-    /// As before, but nobody waits any more.
+    /// A copy is encoded or under way, and its [`Words`] were dropped.
     Abandoned,
-    /// Mapped: its words are unread.
+    /// Mapped, and its [`Words`] still exist.
     Mapped,
-    /// Mapped, and nobody wants it: to be unmapped before its next use.
+    /// Mapped, and its [`Words`] were dropped: to be unmapped before its next use.
     Stale,
 }
 
@@ -101,7 +102,7 @@ impl Staging {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the buffer, if it is nobody's.
+    /// Takes the buffer, if it is free.
     fn take(&self) -> bool {
         let mut state = self.state();
         match *state {
@@ -113,14 +114,14 @@ impl Staging {
         true
     }
 
-    /// Which of the tickets the next copy brings.
+    /// The index of the ticket that the next copy writes: the one that is not in the buffer.
     fn next_ticket(&self) -> usize {
         usize::from(self.ticket.load(Ordering::Relaxed) == TICKETS[0])
     }
 
-    /// Unmaps the buffer, with a last look at its ticket.
+    /// Unmaps the buffer, and notes its ticket first.
     fn unmap(&self) {
-        // all of it: a part may only begin at a multiple of 8 bytes
+        // the whole buffer: a mapped range must begin at a multiple of 8 bytes, and the ticket may not
         if let Ok(view) = self.buffer.get_mapped_range(..) {
             let words: &[u32] = bytemuck::cast_slice(&view);
             self.ticket.store(words.last().copied().unwrap_or_default(), Ordering::Relaxed);
@@ -129,7 +130,7 @@ impl Staging {
     }
 }
 
-/// Carried by the mapping's callback: says how it went, also when the callback is dropped without a call because the
+/// Owned by the mapping's callback. Reports the outcome also where the callback is dropped without a call, because the
 /// encoder was never submitted.
 struct Landing {
     staging: Arc<Staging>,
@@ -146,7 +147,7 @@ impl Landing {
             (_, false) => State::Free,
         };
         drop(state);
-        // nobody listening is no fault: the words were dropped
+        // fails where the words were dropped, which is allowed
         let _ = sender.send(result);
     }
 }
@@ -168,13 +169,14 @@ pub(crate) struct Words {
 }
 
 impl Words {
-    /// Waits for the words, and reads them; somebody must poll the device meanwhile. Fails with what happened to them.
+    /// Waits for the words, and reads them; another thread must poll the device meanwhile. The error is why they were
+    /// lost.
     pub(crate) async fn read<T>(self, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         let landed = self.receiver.receive().await;
         self.finish(landed, read)
     }
 
-    /// Polls the device until its work so far is done, and reads the words.
+    /// Polls the device until all submitted work is done, and reads the words.
     pub(crate) fn read_blocking<T>(self, device: &wgpu::Device, read: impl FnOnce(&[u32]) -> T) -> Result<T, String> {
         let begun = Instant::now();
         loop {
@@ -190,14 +192,14 @@ impl Words {
         }
     }
 
-    /// The words if they have arrived, else `None`: polls the device, and waits for nothing.
+    /// The words if they have arrived, else `None`. Polls the device once, and does not wait.
     pub(crate) fn try_read<T>(
         &self,
         device: &wgpu::Device,
         read: impl FnOnce(&[u32]) -> T,
     ) -> Result<Option<T>, String> {
         device.poll(wgpu::PollType::Poll).map_err(|error| error.to_string())?;
-        // read before, or for the first time
+        // arrived: first seen here, or read before
         if *self.staging.state() == State::Mapped {
             return self.view(read).map(Some);
         }
@@ -207,7 +209,7 @@ impl Words {
         }
     }
 
-    /// What the mapping's callback said, if it was called.
+    /// The result of the mapping's callback, if it was called.
     fn landed(&self) -> Poll<Option<Result<(), String>>> {
         pin!(self.receiver.receive()).as_mut().poll(&mut Context::from_waker(Waker::noop()))
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod defaults;
 pub(crate) mod driver;
+pub(crate) mod heads;
 pub(crate) mod iterations;
 pub(crate) mod slots;
 pub(crate) mod table;

@@ -1,4 +1,4 @@
-//! The pipelines of the stages that see no tensor of the caller's: a plan compiles them once.
+//! The pipelines of the stages that read none of the caller's tensors: a plan compiles them once.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
 use crate::spec::{Head, LossSpec};
 
-/// The pipelines of the stages that see no tensor of the caller's.
+/// The pipelines of these stages.
 #[derive(Debug)]
 pub(super) struct HeadPipelines {
     pub combine: Compiled,
-    /// What a rank's own rows and items add up to, where the batch is distributed and a head has such.
+    /// Sums over a rank's own rows and items, where the batch is distributed and a head has such sums.
     pub row_sums: Option<Compiled>,
-    /// begin, histogram, pick and `sum_top`, where a head has a top-k.
+    /// `begin`, `histogram`, `pick` and `sum_top`, where a head has a top-k.
     pub top_k: Option<[Compiled; 4]>,
     pub finish: Compiled,
 }
@@ -48,7 +48,7 @@ impl HeadPipelines {
     }
 }
 
-/// How finish sees statistics, coefficients, report, weights, and the selection where there is one.
+/// The accesses of finish: statistics, coefficients, report, weights, and the selection where there is one.
 pub(super) fn finish_accesses(distributed: bool, selection: bool) -> Vec<Access> {
     let statistics = if distributed { Access::ReadWrite } else { Access::Read };
     let mut accesses = vec![statistics, Access::ReadWrite, Access::ReadWrite, Access::Read];

@@ -1,4 +1,4 @@
-//! What the device will run: everything that depends on shapes and settings alone, and what binding adds.
+//! What the device runs: everything that depends on shapes and settings alone, and the pipelines that binding adds.
 
 mod head_pipelines;
 pub(crate) mod options;
@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex};
 use crate::error::Error;
 use crate::gpu::device;
 use crate::layout::driver::Driver;
+use crate::layout::heads::Heads;
 use crate::layout::slots::check_items;
 use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
-use crate::report::{Heads, Mailbox};
+use crate::report::Mailbox;
 use crate::spec::LossSpec;
 use head_pipelines::HeadPipelines;
 pub use options::PlanOptions;
@@ -22,12 +23,12 @@ use options::PlanSettings;
 use scratch::{PlanScratch, check_scratch};
 use shared::Shared;
 
-/// A loss on a device: pipelines, and the scratch that a forward uses up within its own commands.
+/// A loss on a device: its pipelines, and the scratch buffers that a forward needs only while it runs.
 ///
-/// Made once for a specification; [`bind`](Self::bind) it to tensors to get a [`Step`](crate::Step). Cloning is cheap and shares
-/// everything. Steps of one plan do not disturb each other: their forwards, backwards and reports run in any order, and are
-/// submitted in any order, from any thread. A forward runs whole, though: between its statistics and its combine, no
-/// statistics of another step of the plan may run.
+/// Made once per specification; [`bind`](Self::bind) it to tensors to get a [`Step`](crate::Step). Cloning is cheap and
+/// shares everything. The forwards, backwards and reports of a plan's steps run in any order, and are submitted in any
+/// order, from any thread. One rule: between a step's statistics and its combine, no statistics of another step of the
+/// plan may run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) shared: Arc<Shared>,
@@ -36,20 +37,20 @@ pub struct Plan {
 impl Plan {
     /// A plan with the default variant for the device.
     ///
-    /// Reads the device's limits and features; configures nothing. Pipelines that touch tensors are compiled at the first
-    /// [`bind`](Self::bind), and kept.
+    /// Takes the device with its limits and features as it is. Pipelines that read or write the caller's tensors are
+    /// compiled at the first [`bind`](Self::bind), and kept.
     ///
     /// # Errors
-    /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device is too
-    /// small, [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
+    /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device's
+    /// limits are too small, [`Error::DeviceLost`], [`Error::OutOfMemory`], and [`Error::Device`] where wgpu refuses.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
         Self::with_variant(device, queue, spec, Variant::for_device(device))
     }
 
-    /// A plan with a variant of the caller's: short for [`PlanOptions::variant`].
+    /// A plan with this variant of the kernels: short for [`PlanOptions::variant`].
     ///
     /// # Errors
-    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that does not fit.
+    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that the device cannot run.
     pub fn with_variant(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -73,9 +74,9 @@ impl Plan {
         Self::make(device, queue, spec, &PlanSettings::new(device, options))
     }
 
-    /// A plan of another specification beside this one: same device, same options, and kernels whose text is the same are
-    /// compiled once. Shapes are no part of the text: heads that differ in their number of voxels or samples share kernels.
-    /// The pipelines live as long as any of the siblings.
+    /// A plan of another specification, on the same device and with the same options. Siblings share the pipelines of
+    /// kernels with equal text. The text does not contain shapes: heads that differ in their number of voxels or items
+    /// share kernels. The pipelines live as long as any of the siblings.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -97,7 +98,7 @@ impl Plan {
         let driver = Driver::of(device);
         variant.check(&driver)?;
         let limits = driver.limits.clone();
-        // what the device cannot hold comes before what fits its loops
+        // first whether the device can hold it at all, before the variant is fitted to its loops
         check_scratch(&Layout::new(spec, variant)?, &limits)?;
         let variant = variant.within_iterations(spec, &driver)?;
         let layout = Layout::new(spec, variant)?;
@@ -134,10 +135,10 @@ impl Plan {
         &self.shared.heads.spec
     }
 
-    /// Bytes of GPU memory that the plan itself holds: partial sums, and the staging of reports. Each step adds what
-    /// [`Step::memory`](crate::Step::memory) says. Where items have a tile's voxels and more, a plan and a step are together below 1 % of the
-    /// logits' bytes plus 1 MiB, but for a top-k, which adds 4 bytes per voxel; an item takes at least one row of partial sums,
-    /// however small it is.
+    /// Bytes of GPU memory that the plan itself holds: partial sums and staging buffers. Each step adds
+    /// [`Step::memory`](crate::Step::memory). Where an item has at least as many voxels as a tile, a plan and a step
+    /// together take less than 1 % of the logits' bytes plus 1 MiB; a top-k adds 4 bytes per voxel. An item takes at
+    /// least one row of partial sums, however small it is.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;

@@ -1,4 +1,4 @@
-//! What a plan and its steps keep on the device, and whether it fits.
+//! The scratch buffers of a plan and of its steps, and whether they fit in the device's limits.
 
 use crate::error::{Bound, Error};
 use crate::gpu::device;
@@ -6,19 +6,19 @@ use crate::layout::slots::largest_binding;
 use crate::layout::{Layout, table};
 use crate::spec::LossSpec;
 
-/// What all steps of a plan share: what a forward leaves behind within its own commands, and constants.
+/// Shared by all steps of a plan: the partial sums, which a forward needs only while it runs, and constants.
 #[derive(Debug)]
 pub(crate) struct PlanScratch {
     pub partials: wgpu::Buffer,
-    /// The table of heads, as the stages read it that see no tensor of the caller's.
+    /// The table of heads for the stages that read none of the caller's tensors.
     pub table: wgpu::Buffer,
-    /// 1.0: the upstream gradient of a caller who has none.
+    /// 1.0: the upstream gradient where the caller gives none.
     pub one: wgpu::Buffer,
     /// The weights of the specification.
     pub weights: wgpu::Buffer,
 }
 
-/// What stands between a step's forward and its backward or report: each step has its own, so that steps of one plan run in
+/// What a step's forward leaves for its backward and report. Each step has its own, so that steps of one plan run in
 /// any order.
 #[derive(Debug)]
 pub(crate) struct StepScratch {
@@ -30,7 +30,7 @@ pub(crate) struct StepScratch {
     pub report: wgpu::Buffer,
 }
 
-/// All can be copied from: a recipe is only whole with what they hold.
+/// All can be copied from, because a complete recipe includes their contents.
 const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC);
 
 impl PlanScratch {
@@ -51,11 +51,11 @@ impl PlanScratch {
 }
 
 impl StepScratch {
-    /// Where the batch is `distributed`, the host reads and writes the statistics.
+    /// `distributed`: the host reads and writes the statistics.
     pub fn new(device: &wgpu::Device, layout: &Layout, distributed: bool) -> Self {
         let words = |label, words| device::buffer(device, label, words, USAGE);
         let written = USAGE | wgpu::BufferUsages::COPY_DST;
-        // the parameters come first, and stay
+        // the parameters come first, and are never overwritten
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         let coefficients = bytemuck::cast_slice(&coefficients);
@@ -65,7 +65,7 @@ impl StepScratch {
             coefficients: device::buffer_with(device, "segloss: coefficients", coefficients, USAGE),
             losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
             selection: words("segloss: selection", layout.selection),
-            // the copy of a report takes a word back
+            // the copy of a report clears a word
             report: device::buffer(device, "segloss: report", layout.report, written),
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wg
     device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
 
-/// Every scratch buffer fits in one binding, and every dispatch in a grid.
+/// Checks that every scratch buffer fits in one binding, and every dispatch in a grid.
 pub(super) fn check_scratch(layout: &Layout, limits: &wgpu::Limits) -> Result<(), Error> {
     let limit = |what: &str, bound, needed: u64, available: u64| {
         if needed <= available {

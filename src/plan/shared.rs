@@ -8,11 +8,12 @@ use super::options::PlanSettings;
 use super::scratch::PlanScratch;
 use crate::gpu::device::Access;
 use crate::gpu::pipelines::Compiled;
+use crate::layout::heads::Heads;
 use crate::layout::slots::DispatchText;
 use crate::layout::variant::Variant;
-use crate::report::{GlobalSums, Heads, Mailbox, Report};
+use crate::report::{GlobalSums, Mailbox, Report};
 
-/// All that the pipeline of a part depends on within a plan.
+/// All that the pipeline of a dispatch depends on within a plan: stage, text, accesses.
 type DispatchKey = (&'static str, DispatchText, Vec<Access>);
 
 /// What all steps of a plan share.
@@ -26,10 +27,10 @@ pub(crate) struct Shared {
     pub scratch: PlanScratch,
     pub(super) pipelines: HeadPipelines,
     pub settings: PlanSettings,
-    /// The pipelines of parts that were bound before: binding the like again composes no text.
+    /// The pipelines of dispatches that were bound before: for an equal dispatch the text is not composed again.
     pub(super) parts: Mutex<HashMap<DispatchKey, Compiled>>,
     pub reports: Mailbox<Report>,
-    /// Where the batch is distributed.
+    /// `None` where the batch is not distributed.
     pub global_sums: Option<Mailbox<GlobalSums>>,
 }
 
@@ -39,7 +40,7 @@ impl Shared {
         self.global_sums.is_some()
     }
 
-    /// The pipeline of a part; its text is composed once.
+    /// The pipeline of a dispatch; its text is composed once.
     pub(crate) fn compiled(
         &self,
         stage: &'static str,

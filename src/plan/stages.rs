@@ -1,4 +1,4 @@
-//! The stages that see no tensor of the caller's: a step runs them on its own scratch.
+//! The stages that read none of the caller's tensors: a step runs them on its own scratch buffers.
 
 use super::head_pipelines::finish_accesses;
 use super::scratch::{StepScratch, table_buffer};
@@ -8,7 +8,7 @@ use crate::gpu::dispatch::Dispatch;
 use crate::gpu::pipelines::Compiled;
 use crate::layout::{table, tensors};
 
-/// Their dispatches, on the scratch of one step.
+/// The dispatches of these stages, on the scratch buffers of one step.
 #[derive(Debug)]
 pub(crate) struct HeadStages {
     pub scratch: StepScratch,
@@ -16,12 +16,13 @@ pub(crate) struct HeadStages {
     row_sums: Option<Dispatch>,
     top_k: Vec<Dispatch>,
     finish: Dispatch,
-    /// Of finish, where the weights are the caller's.
+    /// The table of heads for finish, where the weights are the caller's.
     own_table: Option<wgpu::Buffer>,
 }
 
 impl HeadStages {
-    /// With scratch of their own; `weights` are the caller's, else those of the specification are taken.
+    /// Allocates the scratch buffers. `weights`: the caller's, and the offset alignment of their binding; `None`: the
+    /// weights of the specification.
     pub fn new(shared: &Shared, weights: Option<(&tensors::Extent, u64)>) -> Self {
         let Shared { device, pipelines, scratch: of_plan, .. } = shared;
         let layout = &shared.heads.layout;
@@ -41,7 +42,7 @@ impl HeadStages {
             let [begin, histogram, pick, sum_top] =
                 [0, 1, 2, 3].map(|i| stage(&compiled[i], [heads, runs, heads, runs][i], [losses, &scratch.selection]));
             top_k.push(begin);
-            // a digit of 8 bits a round
+            // one digit of 8 bits per round
             for _ in 0..4 {
                 top_k.extend([histogram.clone(), pick.clone()]);
             }
@@ -74,18 +75,18 @@ impl HeadStages {
         self.scratch.bytes() + self.own_table.as_ref().map_or(0, wgpu::Buffer::size)
     }
 
-    /// From partial sums to statistics.
+    /// The dispatches from partial sums to statistics.
     pub fn combining(&self) -> impl Iterator<Item = &Dispatch> {
         std::iter::once(&self.combine).chain(&self.row_sums)
     }
 
-    /// From statistics to report and coefficients.
+    /// The dispatches from statistics to report and coefficients.
     pub fn finishing(&self) -> impl Iterator<Item = &Dispatch> {
         self.top_k.iter().chain([&self.finish])
     }
 }
 
-/// The bindings of finish besides the table.
+/// The bindings of finish behind the table.
 fn finish_entries<'a>(shared: &Shared, scratch: &'a StepScratch, weights: &wgpu::BufferBinding<'a>) -> Vec<Entry<'a>> {
     let StepScratch { statistics, coefficients, report, selection, losses } = scratch;
     let whole = wgpu::Buffer::as_entire_buffer_binding;

@@ -1,59 +1,63 @@
-//! The sums over the batch, for a batch over several machines: to be added up over the ranks between combine and finish.
+//! The sums over the items of a rank, for a batch over several machines: added up over the ranks between combine and
+//! finish.
 
-use super::pending::{Arrives, Heads, Mailbox, Pending};
+use super::pending::{Arrives, Mailbox, Pending};
 use crate::error::{Bound, Error};
 use crate::gpu::device::checked;
+use crate::layout::heads::Heads;
 use crate::layout::{HeadLayout, words};
 use crate::spec::Head;
 
-/// What a rank knows of the whole batch: a few numbers per class, whatever the volume. The loss of the whole batch is the loss
-/// of their sums over all ranks.
+/// A rank's sums over its items: a few numbers per class, whatever the volume. Added up over all ranks, they determine
+/// the loss of the whole batch.
 ///
-/// A rank reads its own ([`Step::global_sums`](crate::Step::global_sums)), adds both lists up over all ranks, element by
-/// element, with a collective of its own (`MPI_Allreduce`, NCCL, …), and writes them back
-/// ([`Step::set_global_sums`](crate::Step::set_global_sums)). The lists of all ranks are of the same length where their plans
-/// differ in the number of items alone.
+/// Each rank reads its own ([`Step::global_sums`](crate::Step::global_sums)), adds both lists up over all ranks,
+/// element by element, with the trainer's collective (`MPI_Allreduce`, NCCL, …), and writes the result back
+/// ([`Step::set_global_sums`](crate::Step::set_global_sums)). The lists have the same length on all ranks where their
+/// plans differ in the number of items alone.
 ///
-/// For each head, in the order of the specification, C being its classes:
+/// For each head, in the order of the specification, with C classes:
 ///
 /// | `sums` | |
 /// |---|---|
 /// | C | I, over the rank's items |
 /// | C | P |
 /// | C | T, where the target is probabilities or the head has a `weight_map` |
-/// | 1 | Σ m ℓ, the numerator of the pixel term; with `sum_of_item_means` the means of the rank's items, added up |
+/// | 1 | Σ m ℓ, the numerator of the pixel term; with `sum_of_item_means` the sum of the means of the rank's items |
 /// | 1 | Σ m |
-/// | 1 | the overlap terms of the rank's items, added up; without meaning with `batch` |
+/// | 1 | the sum of the overlap terms of the rank's items; without meaning with `batch` |
 ///
 /// | `counts` | |
 /// |---|---|
-/// | C | T, where it is no part of `sums`: voxels of the class |
+/// | C | T, where it is not in `sums`: voxels of the class |
 /// | 3 C | TP of each class, FP, FN, where the head has `hard_counts` |
 /// | 1 | voxels that counted |
 /// | 1 | voxels out of range |
 /// | 1 | voxels with a logit that is not finite |
 /// | 1 | items |
-/// | 1 | items that take part in a mean over items: all but those that a sample mask leaves out |
+/// | 1 | items that take part in a mean over items: those that no sample mask leaves out |
 ///
-/// Integers are exact in any order. The order in which f32 are added is the collective's: where it is fixed, the bits are.
+/// Sums of integers are exact in any order. The collective decides the order in which f32 are added: where that is
+/// fixed, the result is repeatable bit for bit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GlobalSums {
     /// Sums over voxels and items.
     pub sums: Vec<f32>,
-    /// Integers. One rank's fit in 32 bits, and so must the sum, but a 64-bit sum says where it does not.
+    /// Counts of voxels and items. Those of one rank fit in 32 bits. Their sums must too; in 64 bits a sum that does
+    /// not is an error instead of an overflow.
     pub counts: Vec<u64>,
 }
 
-/// What a word of a head's global sums is; the words are listed in combine.wgsl.
+/// The kind of a word of a head's global sums; the words are listed in combine.wgsl.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Sum,
     Count,
-    /// No sum: the first voxel out of range.
+    /// Not a sum: a part of the first voxel out of range.
     Local,
 }
 
-/// What the words that belong to no class are, behind those that do.
+/// The kinds of the words behind those of the classes.
 const TAIL: [Kind; words::GLOBAL_WORDS as usize] = {
     let mut kinds = [Kind::Count; words::GLOBAL_WORDS as usize];
     kinds[words::PIXEL_SUM as usize] = Kind::Sum;
@@ -74,7 +78,7 @@ fn kinds(head: &Head, layout: &HeadLayout) -> Vec<Kind> {
     (0..layout.class_columns as usize).map(of_class).chain(TAIL).collect()
 }
 
-/// A rank's sums on their way.
+/// A rank's sums on their way to the host.
 pub type PendingGlobalSums = Pending<GlobalSums>;
 
 impl Arrives for GlobalSums {
@@ -104,7 +108,7 @@ impl Arrives for GlobalSums {
 }
 
 impl Mailbox<GlobalSums> {
-    /// Encodes the copy of a step's sums.
+    /// Encodes the copy of a step's sums to a staging buffer.
     pub(crate) fn encode(
         &self,
         statistics: &wgpu::Buffer,
@@ -136,7 +140,7 @@ impl Mailbox<GlobalSums> {
             }
         }
         let (mut sums, mut counts) = (all.sums.iter(), all.counts.iter());
-        // runs of words without a gap, and where each begins
+        // runs of adjacent words, and where each begins
         let mut runs: Vec<(u32, Vec<u32>)> = Vec::new();
         for (index, (head, layout)) in heads().enumerate() {
             let items = (layout.class_columns + words::ITEMS) as usize;
@@ -166,7 +170,7 @@ impl Mailbox<GlobalSums> {
     }
 }
 
-/// A count as the word that it is on the device. Where it is the number of items, their voxels are a count as well.
+/// A count as a word of the device. Where it is the number of items, the number of their voxels must fit as well.
 fn count_word(index: usize, head: &Head, count: u64, items: bool) -> Result<u32, Error> {
     let needed = if items { count.saturating_mul(head.voxels() as u64) } else { count };
     u32::try_from(needed).and(u32::try_from(count)).map_err(|_| Error::Limit {

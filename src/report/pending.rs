@@ -1,23 +1,14 @@
-//! What comes back, on its way: copied to a staging buffer, and read when it has arrived.
+//! Reports and global sums on their way to the host: copied to a staging buffer, and read when they have arrived.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::Report;
 use crate::error::Error;
 use crate::gpu::staging::{Ring, Words};
-use crate::layout::Layout;
-use crate::spec::LossSpec;
+use crate::layout::heads::Heads;
 
-/// What the words are of: all that reading them takes.
-#[derive(Debug)]
-pub(crate) struct Heads {
-    pub spec: LossSpec,
-    pub layout: Layout,
-}
-
-/// Something that arrives from the device as words.
+/// Something that the device writes as words.
 pub(crate) trait Arrives: Sized {
     fn from_words(words: &[u32], of: &Heads) -> Result<Self, Error>;
     /// The error of words that never arrive.
@@ -26,7 +17,7 @@ pub(crate) trait Arrives: Sized {
     fn unread(ring: usize) -> Error;
 }
 
-/// Where a plan's steps hand in copies of one kind.
+/// The staging buffers for one kind of readback, shared by a plan's steps.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     pub(super) device: wgpu::Device,
@@ -59,17 +50,14 @@ impl<T: Arrives> Mailbox<T> {
     }
 }
 
-/// A [`Report`], or a rank's [`GlobalSums`](super::GlobalSums), on its way. Dropping it unread is fine: its staging buffer
-/// returns to the ring.
+/// A [`Report`](super::Report), or a rank's [`GlobalSums`](super::GlobalSums), on its way to the host. Dropping it unread is fine: its
+/// staging buffer becomes free.
 pub struct Pending<T> {
     device: wgpu::Device,
     of: Arc<Heads>,
     words: Words,
     kind: PhantomData<fn() -> T>,
 }
-
-/// A report on its way.
-pub type PendingReport = Pending<Report>;
 
 impl<T> fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,30 +67,30 @@ impl<T> fmt::Debug for Pending<T> {
 
 #[expect(private_bounds, reason = "of reports and global sums alone")]
 impl<T: Arrives> Pending<T> {
-    /// Waits until it has arrived. Somebody must poll the device meanwhile: `device.poll(…)` on some thread, or later
-    /// submissions of the caller's.
+    /// Waits until it has arrived. The caller must poll the device meanwhile: with `device.poll(…)` on some thread, or
+    /// by later submissions.
     ///
     /// # Errors
-    /// [`Error::ReportLost`] or [`Error::GlobalSumsLost`] where the encoder was never submitted, its submission failed, or the
-    /// device is lost; a report also where the submission of the forward failed.
+    /// [`Error::ReportLost`] or [`Error::GlobalSumsLost`] where the encoder was never submitted, its submission failed,
+    /// or the device is lost; for a report also where the submission of the forward failed.
     pub async fn read(self) -> Result<T, Error> {
         let Self { of, words, .. } = self;
         words.read(|words| T::from_words(words, &of)).await.map_err(T::lost)?
     }
 
-    /// Polls the device until its work so far is done, and reads.
+    /// Polls the device until all submitted work is done, and reads.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and where the encoder was not submitted before.
+    /// As [`read`](Self::read), and where the encoder is not submitted yet.
     pub fn read_blocking(self) -> Result<T, Error> {
         let Self { device, of, words, .. } = self;
         words.read_blocking(&device, |words| T::from_words(words, &of)).map_err(T::lost)?
     }
 
-    /// What has arrived, else `None`: polls the device, and waits for nothing. It can be read again.
+    /// The value if it has arrived, else `None`. Polls the device once, and does not wait. It can be read again.
     ///
     /// # Errors
-    /// As [`read`](Self::read), where the encoder was dropped without being submitted.
+    /// As [`read`](Self::read). An encoder that still exists unsubmitted is not an error.
     pub fn try_read(&self) -> Result<Option<T>, Error> {
         self.words.try_read(&self.device, |words| T::from_words(words, &self.of)).map_err(T::lost)?.transpose()
     }

@@ -268,7 +268,7 @@ impl Pixel {
         match &self.kind {
             PixelKind::CrossEntropy => {}
             PixelKind::TopKCrossEntropy { k_percent } => {
-                let given = || format!("{k_percent} of {} voxels", voxels);
+                let given = || format!("{k_percent} of {voxels} voxels");
                 if !(*k_percent > 0.0 && *k_percent <= 100.0) {
                     return check.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
                 }

@@ -1,4 +1,4 @@
-//! From a plan and tensors to a step: slots, tables, bind groups, and the pipelines that fit them.
+//! Makes a step of a plan and tensors: slots, tables of heads, bind groups, and their pipelines.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -19,27 +19,28 @@ use crate::plan::stages::HeadStages;
 use crate::spec::{Head, Target};
 
 impl Plan {
-    /// Binds the heads' tensors, in the specification's order. The upstream gradient is 1, and the weights are those of the
-    /// specification.
+    /// Binds the heads' tensors, in the order of the specification. The upstream gradient is 1, and the weights are
+    /// those of the specification.
     ///
     /// # Errors
     /// [`Error::WrongHeadCount`], [`Error::Binding`] and [`Error::Overlapping`] for tensors that do not fit,
     /// [`Error::Limit`] where one head alone needs more bindings than the device has, [`Error::DeviceLost`],
-    /// [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
+    /// [`Error::OutOfMemory`], and [`Error::Device`] where wgpu refuses.
     pub fn bind(&self, tensors: &[HeadTensors<'_>]) -> Result<Step, Error> {
         self.bind_with(tensors, &Scalars::default())
     }
 
-    /// Binds the heads' tensors, and numbers that the step reads from the caller's buffers: the upstream gradient, the
-    /// weights.
+    /// Binds the heads' tensors, and scalars that the step reads from buffers of the caller's: the upstream gradient,
+    /// the weights.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind), and [`Error::Scalars`].
+    /// As [`bind`](Self::bind), and [`Error::Scalars`] for a range that does not fit.
     pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
         bind(self, tensors, scalars, None)
     }
 
-    /// Binds tensors that came after a forward, to what that forward left: the backward of a graph.
+    /// Binds tensors for the backward alone, with the results of an earlier step's forward: the backward of burn's
+    /// graph.
     #[cfg(feature = "burn")]
     pub(crate) fn bind_after(
         &self,
@@ -51,7 +52,8 @@ impl Plan {
     }
 }
 
-/// `forward`: what an earlier step's forward left, for this one's backward; without it the step has its own.
+/// `forward`: the stages of an earlier step, whose forward this step's backward belongs to; `None`: the step gets its
+/// own.
 fn bind(
     plan: &Plan,
     tensors: &[HeadTensors<'_>],
@@ -122,7 +124,7 @@ fn role(tensor: Tensor, head: &Head) -> Role {
     }
 }
 
-/// A plan, and the scratch of a step of it.
+/// Makes the dispatches of a step.
 struct Binder<'a> {
     shared: &'a Shared,
     scratch: &'a StepScratch,
@@ -155,7 +157,8 @@ impl Binder<'_> {
     }
 }
 
-/// A dispatch over the tiles of a part's heads: the table, the stage's own buffers, then the slots' windows.
+/// A dispatch over the tiles of a part's heads. Its bindings: the table, the stage's own buffers, then the slots'
+/// windows.
 fn dispatch(
     shared: &Shared,
     part: &DispatchSlots,
@@ -189,7 +192,7 @@ fn slot_entries(part: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// The table of a part, and its number of workgroups.
+/// The table of a part's heads, and the number of workgroups of its dispatch.
 fn part_rows(shared: &Shared, part: &DispatchSlots, upstream: u32) -> (Vec<HeadRow>, u32) {
     let all = table::rows(&shared.heads.spec, &shared.heads.layout.heads);
     let text = part.text();

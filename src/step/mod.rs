@@ -1,4 +1,5 @@
-//! What happens each iteration: encode, and nothing else. No allocation, no compilation, no wait, no readback.
+//! What happens in each training iteration: encoding, and nothing else. No allocation, no compilation, no wait, no
+//! readback.
 
 mod bind;
 
@@ -46,8 +47,8 @@ impl Commands for wgpu::ComputePass<'_> {
 
 /// A plan bound to tensors: one forward and backward, encoded into the caller's encoder or compute pass.
 ///
-/// A step has coefficients and a report of its own, so that steps of one plan run in any order: two batches forward, then
-/// two backward. The same step's forward twice is the later one's.
+/// Each step has its own coefficients and report, so that steps of one plan run in any order, such as two forwards and
+/// then two backwards. A second forward of the same step replaces the results of the first.
 #[derive(Debug)]
 pub struct Step {
     pub(crate) plan: Plan,
@@ -56,7 +57,7 @@ pub struct Step {
     pub(crate) gradient: Vec<Dispatch>,
 }
 
-/// One dispatch of a step: work for an encoder of its own.
+/// One dispatch of a step, to encode alone.
 #[derive(Clone, Copy, Debug)]
 pub struct StepPart<'a> {
     stage: &'static str,
@@ -71,28 +72,29 @@ impl StepPart<'_> {
 }
 
 impl Step {
-    /// Encodes statistics, combine and finish: after it the report and the coefficients of the gradient are on the device.
+    /// Encodes statistics, combine and finish. They leave the report and the coefficients of the gradient on the
+    /// device.
     pub fn forward(&self, commands: &mut impl Commands) {
         commands.in_pass("segloss: forward", &mut |pass| {
             self.forward_dispatches().for_each(|(_, dispatch)| dispatch.encode(pass));
         });
     }
 
-    /// Encodes the gradient of the total, times the upstream scalar, for every head that bound one. After
-    /// [`forward`](Self::forward) of the same step.
+    /// Encodes the gradient of the total, times the upstream gradient, for every head that has a gradient tensor. Comes
+    /// after [`forward`](Self::forward) of the same step.
     pub fn backward(&self, commands: &mut impl Commands) {
         self.gradient(commands);
     }
 
-    /// The forward in parts, in order, for systems that end what runs long and count a command buffer, not a dispatch, as
-    /// macOS does: each part goes into an encoder of its own, and all are submitted in this order. No forward of another
-    /// step of the plan may run between them. How long a part runs follows
-    /// [`PlanOptions::logits_per_dispatch`](crate::PlanOptions::logits_per_dispatch).
+    /// The forward in parts, one per dispatch, for systems whose watchdog limits the time of a command buffer instead
+    /// of a dispatch, as on macOS. Encode each part into an encoder of its own, and submit all in this order; no
+    /// forward of another step of the plan may run between them.
+    /// [`PlanOptions::logits_per_dispatch`](crate::PlanOptions::logits_per_dispatch) bounds how long a part runs.
     pub fn forward_parts(&self) -> impl Iterator<Item = StepPart<'_>> {
         self.forward_dispatches().map(|(stage, dispatch)| StepPart { stage, dispatch })
     }
 
-    /// The backward in parts: as [`forward_parts`](Self::forward_parts), but other steps may run between them.
+    /// The backward in parts, as [`forward_parts`](Self::forward_parts); but other steps may run between them.
     pub fn backward_parts(&self) -> impl Iterator<Item = StepPart<'_>> {
         self.gradient.iter().map(|dispatch| StepPart { stage: GRADIENT, dispatch })
     }
@@ -103,35 +105,36 @@ impl Step {
         statistics.chain(combine).chain(self.stages.finishing().map(|dispatch| (FINISH, dispatch)))
     }
 
-    /// The first stage alone: one row of partial sums per tile. The plan's steps share these rows: [`combine`](Self::combine)
-    /// comes before the statistics of another step of the plan.
+    /// Encodes the first stage alone: logits and target to one row of partial sums per tile. All steps of the plan
+    /// share these rows, so [`combine`](Self::combine) must come before the statistics of another step of the plan.
     pub fn statistics(&self, commands: &mut impl Commands) {
         commands.in_pass(STATISTICS, &mut |pass| {
             self.statistics.iter().for_each(|dispatch| dispatch.encode(pass));
         });
     }
 
-    /// The second stage alone: partial sums to statistics.
+    /// Encodes the second stage alone: partial sums to statistics.
     pub fn combine(&self, commands: &mut impl Commands) {
         commands.in_pass(COMBINE, &mut |pass| self.stages.combining().for_each(|dispatch| dispatch.encode(pass)));
     }
 
-    /// Encodes the copy of this rank's sums to a staging buffer. After [`statistics`](Self::statistics) and
-    /// [`combine`](Self::combine), in the same encoder or a later one; the sums can be read once that encoder is submitted.
+    /// Encodes the copy of this rank's sums to a staging buffer. Comes after [`statistics`](Self::statistics) and
+    /// [`combine`](Self::combine), in the same encoder or a later one. The sums can be read once that encoder is
+    /// submitted.
     ///
     /// # Errors
-    /// [`Error::NotDistributed`] where the plan is not, [`Error::GlobalSumsUnread`] where every staging buffer holds sums that
-    /// were neither read nor dropped.
+    /// [`Error::NotDistributed`] where the plan is not distributed, [`Error::GlobalSumsUnread`] where every staging
+    /// buffer holds sums that were neither read nor dropped.
     pub fn global_sums(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingGlobalSums, Error> {
         self.sums()?.encode(&self.stages.scratch.statistics, encoder)
     }
 
-    /// Writes the sums of all ranks over this rank's, at the start of the queue's next submission: the one that has
-    /// [`finish`](Self::finish), and not `combine`, which would write over them.
+    /// Replaces this rank's sums by those of all ranks, at the start of the queue's next submission. That submission
+    /// should contain [`finish`](Self::finish), but not `combine`, which would overwrite them.
     ///
     /// # Errors
-    /// [`Error::NotDistributed`], [`Error::GlobalSums`] for lists that are not as long as the rank's own, [`Error::Limit`]
-    /// where a head of all ranks has 2^32 voxels or more.
+    /// [`Error::NotDistributed`] where the plan is not distributed, [`Error::GlobalSums`] for lists that are not as
+    /// long as the rank's own, [`Error::Limit`] where a head has 2^32 voxels or more over all ranks.
     pub fn set_global_sums(&self, sums: &GlobalSums) -> Result<(), Error> {
         self.sums()?.write(&self.plan.shared.queue, &self.stages.scratch.statistics, sums)
     }
@@ -140,27 +143,28 @@ impl Step {
         self.plan.shared.global_sums.as_ref().ok_or(Error::NotDistributed)
     }
 
-    /// The third stage alone: statistics to report and coefficients; before it the selection, where a head has a top-k.
+    /// Encodes the third stage alone: statistics to report and coefficients, preceded by the selection where a head has
+    /// a top-k.
     pub fn finish(&self, commands: &mut impl Commands) {
         commands.in_pass(FINISH, &mut |pass| self.stages.finishing().for_each(|dispatch| dispatch.encode(pass)));
     }
 
-    /// The last stage alone: logits, target and coefficients to the gradient.
+    /// Encodes the last stage alone: logits, target and coefficients to the gradient.
     pub fn gradient(&self, commands: &mut impl Commands) {
         commands.in_pass(GRADIENT, &mut |pass| {
             self.gradient.iter().for_each(|dispatch| dispatch.encode(pass));
         });
     }
 
-    /// Statistics and gradient dispatches of this step: one each wherever the device's storage bindings suffice, the variant's
-    /// `heads_per_dispatch`, and the plan's `logits_per_dispatch`.
+    /// The number of statistics and of gradient dispatches of this step. One each, unless the device's storage
+    /// bindings, the variant's `heads_per_dispatch` or the plan's `logits_per_dispatch` require more.
     #[must_use]
     pub fn dispatches(&self) -> (usize, usize) {
         (self.statistics.len(), self.gradient.len())
     }
 
-    /// Bytes of GPU memory that the step itself holds: what stands between its forward and its backward or report, and a
-    /// table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
+    /// Bytes of GPU memory that the step itself holds: the results of its forward that its backward and report read,
+    /// and a table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
     #[must_use]
     pub fn memory(&self) -> u64 {
         let tables = self.statistics.iter().chain(&self.gradient).map(|dispatch| dispatch.entries[0].size);
@@ -177,8 +181,8 @@ impl Step {
         self.forward_dispatches().map(|(_, dispatch)| dispatch).chain(&self.gradient)
     }
 
-    /// Makes the driver compile every kernel now: many do it at the first dispatch. Submits dispatches that do no work, and
-    /// waits for them. Writes to no tensor and to no report.
+    /// Makes the driver compile every kernel now; many drivers otherwise do so at the first dispatch. Submits
+    /// dispatches without work, and waits for them. Writes to no tensor and to no report.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`] and [`Error::Device`] where wgpu refuses.
@@ -199,9 +203,10 @@ impl Step {
         Ok(())
     }
 
-    /// Encodes the copy of the report to a staging buffer. After [`forward`](Self::forward), in the same encoder or a later
-    /// one; the report can be read once that encoder is submitted, or any time later. A report is taken once: it is lost
-    /// where no forward of the step ran since the last one, so that none is read twice for one that failed.
+    /// Encodes the copy of the report to a staging buffer. Comes after [`forward`](Self::forward), in the same encoder
+    /// or a later one. The report can be read once that encoder is submitted, or any time later. A forward gives one
+    /// report: a second copy is [`Error::ReportLost`] when it is read, so that an old report is not taken for that of a
+    /// forward that failed.
     ///
     /// # Errors
     /// [`Error::ReportsUnread`] where every staging buffer holds a report that was neither read nor dropped.

@@ -1,4 +1,4 @@
-//! The one comparison: what a step gave, beside what it should have given.
+//! The one comparison of what a step gave with what it should give.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::reference::{Evaluation, HeadEvaluation};
 use crate::report::{ClassCounts, HeadReport};
 use crate::spec::{FloatType, HardCounts, Head, LossSpec};
 
-/// The part of κ below which a gradient counts as cancelled.
+/// A gradient smaller than this part of κ counts as cancelled.
 pub(crate) const CANCELLING: f64 = 0.05;
 
 /// How far off a result may be.
@@ -15,24 +15,24 @@ pub(crate) const CANCELLING: f64 = 0.05;
 pub struct Tolerance {
     /// The total, the terms and the unreduced losses, relative to max(1, |expected|).
     pub loss: f64,
-    /// The gradient, beside its rounding to the type, relative to [`ExpectedHead::scale`].
+    /// The gradient, in addition to its rounding to the type, relative to [`ExpectedHead::scale`].
     pub gradient: f64,
-    /// The soft Dice of a class, which no constant smooths.
+    /// The soft Dice of a class, absolute. It has no smoothing constants.
     pub soft_dice: f64,
 }
 
 impl Tolerance {
-    /// Of a device's arithmetic against the f64 reference.
+    /// The tolerance of a device's arithmetic against the f64 reference.
     pub const DEVICE: Self = Self { loss: 2e-6, gradient: 4e-6, soft_dice: 4e-6 };
 
-    /// The same for all.
+    /// The same tolerance for all results.
     #[must_use]
     pub const fn all(most: f64) -> Self {
         Self { loss: most, gradient: most, soft_dice: most }
     }
 }
 
-/// What a step should give. What is `None` is not compared; what is there, and which the result lacks, is a difference.
+/// What a step should give. A `None` is not compared; a `Some` that the result lacks is a difference.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// The total.
@@ -41,26 +41,26 @@ pub struct Expected {
     pub heads: Vec<ExpectedHead>,
 }
 
-/// What a step should give of a head.
+/// What a step should give for a head.
 #[derive(Clone, Debug, Default)]
 pub struct ExpectedHead {
     /// The overlap term, unweighted.
     pub overlap: Option<f64>,
     /// The pixel term, unweighted.
     pub pixel: Option<f64>,
-    /// Of each class, over the whole batch.
+    /// The soft Dice of each class over the whole batch.
     pub soft_dice: Option<Vec<f64>>,
-    /// Voxels that count, that are ignored, and whose label is out of range.
+    /// The numbers of voxels that count, that are ignored, and whose label is out of range.
     pub voxels: Option<[u64; 3]>,
-    /// Item and voxel of the first that is out of range.
+    /// Item and voxel of the first label out of range.
     pub first_out_of_range: Option<Option<(usize, usize)>>,
     /// Voxels with a logit that is not finite.
     pub non_finite: Option<u64>,
     /// TP, FP, FN, TN of each class.
     pub hard_counts: Option<Vec<[u64; 4]>>,
-    /// The same of each item.
+    /// The same per item.
     pub item_counts: Option<Vec<Vec<[u64; 4]>>>,
-    /// The overlap term of each row and class before its reduction, flat.
+    /// The overlap term of each row and class before its reduction, row-major.
     pub overlap_losses: Option<Vec<f64>>,
     /// The pixel term of each voxel.
     pub voxel_losses: Option<Vec<f64>>,
@@ -68,12 +68,12 @@ pub struct ExpectedHead {
     pub gradient: Option<Vec<f64>>,
     /// What a difference of the gradient is relative to.
     pub scale: f64,
-    /// What the type of the gradient rounds away: a part of the element, and at least so much.
+    /// The rounding error of the gradient's type: relative to the element, and the least absolute one.
     pub rounding: [f64; 2],
 }
 
 impl Expected {
-    /// What the reference gives.
+    /// The reference's result.
     #[must_use]
     pub fn of_evaluation(evaluation: &Evaluation) -> Self {
         let heads = evaluation.spec.heads.iter().zip(&evaluation.heads);
@@ -81,7 +81,8 @@ impl Expected {
         Self { total: evaluation.total, heads }
     }
 
-    /// What another device, or another variant, gave: both are rounded to the type.
+    /// The result of another device or variant. The tolerance then covers the rounding to the type twice, once per
+    /// result.
     #[must_use]
     pub fn of_result(spec: &LossSpec, result: &HostResult) -> Self {
         let report = &result.report;
@@ -116,7 +117,7 @@ impl ExpectedHead {
         let counted = head.hard_counts != HardCounts::None;
         let of_items = head.hard_counts == HardCounts::Item;
         let (overlap, pixel) = (head.loss.overlap.is_some(), head.loss.pixel.is_some());
-        // where a gradient nearly cancels, its error is that of what cancels
+        // where a gradient nearly cancels, its error is relative to what cancels
         let scale = largest(&evaluation.gradient).max(CANCELLING * evaluation.kappa.abs());
         Self {
             overlap: overlap.then_some(evaluation.overlap),
@@ -139,13 +140,13 @@ impl ExpectedHead {
 /// How far apart two results are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Differences {
-    /// The worst of the total, the terms and the unreduced losses, relative to max(1, |expected|).
+    /// The largest difference of the total, the terms and the unreduced losses, relative to max(1, |expected|).
     pub loss: f64,
-    /// The worst of the gradients, beside their rounding to the type, relative to the largest of its head. Where a gradient
-    /// nearly cancels (one class; a softmax that meets its smoothed target), it is relative to a part of what cancels: κ of
-    /// the pixel term.
+    /// The largest difference of the gradients, beyond their rounding to the type, relative to the head's largest
+    /// gradient. Where a gradient nearly cancels (one class; a softmax that equals its smoothed target), it is relative
+    /// to a part of what cancels: κ of the pixel term.
     pub gradient: f64,
-    /// The worst soft Dice.
+    /// The largest difference of the soft Dice, absolute.
     pub soft_dice: f64,
 }
 
@@ -162,12 +163,12 @@ impl fmt::Display for Differences {
     }
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
     /// How far apart the results are.
     pub differences: Differences,
-    /// What is beyond the tolerance, or is not equal and has to be; each a phrase.
+    /// What exceeds the tolerance, or should be equal and is not; one phrase each.
     pub phrases: Vec<String>,
 }
 
@@ -175,7 +176,7 @@ impl Comparison {
     /// The differences, if all are tolerated.
     ///
     /// # Errors
-    /// The phrases.
+    /// The phrases, joined.
     pub fn tolerated(self) -> Result<Differences, String> {
         if self.phrases.is_empty() { Ok(self.differences) } else { Err(self.phrases.join("; ")) }
     }
@@ -201,7 +202,7 @@ pub fn compare(expected: &Expected, given: &HostResult, tolerance: Tolerance) ->
     found.comparison
 }
 
-/// A comparison on its way.
+/// A comparison in progress.
 #[derive(Default)]
 struct Found {
     tolerance: Tolerance,
@@ -288,7 +289,7 @@ impl Found {
         }
     }
 
-    /// Unreduced losses. The worst alone is said.
+    /// Compares unreduced losses; only the worst is reported.
     fn list(&mut self, what: &str, given: Option<&Vec<f32>>, expected: Option<&Vec<f64>>) {
         let Some(expected) = expected else { return };
         let given = given.map_or(&[][..], Vec::as_slice);
@@ -301,7 +302,7 @@ impl Found {
         }
     }
 
-    /// The worst element alone is said.
+    /// Compares a gradient; only the worst element is reported.
     fn gradient(&mut self, given: &[f32], gradient: &[f64], expected: &ExpectedHead) {
         self.equal("elements of the gradient", &given.len(), &gradient.len());
         let [relative, least] = expected.rounding;
@@ -320,7 +321,7 @@ impl Found {
 /// |given − expected|; 0 where both are NaN or the same infinity, infinite where only one is.
 fn distance(given: f32, expected: f64) -> f64 {
     let given = f64::from(given);
-    // the same bits: also two infinities, whose difference is NaN
+    // equal numbers first: the difference of two infinities is NaN
     if given.to_bits() == expected.to_bits() || given.is_nan() && expected.is_nan() {
         return 0.0;
     }
@@ -332,7 +333,7 @@ fn largest(gradient: &[f64]) -> f64 {
     gradient.iter().fold(0.0_f64, |largest, g| largest.max(g.abs()))
 }
 
-/// Half a step of the type's significant bits, and of its smallest numbers.
+/// Half a unit in the last place of a type: relative, and that of its subnormals.
 fn rounding(float: FloatType) -> [f64; 2] {
     match float {
         FloatType::F32 => [0.0, 0.0],

@@ -14,7 +14,7 @@ fn weights(classes: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
     option::of(vec(0.1_f32..3.0, classes))
 }
 
-/// The weight of a head or a term: now and then 0, which switches it off.
+/// The weight of a head or a term: sometimes 0, which switches it off.
 fn weight() -> impl Strategy<Value = f32> {
     prop_oneof![9 => 0.1_f32..2.0, 1 => Just(0.0)]
 }
@@ -129,7 +129,7 @@ fn loss(classes: usize) -> impl Strategy<Value = Loss> {
     })
 }
 
-/// Without a softmax over one class, which is refused.
+/// Replaces what would be a softmax over one class, which is refused.
 fn several_classes(mut head: Head) -> Head {
     let classes = head.classes();
     let softmax = head.loss.activation == Activation::Softmax;
@@ -141,7 +141,7 @@ fn several_classes(mut head: Head) -> Head {
             }
             PixelKind::Focal { alpha, include_background, .. } if softmax && classes == 2 && !*include_background => {
                 *include_background = true;
-                // they were of one class
+                // class weights and α were drawn for one class
                 pixel.class_weights = None;
                 if let Alpha::PerClass(_) = alpha {
                     *alpha = Alpha::None;
@@ -202,12 +202,12 @@ fn head() -> impl Strategy<Value = Head> {
     })
 }
 
-/// So many heads, and a seed for their tensors.
+/// A specification with a number of heads in this range, and a seed for its tensors.
 pub fn spec(heads: std::ops::Range<usize>) -> impl Strategy<Value = (LossSpec, u64)> {
     (vec(head(), heads).prop_map(|heads| LossSpec { heads }), any::<u64>())
 }
 
-/// Tensors of a specification. Logits of a head without activation are probabilities already.
+/// Random tensors of a specification. The logits of a head without activation are probabilities.
 #[must_use]
 pub fn tensors(spec: &LossSpec, seed: u64) -> Vec<Tensors> {
     let heads = spec.heads.iter().zip((0..).map(|index| seed.wrapping_add(index)));

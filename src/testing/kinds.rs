@@ -1,10 +1,10 @@
-//! One of every kind. The matches are exhaustive: a new kind has to be given a place here, and its tests then meet it.
+//! One of every kind. The matches are exhaustive, so that a new kind has to be added here and is tested.
 
 use std::iter::successors;
 
 use crate::spec::{Alpha, ClassWeighting, OverlapKind, PixelKind, Reduction, ScalarAlpha};
 
-/// Every overlap kind, generalized Dice with each of its weights.
+/// Every overlap kind; generalized Dice with each of its weightings.
 pub fn overlap_kinds() -> impl Iterator<Item = OverlapKind> {
     let generalized = |class_weighting| Some(OverlapKind::GeneralizedDice { class_weighting });
     successors(Some(OverlapKind::Dice), move |kind| match kind {

@@ -1,6 +1,4 @@
-//! A specification on random tensors: how far a device's step is from the f64 reference.
-//!
-//! For tools, tuners and tests; a trainer has tensors of its own.
+//! Random tensors, and how far a device's step is from the f64 reference. For tools, the tuner and tests.
 
 pub mod cases;
 mod compare;
@@ -24,10 +22,10 @@ use crate::plan::Plan;
 use crate::reference::{self, Evaluation, HeadData, TargetData};
 use crate::spec::{FloatType, Head, LossSpec, Target};
 
-/// The tensors of a head on the host; those that it has not are empty.
+/// The tensors of a head on the host; those that the head lacks are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Tensors {
-    /// `[N, C, *spatial]`; numbers that the head's type holds.
+    /// `[N, C, *spatial]`; rounded to the head's type.
     pub logits: Vec<f32>,
     /// `[N, *spatial]`, where the target is labels.
     pub labels: Vec<i64>,
@@ -42,8 +40,8 @@ pub struct Tensors {
 }
 
 impl Tensors {
-    /// Random logits in ± `spread`, and a random target: classes, and where the head has one, the ignore label; or
-    /// probabilities, one in three of them 0 or 1.
+    /// Random logits in ± `spread`, and a random target: labels, among them the ignore label where the head has one; or
+    /// probabilities, of which one in three is 0 or 1.
     #[must_use]
     pub fn random(head: &Head, spread: f32, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -54,7 +52,7 @@ impl Tensors {
             Target::Labels(_) => {
                 let mut label = || match head.ignore_index {
                     Some(ignored) if random.u8(0..4) == 0 => ignored,
-                    // one channel has two labels
+                    // one channel has two labels: background and class
                     _ => i64::try_from(random.usize(0..classes.max(2))).unwrap_or(0),
                 };
                 tensors.labels = (0..head.target_elements()).map(|_| label()).collect();
@@ -76,7 +74,7 @@ impl Tensors {
         tensors
     }
 
-    /// As [`host::run`] takes them.
+    /// The tensors for [`host::run`].
     #[must_use]
     pub fn host(&self) -> HostTensors<'_> {
         let labels = HostTarget::Labels(&self.labels);
@@ -90,8 +88,7 @@ impl Tensors {
     }
 }
 
-/// The plans of who makes many on a device: those of one variant are siblings ([`Plan::sibling`]), so that a kernel's text is
-/// compiled once.
+/// Makes many plans on one device. Plans of one variant are siblings ([`Plan::sibling`]) and share pipelines.
 #[derive(Debug)]
 pub struct Plans {
     device: wgpu::Device,
@@ -100,13 +97,13 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Of no plan yet.
+    /// No plans yet, on this device.
     #[must_use]
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         Self { device: device.clone(), queue: queue.clone(), firsts: Mutex::default() }
     }
 
-    /// One more, as [`Plan::new`] makes it.
+    /// Another plan, as [`Plan::new`] makes it.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -114,7 +111,7 @@ impl Plans {
         self.with_variant(spec, Variant::for_device(&self.device))
     }
 
-    /// One more, of this variant.
+    /// Another plan, of this variant.
     ///
     /// # Errors
     /// As [`Plan::with_variant`].
@@ -129,7 +126,7 @@ impl Plans {
     }
 }
 
-/// Tensors in f64, as the reference takes them.
+/// The tensors of a head in f64, for the reference.
 #[derive(Clone, Debug)]
 pub struct WideTensors<'a> {
     /// `[N, C, *spatial]`.
@@ -140,7 +137,7 @@ pub struct WideTensors<'a> {
 }
 
 impl<'a> WideTensors<'a> {
-    /// The same numbers.
+    /// Converts the tensors to f64.
     #[must_use]
     pub fn new(tensors: &'a Tensors) -> Self {
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
@@ -152,7 +149,7 @@ impl<'a> WideTensors<'a> {
         }
     }
 
-    /// As [`reference::evaluate`] takes them.
+    /// The tensors for [`reference::evaluate`].
     #[must_use]
     pub fn data(&self) -> HeadData<'_> {
         let labels = TargetData::Labels(&self.tensors.labels);
@@ -166,7 +163,7 @@ impl<'a> WideTensors<'a> {
     }
 }
 
-/// What the reference says.
+/// The reference's loss and gradients.
 ///
 /// # Errors
 /// Those of [`reference::evaluate`].
@@ -179,12 +176,12 @@ pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Result<E
 /// How far a device's result is from the reference's.
 ///
 /// # Errors
-/// A phrase, where it is further than [`Tolerance::DEVICE`].
+/// The differences in words, where they exceed [`Tolerance::DEVICE`].
 pub fn check(given: &HostResult, expected: &Evaluation) -> Result<Differences, String> {
     compare(&Expected::of_evaluation(expected), given, Tolerance::DEVICE).tolerated()
 }
 
-/// The numbers that a type holds nearest to these.
+/// The numbers rounded to a type.
 fn rounded(values: &[f32], float: FloatType) -> Vec<f32> {
     let mut held = host::floats_of_bytes(&host::float_bytes(values, float), float);
     held.truncate(values.len());

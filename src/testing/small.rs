@@ -1,9 +1,9 @@
-//! A small copy of a specification, for the reference, which is slow.
+//! A small copy of a specification, because the reference is slow.
 
 use crate::spec::{Head, LossSpec};
 
-/// The specification with shorter axes, until its logits are no more than `most` or nothing can be shortened. Rows that four
-/// elements divide stay so, and others do not become so: the kernels load both alike.
+/// The specification with its axes shortened until it has at most `most` logits or nothing can be shortened. Whether
+/// the number of voxels is a multiple of 4 does not change, because the kernels' loads depend on it.
 #[must_use]
 pub fn small_copy(spec: &LossSpec, most: usize) -> LossSpec {
     let logits = |head: &Head| head.items() * head.classes() * head.voxels();

@@ -1,4 +1,4 @@
-//! The variants that the tuner tries: one setting after another, from the best so far.
+//! The variants that the tuner tries: the best so far, with one setting changed.
 
 use std::fmt;
 
@@ -20,8 +20,8 @@ pub(super) enum Setting {
     FoldInvocations(u32),
 }
 
-/// What is tried, in this order: what matters most comes first, since the time may end. An invocation that holds 4, 6, 8 or
-/// 16 classes, and one that streams them (0), stand for the register budgets of all devices.
+/// All settings, in the order in which they are tried: those that matter most come first, since the time may run out.
+/// Invocations that hold 4, 6, 8 or 16 classes, or stream them (0), cover the register budgets of all devices.
 const SETTINGS: [Setting; 27] = [
     Setting::Invocations(8),
     Setting::Invocations(16),
@@ -55,12 +55,12 @@ const SETTINGS: [Setting; 27] = [
 /// The settings that can make a difference to a specification.
 pub(super) struct Candidates {
     pub settings: Vec<Setting>,
-    /// Classes of each head: variants that hold them alike are one.
+    /// Classes of each head. Variants that hold these numbers of classes alike are tried once.
     classes: Vec<u32>,
 }
 
 impl Setting {
-    /// The variant with this setting, and with a tile that fits it.
+    /// The variant with this setting, and its tile rounded up to fit.
     pub(super) fn of(self, variant: Variant) -> Variant {
         match self {
             Self::Invocations(invocations) => {
@@ -78,7 +78,7 @@ impl Setting {
     }
 }
 
-/// As `bench --variant` takes it.
+/// In the form that `bench --variant` takes.
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,7 +101,7 @@ impl Candidates {
         let aligned = spec.heads.iter().any(|head| head.voxels().is_multiple_of(4));
         let makes_sense = |setting: &Setting| match *setting {
             Setting::Invocations(n) | Setting::FoldInvocations(n) => n <= most,
-            // rows of other lengths are read one by one anyway
+            // rows of other lengths are read element by element in any case
             Setting::Wide(_) => aligned,
             Setting::HeadsPerDispatch(_) => spec.heads.len() > 1,
             _ => true,
@@ -110,7 +110,7 @@ impl Candidates {
         Self { settings: SETTINGS.into_iter().filter(makes_sense).collect(), classes }
     }
 
-    /// Whether a setting makes other kernels of this variant.
+    /// Whether this setting changes the kernels of a variant.
     pub(super) fn changes(&self, setting: Setting, variant: Variant) -> bool {
         let other = setting.of(variant);
         if !matches!(setting, Setting::Classes(..)) {

@@ -1,25 +1,26 @@
-//! Whether a variant computes what it should.
+//! Whether a variant's results are right.
 
 use crate::host::HostResult;
 use crate::reference::Evaluation;
 use crate::spec::LossSpec;
 use crate::testing::{CANCELLING, Differences, Expected, Tolerance, compare};
 
-/// What a device may be off and still be called inexact, not wrong.
+/// The largest error of a device that is inexact; beyond it, the device is wrong.
 const MOST_INEXACT: f64 = 1e-4;
 
-/// What a variant computes.
+/// How right a variant's results are.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     Right,
-    /// Further off than a right one, by at most [`MOST_INEXACT`]. That is the device's arithmetic, if it is the default.
+    /// Beyond the tolerance, but off by at most [`MOST_INEXACT`]. For the default variant that is the device's
+    /// arithmetic.
     Inexact(Differences),
-    /// Something else: what differs.
+    /// Off by more; what differs.
     Wrong(String),
 }
 
 impl Outcome {
-    /// Of a step on the small copy, against the reference.
+    /// The outcome of a step on the small copy, against the reference.
     pub(super) fn new(given: &HostResult, expected: &Evaluation) -> Self {
         let expected = Expected::of_evaluation(expected);
         if compare(&expected, given, Tolerance::DEVICE).phrases.is_empty() {
@@ -31,17 +32,17 @@ impl Outcome {
         }
     }
 
-    /// Of a step on the whole tensors, against the default variant's.
+    /// The outcome of a step on the whole tensors, against the default variant's results.
     pub(super) fn of_whole(given: &HostResult, expected: &Expected) -> Self {
         compare(expected, given, Tolerance::DEVICE).tolerated().map_or_else(Self::Wrong, |_| Self::Right)
     }
 }
 
-/// What a step on the whole tensors should give: what the default variant gave.
+/// What a step on the whole tensors should give: `result`, of the default variant.
 ///
-/// `small` is what the reference gives on a small copy: of a gradient that cancels it says how much. Gradients that may differ
-/// as much as they are large are not compared: those that cancel to nothing, and those of a top-k, where another order of the
-/// same sum may pick another voxel.
+/// `small` is the reference's result on a small copy, from which follows how far a gradient cancels. A gradient whose
+/// error may be as large as itself is not compared: one that cancels to 0, and one of a top-k, where another order of
+/// the same sum may pick another voxel.
 pub(super) fn whole(spec: &LossSpec, result: &HostResult, small: &Evaluation) -> Expected {
     let mut all = Expected::of_result(spec, result);
     for ((head, expected), small) in spec.heads.iter().zip(&mut all.heads).zip(&small.heads) {
@@ -50,7 +51,7 @@ pub(super) fn whole(spec: &LossSpec, result: &HostResult, small: &Evaluation) ->
         if top_k || largest == 0.0 {
             expected.gradient = None;
         } else {
-            // what cancels has an error of its own, however small the rest
+            // the error is relative to what cancels, however small the remainder
             expected.scale *= (CANCELLING * small.kappa.abs() / largest).max(1.0);
         }
     }
@@ -71,7 +72,7 @@ mod tests {
         value
     }
 
-    /// What the reference gives, as a device gives it that rounds nothing but the gradients to their type.
+    /// The reference's result as that of a device that rounds only the gradients, to their type.
     fn exact(spec: &LossSpec, expected: &Evaluation) -> HostResult {
         let term = |value: f64| Some(Term { value: narrow(value), weighted: narrow(value) });
         let report = |head: &HeadEvaluation| HeadReport {
@@ -138,7 +139,7 @@ mod tests {
                 let [loss, gradient, soft_dice] = given;
                 let Outcome::Inexact(found) = off(float, loss, gradient, soft_dice) else { panic!("{given:?}") };
                 for (found, given) in [found.loss, found.gradient, found.soft_dice].into_iter().zip(given) {
-                    // the rounding of f16 hides a part of what is off
+                    // the tolerated rounding of f16 hides a part of the error
                     assert!((found - given).abs() <= 1e-6, "{float:?}: {found:?} of {given:?}");
                 }
             }

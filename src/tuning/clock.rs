@@ -1,4 +1,4 @@
-//! How long an adapter takes for some commands.
+//! Measures how long an adapter takes for commands.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::gpu::device::checked;
 
-/// An open adapter, and how its time is read.
+/// Measures the time of commands on a device.
 #[derive(Debug)]
 pub struct Clock {
-    /// The device whose time it is.
+    /// The device that is timed.
     pub device: wgpu::Device,
-    /// Its queue: what is timed is submitted here.
+    /// The queue that timed commands are submitted to.
     pub queue: wgpu::Queue,
     /// Whether the driver is a software driver.
     pub software: bool,
     timestamps: Option<Timestamps>,
 }
 
-/// What the times of a [`Clock`] are.
+/// Which clock the times of a [`Clock`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClockKind {
@@ -27,11 +27,11 @@ pub enum ClockKind {
     Timestamps,
     /// The host's clock, from submission to an idle device: the device lacks timestamps, or is a software driver.
     Wall,
-    /// The host's clock too. The device has timestamps, but three pairs of them were not times.
+    /// The host's clock as well: the device has timestamps, but three pairs of them were not times.
     TimestampsGivenUp,
 }
 
-/// As results state it: `timestamps`, `wall`, or `wall: the device's timestamps are not times`.
+/// As in result files: `timestamps`, `wall`, or `wall: the device's timestamps are not times`.
 impl fmt::Display for ClockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -42,7 +42,7 @@ impl fmt::Display for ClockKind {
     }
 }
 
-/// Two queries around a compute pass, and where their results go.
+/// Two timestamp queries around a compute pass, and the buffers for their results.
 #[derive(Debug)]
 struct Timestamps {
     queries: wgpu::QuerySet,
@@ -52,7 +52,7 @@ struct Timestamps {
     trust: Trust,
 }
 
-/// A pair of timestamps, and what the host saw of the same commands.
+/// A pair of timestamps, and the host's time for the same commands.
 struct Reading {
     /// At the beginning and the end of the compute pass.
     ticks: [u64; 2],
@@ -60,40 +60,41 @@ struct Reading {
     waited: Duration,
 }
 
-/// Whether timestamps are believed. A single bad pair may be a counter that wrapped; [`MOST_BAD_PAIRS`] of them are a driver
-/// whose timestamps are not times.
+/// Whether the timestamps are trusted. A single bad pair may be a counter that wrapped; after [`MOST_BAD_PAIRS`] of
+/// them the driver's timestamps are not times.
 #[derive(Debug, Default)]
 struct Trust {
     bad_pairs: AtomicU32,
 }
 
-/// Commands of a compute pass.
+/// Encodes the commands of a compute pass.
 pub type Encode<'a> = dyn Fn(&mut wgpu::ComputePass<'_>) + 'a;
 
-/// Pairs of timestamps that are not times, after which the host's clock is used.
+/// Bad pairs of timestamps after which the host's clock is used.
 const MOST_BAD_PAIRS: u32 = 3;
-/// How much longer than the host's wait a pass may take by the timestamps: the two clocks drift apart, and the period that a
-/// driver states is rounded.
+/// The largest time by timestamps, relative to the host's wait. Above 1, because the two clocks drift, and a driver's
+/// timestamp period is rounded.
 const MOST_OVER_WAIT: f64 = 1.01;
-/// And besides, in nanoseconds: a coarse host clock steps by this much.
+/// Added to that, in nanoseconds: a coarse host clock advances in steps of this length.
 const HOST_STEP: f64 = 1e6;
 
-/// What errors say was being done.
+/// `during` of this module's errors.
 const DURING: &str = "timing";
 
 impl Clock {
-    /// A clock for a device: the GPU's timestamps where it has [`wgpu::Features::TIMESTAMP_QUERY`], else the wall's.
+    /// A clock for a device: the GPU's timestamps where it has [`wgpu::Features::TIMESTAMP_QUERY`] and is not a
+    /// software driver, else the host's clock.
     #[must_use]
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
-        // a software driver's timestamps are those of its queue thread: the wall is what a user waits for
+        // a software driver's timestamps come from its queue thread; what a user waits for is the host's time
         let has = device.features().contains(wgpu::Features::TIMESTAMP_QUERY) && !software;
         let timestamps = has.then(|| Timestamps::new(&device, f64::from(queue.get_timestamp_period())));
         Self { device, queue, software, timestamps }
     }
 
-    /// What the times are from here on: with bad timestamps that changes once, during a call of [`time`](Self::time), which
-    /// then returns the first of the host's times.
+    /// Which clock is used from here on. With bad timestamps it changes once, during a call of [`time`](Self::time),
+    /// which then returns the first time of the host's clock.
     #[must_use]
     pub fn kind(&self) -> ClockKind {
         match &self.timestamps {
@@ -103,9 +104,9 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds of a compute pass: by the GPU's timestamps where it has them, else from submission to an idle device.
-    /// Waits for the device. Where two timestamps are not a time, the pass is encoded and run again; after three such pairs
-    /// in the life of this clock the host's clock is used.
+    /// Nanoseconds of a compute pass: by the GPU's timestamps, or by the host's clock from submission to an idle
+    /// device. Waits for the device. Where a pair of timestamps is not a time, the pass is encoded and run again; after
+    /// three such pairs in the life of this clock the host's clock is used.
     ///
     /// # Errors
     /// [`Error::Device`] where wgpu refuses, or the device is lost.
@@ -118,7 +119,8 @@ impl Clock {
         self.wall(|encoder| encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default())))
     }
 
-    /// Nanoseconds of commands that are no compute pass, such as a copy: from submission to an idle device.
+    /// Nanoseconds of commands outside a compute pass, such as a copy, by the host's clock: from submission to an idle
+    /// device.
     ///
     /// # Errors
     /// As [`time`](Self::time).
@@ -164,7 +166,7 @@ impl Clock {
 }
 
 impl Timestamps {
-    /// Of a device with the feature, whose timestamps count in this many nanoseconds.
+    /// For a device with the feature. `period`: nanoseconds per tick of its timestamps.
     fn new(device: &wgpu::Device, period: f64) -> Self {
         let buffer = |usage| {
             let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
@@ -182,8 +184,8 @@ impl Timestamps {
 }
 
 impl Trust {
-    /// Nanoseconds of the first reading that is a time; `None` once the timestamps are given up, and from then on nothing is
-    /// read.
+    /// Nanoseconds of the first reading that is a time. `None` once the timestamps are given up; from then on nothing
+    /// is read.
     fn time(&self, period: f64, mut read: impl FnMut() -> Result<Reading, Error>) -> Result<Option<f64>, Error> {
         while !self.is_lost() {
             let time = elapsed(&read()?, period);
@@ -200,8 +202,8 @@ impl Trust {
     }
 }
 
-/// Nanoseconds between two timestamps, where they are a time. Drivers write none of them, or one, or one that is left from
-/// something else; a counter of few bits wraps. A pass of no time at all is not a time either: nothing can be divided by it.
+/// Nanoseconds between two timestamps; `None` where they are not a time. Some drivers write none of the two, or one, or
+/// leave an earlier one; a counter of few bits wraps. A time of 0 is not a time either: nothing can be divided by it.
 fn elapsed(reading: &Reading, period: f64) -> Option<f64> {
     let &Reading { ticks: [begin, end], waited } = reading;
     if begin == 0 || end == 0 {
@@ -219,7 +221,7 @@ fn device_error(error: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 impl Clock {
-    /// A clock with timestamps that are longer than any wait; of a software driver too.
+    /// A clock whose timestamps are longer than any wait; on a software driver as well.
     pub(super) fn with_bad_timestamps(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let timestamps = Some(Timestamps::new(&device, f64::INFINITY));
         Self { device, queue, software: false, timestamps }
@@ -233,8 +235,8 @@ mod tests {
     const PERIOD: f64 = 40.0;
     /// A pair that is a time: 80 ns.
     const GOOD: [u64; 2] = [7, 9];
-    /// What drivers write that is not a time: nothing, one of two, the later one first, a counter of 36 bits that wrapped,
-    /// a beginning that is left from something else, and no progress.
+    /// Pairs that some drivers write and that are not times: nothing, one of the two, in reverse, a 36-bit counter that
+    /// wrapped, an earlier pass's beginning, and two equal ones.
     const BAD: [[u64; 2]; 8] =
         [[0, 0], [7, 0], [0, 9], [9, 7], [(1 << 36) - 3, 2], [1, 5_000_000_000_000], [1, u64::MAX], [7, 7]];
 
@@ -242,7 +244,8 @@ mod tests {
         Reading { ticks, waited: Duration::from_millis(1) }
     }
 
-    /// What [`Trust::time`] gives where the device writes these pairs in turn, and how many of them it reads.
+    /// What [`Trust::time`] returns where the device writes these pairs one after another, and how many of them it
+    /// reads.
     fn fed(trust: &Trust, pairs: &[[u64; 2]]) -> (Option<f64>, usize) {
         let mut left = pairs.iter();
         let time = trust.time(PERIOD, || Ok(after_a_millisecond(*left.next().expect("one more pair"))));
@@ -282,7 +285,7 @@ mod tests {
         assert_eq!(fed(&trust, &[[0, 9], GOOD]), (Some(80.0), 2));
         assert_eq!(fed(&trust, &[[9, 7], GOOD]), (Some(80.0), 2));
         assert!(!trust.is_lost());
-        // the third one in the life of the clock, however many were good between them
+        // the third bad pair in the life of the clock, however many good ones were between them
         assert_eq!(fed(&trust, &[[0, 0], GOOD]), (None, 1));
         assert!(trust.is_lost());
         assert_eq!(fed(&trust, &[GOOD]), (None, 0), "nothing is read any more");

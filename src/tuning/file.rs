@@ -1,4 +1,4 @@
-//! What was measured before: a JSON file of choices, by adapter, driver and specification.
+//! The file of remembered variants: JSON, by adapter, driver, version and specification.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ struct File {
     choices: Vec<Choice>,
 }
 
-/// What a choice holds for: another adapter, driver, version or specification measures anew.
+/// What a choice is valid for: with another adapter, driver, version or specification it is measured again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Key {
@@ -34,7 +34,7 @@ pub(super) struct Key {
     spec: LossSpec,
 }
 
-/// With what of the adapter the device was opened, as far as the kernels depend on it.
+/// The features and limits that the device was opened with, as far as the kernels depend on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Opened {
@@ -45,15 +45,15 @@ struct Opened {
     max_storage_buffer_binding_size: u64,
 }
 
-/// One choice, and how it came about.
+/// One choice, and what it was based on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Choice {
     pub key: Key,
     pub variant: Variant,
-    /// Variants that were tried.
+    /// How many variants were tried.
     pub tried: usize,
-    /// How many times as long the default took; 1 where it was chosen.
+    /// The default's time over the chosen variant's; 1 where the default was chosen.
     pub default_over_chosen: f64,
 }
 
@@ -77,13 +77,13 @@ impl Key {
     }
 }
 
-/// The choice for a key, if the file has one. No file is an empty one; a folder that is not there is an error.
+/// The choice for a key, if the file has one. A missing file counts as empty; a missing folder is an error.
 pub(super) fn find(path: &Path, key: &Key) -> Result<Option<Choice>, Error> {
     Ok(read(path)?.choices.into_iter().find(|choice| choice.key == *key))
 }
 
-/// Adds a choice, in the place of an earlier one for the same key. Whole or not at all: the file is written beside the old one
-/// and renamed. Of two processes that do it at once, the later one's file stays.
+/// Adds a choice, or replaces the one with the same key. The change is atomic: a new file is written beside the old one
+/// and renamed. Where two processes do so at once, the later one's file remains.
 pub(super) fn remember(path: &Path, choice: Choice) -> Result<(), Error> {
     let mut file = read(path)?;
     file.choices.retain(|other| other.key != choice.key);
@@ -98,7 +98,7 @@ pub(super) fn remember(path: &Path, choice: Choice) -> Result<(), Error> {
         fs::rename(&beside, path)
     };
     write().map_err(|error| {
-        // what is left of it is of no use; that it cannot be removed says no more than the first error
+        // an incomplete file is useless; the first error is the one to report
         let _ = fs::remove_file(&beside);
         refuse(path, &error)
     })
@@ -126,7 +126,7 @@ fn read(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// A name in the same folder that no other process or thread takes.
+/// A name in the same folder that no other process or thread uses.
 fn beside(path: &Path) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Why a measurement keeps the default variant without measuring any other to the end.
+//! Why a measurement keeps the default variant although no race decided it.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::testing::Differences;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Kept {
-    /// The GPU's timestamps were given up while it was measured: times of two clocks are not compared.
+    /// The GPU's timestamps were given up during the measurement, and times of two clocks must not be compared.
     TimestampsGivenUp,
-    /// The device is less exact than variants are checked to be: a fast one that is wrong could not be told from a right one. How
-    /// far the default variant is off the f64 reference; at most 1e-4 each.
+    /// The device is less exact than the check of a variant requires, so a wrong variant could not be distinguished
+    /// from a right one. Holds how far the default variant is off the f64 reference: at most 1e-4 each.
     Inexact(Differences),
 }
 

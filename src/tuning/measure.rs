@@ -1,4 +1,4 @@
-//! Measuring on a device: tensors, checks, times; and the choice that is remembered.
+//! Measures variants on a device: tensors, checks, times. Remembers the choice.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use crate::reference::Evaluation;
 use crate::spec::{Head, LossSpec};
 use crate::testing::{Expected, Tensors, evaluate, small_copy};
 
-/// Logits that are compared with the f64 reference.
+/// The most logits of the small copy that is compared with the f64 reference.
 const MOST_REFERENCE: usize = 1 << 18;
 /// Random logits lie in ± this.
 const SPREAD: f32 = 4.0;
 
-/// Where choices are remembered, and how long a measurement may take.
+/// The file of remembered choices, and how long a measurement may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measured {
-    /// A JSON file, made where there is none; its folder must be there. It holds any number of choices.
+    /// A JSON file of any number of choices. It is made if it is missing; its folder must exist.
     pub file: PathBuf,
-    /// The time of a measurement. No candidate begins that would not end in time, judged by the slowest before it; what
-    /// is there before the first, the tensors and the default variant, takes what it takes.
+    /// How long a measurement may take. A candidate is only begun if it should end in time, judged by the slowest so
+    /// far. The preparation is not bounded: the tensors, and the check of the default variant.
     pub budget: Duration,
 }
 
@@ -46,26 +46,26 @@ impl Measured {
     }
 }
 
-/// A choice, and how it came about.
+/// A choice, and what it is based on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned {
-    /// The variant.
+    /// The chosen variant.
     pub variant: Variant,
-    /// Whether the file had it: nothing was measured.
+    /// Whether it is from the file; then nothing was measured.
     pub remembered: bool,
-    /// What was tried, in this order. Empty where nothing was.
+    /// The candidates, in the order in which they were tried.
     pub candidates: Vec<Candidate>,
-    /// Nanoseconds of a step of the default and of the chosen variant, of runs that followed each other. Empty where the
-    /// default was chosen, or nothing was measured.
+    /// Nanoseconds of a step with the default and with the chosen variant, in pairs of consecutive runs. Empty where
+    /// the default was chosen, or nothing was measured.
     pub pairs: Vec<[f64; 2]>,
-    /// Why it is the default variant, where the device cannot be measured and no race decided it.
+    /// Why the default variant was kept, where the device cannot be measured.
     pub kept: Option<Kept>,
 }
 
-/// The choice that a file has for this device and specification.
+/// The variant that a file has for this device and specification, if any.
 ///
 /// # Errors
-/// [`Error::TuningFile`] where the file is there and cannot be read.
+/// [`Error::TuningFile`] where the file exists and cannot be read, or its folder does not exist.
 pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path) -> Result<Option<Variant>, Error> {
     let choice = file::find(file, &Key::new(device, spec))?;
     Ok(choice.map(|choice| choice.variant).filter(|variant| variant.validate(device).is_ok()))
@@ -73,21 +73,22 @@ pub fn remembered(device: &wgpu::Device, spec: &LossSpec, file: &std::path::Path
 
 /// The fastest variant for this device and specification: from the file, or measured and remembered there.
 ///
-/// The result of each candidate is checked before it is timed: against the f64 reference on a small copy of the
-/// specification, and on random tensors of its whole size against the default's. Candidate and best so far run in turn, and
-/// the medians of their ratios decide; by the GPU's timestamps where the device has them. A measurement that ends before any
-/// candidate was raced is not remembered.
+/// Each candidate's result is checked before it is timed: on a small copy of the specification against the f64
+/// reference, and on random tensors of the whole size against the default variant's. The candidate and the best so far
+/// then run in turn, timed by the GPU's timestamps where the device has them, and the median of the time ratios
+/// decides. A measurement that ends before any candidate was raced is not remembered.
 ///
-/// A device that cannot be measured keeps its default variant, which is no error and not remembered: [`Tuned::kept`] says
-/// why. That is one whose timestamps are not times, and one that is less exact than [`Tolerance::DEVICE`](crate::testing::Tolerance::DEVICE),
-/// by up to 1e-4.
+/// A device that cannot be measured keeps its default variant. This is not an error and is not remembered;
+/// [`Tuned::kept`] has the reason: the device's timestamps are not times, or it is less exact than
+/// [`Tolerance::DEVICE`](crate::testing::Tolerance::DEVICE), by up to 1e-4.
 ///
-/// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch of four
-/// plans; the host holds the gradients in f32 and in f64. Submits to the queue, and waits for the device.
+/// Needs GPU memory for one set of the specification's tensors, a copy of the gradients to read back, and the scratch
+/// buffers of four plans; the host holds the gradients in f32 and in f64. Submits to the queue, and waits for the
+/// device.
 ///
 /// # Errors
-/// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read or written, which is said before anything is
-/// measured where that can be known; [`Error::WrongResult`] where the default variant computes something wrong, or is off by more than 1e-4;
+/// Those of [`Plan::new`]; [`Error::TuningFile`] for a file that cannot be read, before anything is measured, or that
+/// cannot be written; [`Error::WrongResult`] where the default variant's result is wrong or off by more than 1e-4;
 /// [`Error::Device`] where the tensors do not fit in the device's memory.
 pub fn tune(
     device: &wgpu::Device,
@@ -103,7 +104,7 @@ pub fn tune(
     measure(Gpu::new(device, queue, spec)?, measured, progress)
 }
 
-/// Measured, and remembered where that decided something.
+/// Measures, and remembers the choice where races decided it.
 fn measure(mut gpu: Gpu, measured: &Measured, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Tuned, Error> {
     let (device, spec) = (gpu.clock.device.clone(), gpu.spec.clone());
     let (default, candidates) = (Variant::for_device(&device), Candidates::new(&device, &spec));
@@ -118,31 +119,31 @@ fn measure(mut gpu: Gpu, measured: &Measured, progress: &mut dyn FnMut(Progress<
     Ok(Tuned { variant, remembered: false, candidates, pairs, kept })
 }
 
-/// Tensors of a specification on a device, and what a step on them should give.
+/// The tensors of a specification on a device, and what a step on them should give.
 struct Gpu {
     clock: Clock,
     start: Instant,
     spec: LossSpec,
     whole: Trial,
-    /// What the default variant gave, once it was right on the small copy.
+    /// The default variant's result on the whole tensors, once it was right on the small copy.
     expected: Option<Expected>,
     small_spec: LossSpec,
     small: Trial,
     small_expected: Evaluation,
 }
 
-/// Tensors: on the host until the first plan is bound to them, and on the device from then on.
+/// Tensors, on the host until the first plan is bound to them, and on the device from then on.
 enum Trial {
     Drawn(Vec<Tensors>),
     Uploaded(HostStep),
 }
 
 impl Trial {
-    /// Always the same for the same specification.
+    /// Random tensors; the same specification gives the same ones.
     fn draw(spec: &LossSpec) -> Vec<Tensors> {
         let one = |(head, seed): (&Head, u64)| {
             let mut tensors = Tensors::random(head, SPREAD, seed);
-            // a mean over no item is no number
+            // a mean over no item is NaN
             tensors.sample_mask.iter_mut().take(1).for_each(|item| *item = 1);
             tensors
         };
@@ -209,7 +210,7 @@ impl Trials for Gpu {
             ready.step().forward(pass);
             ready.step().backward(pass);
         })?;
-        // this one would be the host's
+        // this time would be the host's
         if self.clock.kind() == ClockKind::TimestampsGivenUp {
             Err(End::Kept(Kept::TimestampsGivenUp))
         } else {
@@ -236,7 +237,7 @@ mod tests {
         Gpu::new(&device, &queue, &spec).expect("tensors are drawn")
     }
 
-    /// What tuning such a device gives, and whether anything is remembered.
+    /// The result of tuning this device, and whether anything is remembered.
     fn tuned(gpu: Gpu, test: &str) -> (Result<Tuned, Error>, bool) {
         let file = std::env::temp_dir().join(format!("segloss-{test}-{}.json", std::process::id()));
         let given = measure(gpu, &Measured::new(&file).budget(Duration::from_secs(5)), &mut |_| {});

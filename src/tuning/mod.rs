@@ -1,9 +1,8 @@
-//! The variant of the kernels that is fastest on a device, measured and remembered: apart from the kernels themselves, whose
-//! numbers it chooses.
+//! Finds the fastest variant of the kernels on a device by measuring, and remembers it in a file.
 //!
-//! Every [`Variant`](crate::Variant) computes the same; they differ in speed alone. A plan takes the default for its adapter's
-//! kind, or one of the caller's. [`tune`] finds the one that was fastest for an adapter, driver and specification: in a file that
-//! the caller names, or by measuring where the file has nothing yet.
+//! All [`Variant`](crate::Variant)s compute the same; they differ in speed alone. A plan takes the default for its
+//! adapter's kind, or one that the caller gives. [`tune`] returns the fastest for an adapter, driver and specification:
+//! from the caller's file, or by measuring where the file has none yet.
 //!
 //! ```no_run
 //! # fn plan(device: &segloss::wgpu::Device, queue: &segloss::wgpu::Queue, spec: &segloss::LossSpec) -> Result<(), segloss::Error> {

@@ -1,7 +1,8 @@
-//! The search: candidate after candidate, each checked, then raced against the best so far; bounded in time.
+//! The search: each candidate is checked, then raced against the best so far, within a time budget.
 //!
-//! Coordinate descent over [`Candidates`]: a setting that makes the step faster is kept, and the next is tried from there;
-//! again from the first while that finds something. Last, the best is raced against the default, and has to win.
+//! It is a coordinate descent over [`Candidates`]: a setting that makes the step faster is kept, and the next one is
+//! tried from there; the sweep is repeated while it finds something. In the end the best is raced against the default,
+//! and has to win.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,31 +15,32 @@ use crate::layout::variant::Variant;
 
 /// Rounds of a race between a candidate and the best so far.
 const ROUNDS: usize = 11;
-/// Rounds after which a candidate is given up that is slower by more than a quarter.
+/// Rounds after which a candidate is given up if it takes more than [`HOPELESS`] times as long.
 const FIRST_ROUNDS: usize = 3;
 const HOPELESS: f64 = 1.25;
-/// A candidate that takes more of the best's time than this is not better: two measurements of one variant differ by as much.
+/// A candidate is better if it takes less than this part of the best's time: two measurements of one variant differ by
+/// up to 2 %.
 const BETTER: f64 = 0.98;
 /// Rounds of the race between the default and the best.
 const LAST_ROUNDS: usize = 31;
 /// Sweeps over all settings.
 const MOST_SWEEPS: usize = 3;
 
-/// What the search asks of a device. Its own tests ask a table.
+/// What the search needs of a device. Its tests implement it with a table.
 pub(super) trait Trials {
     /// A variant that is ready to run.
     type Ready;
     /// Makes a variant ready.
     fn prepare(&mut self, variant: Variant) -> Result<Self::Ready, Error>;
-    /// Whether it computes what it should.
+    /// Whether the variant's results are right.
     fn check(&mut self, ready: &Self::Ready) -> Result<Outcome, Error>;
-    /// Nanoseconds of a step, all by one clock: where that is given up, the search ends.
+    /// Nanoseconds of a step. All times are of one clock: where that is given up, the search ends.
     fn time(&mut self, ready: &Self::Ready) -> Result<f64, End>;
-    /// Since the beginning.
+    /// The time since the search began.
     fn elapsed(&self) -> Duration;
 }
 
-/// Why a search ends before it has found anything.
+/// Why a search ends early.
 #[derive(Debug)]
 pub(super) enum End {
     /// With the default variant.
@@ -53,67 +55,67 @@ impl From<Error> for End {
     }
 }
 
-/// How a candidate did.
+/// The outcome of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It is right, and was raced against the best so far.
+    /// Its results are right, and it was raced against the best so far.
     Raced {
-        /// Nanoseconds of a forward and backward: the median.
+        /// The median time of a forward and backward, in nanoseconds.
         median_ns: f64,
-        /// Its time over that of the best so far, of pairs of runs that followed each other: the median.
+        /// The median of its time over that of the best so far, over pairs of consecutive runs.
         over_best: f64,
-        /// Whether it is the best from here on.
+        /// Whether it replaces the best so far.
         better: bool,
     },
-    /// It computes something else: what differs.
+    /// Its results are wrong: what differs.
     Wrong(String),
-    /// The device does not take it.
+    /// The device refuses it.
     Refused(Error),
 }
 
 /// A variant that was tried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// What differs from the best so far: `tile=2048`.
+    /// The change from the best so far, such as `tile=2048`.
     pub change: String,
-    /// The variant.
+    /// The candidate itself.
     pub variant: Variant,
-    /// How it did.
+    /// Its outcome.
     pub verdict: Verdict,
 }
 
 /// How far a measurement has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// Since it began.
+    /// The time since it began.
     pub elapsed: Duration,
-    /// The time it may take.
+    /// How long it may take.
     pub budget: Duration,
-    /// What is tried now.
+    /// The change that is being tried.
     pub trying: &'a str,
-    /// Candidates that were tried before.
+    /// How many candidates were tried before.
     pub tried: usize,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub(super) struct Found {
     pub variant: Variant,
     pub candidates: Vec<Candidate>,
-    /// Nanoseconds of the default and of the variant, of runs that followed each other; empty where they are the same.
+    /// Nanoseconds of the default and of the variant, in pairs of consecutive runs; empty where they are the same.
     pub pairs: Vec<[f64; 2]>,
-    /// Why it is the default, where no race decided that.
+    /// Why the default was kept, where no race decided that.
     pub kept: Option<Kept>,
 }
 
 impl Found {
-    /// Whether it is worth remembering: something was compared, to the end.
+    /// Whether it is worth remembering: candidates were tried, and nothing ended the search early.
     pub(super) fn decides(&self) -> bool {
         self.kept.is_none() && !self.candidates.is_empty()
     }
 }
 
-/// Finds the fastest variant that computes what the default does; or the default, where the device cannot be measured.
+/// Finds the fastest variant with right results; or keeps the default, where the device cannot be measured.
 pub(super) fn search<T: Trials>(
     trials: &mut T,
     default: Variant,
@@ -147,7 +149,7 @@ fn descend<T: Trials>(
     }
     let mut step = Duration::from_secs_f64(run.trials.time(&first)? / 1e9);
     let rounds = |step: Duration, rounds: usize| 2 * step * u32::try_from(rounds + 1).unwrap_or(u32::MAX);
-    // what a candidate takes, and what the last race will: none begins that would not end in time
+    // the time that a candidate takes, and the last race: no candidate begins that would not end in time
     let mut longest = run.trials.elapsed().saturating_sub(begun) + rounds(step, ROUNDS);
     let last_race = |step: Duration| rounds(step, LAST_ROUNDS).min(budget / 4);
     let mut best: Option<(Variant, T::Ready)> = None;
@@ -189,7 +191,7 @@ fn descend<T: Trials>(
     Ok((chosen, pairs))
 }
 
-/// A search that is under way.
+/// A search in progress.
 struct Run<'a, T: Trials> {
     trials: &'a mut T,
     budget: Duration,
@@ -203,7 +205,7 @@ impl<T: Trials> Run<'_, T> {
         (self.progress)(Progress { elapsed, budget, trying, tried });
     }
 
-    /// One candidate: made, checked, raced; ready to run if it can.
+    /// Makes, checks and races a candidate; returns it ready to run if it is right.
     fn candidate(
         &mut self,
         change: &str,
@@ -217,20 +219,20 @@ impl<T: Trials> Run<'_, T> {
         };
         match self.trials.check(&ready)? {
             Outcome::Right => {}
-            // the default is within the bounds: it is not the device
+            // the default is within the tolerance, so the device's arithmetic is not the cause
             Outcome::Inexact(inexactness) => return Ok((Verdict::Wrong(inexactness.to_string()), None)),
             Outcome::Wrong(difference) => return Ok((Verdict::Wrong(difference), None)),
         }
         let pairs = self.race(change, best, &ready, ROUNDS, HOPELESS)?;
         let over_best = median(pairs.iter().map(|[best, candidate]| candidate / best));
         let median_ns = median(pairs.iter().map(|[_, candidate]| *candidate));
-        // a race that the end of the time cut short decides nothing
+        // a race that was cut short decides nothing
         let better = over_best < BETTER && pairs.len() > FIRST_ROUNDS;
         Ok((Verdict::Raced { median_ns, over_best, better }, Some(ready)))
     }
 
-    /// Nanoseconds of two variants that run one after the other, every other round the second first. Ends where the second
-    /// takes more than `hopeless` times as long, and with the time.
+    /// Nanoseconds of two variants in turn; in every other round the second runs first. Ends early where the second
+    /// takes more than `hopeless` times as long, and when the time is up.
     fn race(
         &mut self,
         what: &str,
@@ -276,13 +278,13 @@ mod tests {
 
     const DEFAULT: Variant = INTEGRATED;
 
-    /// A device with a clock of its own: a step takes what a function says, and making a variant a second.
+    /// A simulated device: a function gives the time of a step, and making a variant takes a second.
     struct Table<F: Fn(Variant) -> f64> {
         seconds: F,
         computes: fn(Variant) -> Outcome,
         elapsed: Duration,
         timed: Vec<Variant>,
-        /// Steps that are timed before the clock is given up.
+        /// How many steps are timed before the clock is given up.
         clock_lasts: usize,
     }
 
@@ -331,7 +333,7 @@ mod tests {
         search(table, DEFAULT, &Candidates::all(&[4, 14]), budget, &mut |_| {}).expect("the search ends")
     }
 
-    /// Fastest at 16 invocations and tiles of 8192, which only pay together.
+    /// Fastest at 16 invocations, tiles of 8192 and unchecked.
     fn valley(variant: Variant) -> f64 {
         let off = |value: u32, best: u32| (f64::from(value).log2() - f64::from(best).log2()).abs();
         0.1 + 0.05 * off(variant.invocations, 16)

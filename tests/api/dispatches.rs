@@ -1,4 +1,4 @@
-//! How many dispatches really reach the device: counted in wgpu's trace of the calls, not by the plan.
+//! How many dispatches reach the device, counted in wgpu's trace of the calls instead of by the plan.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -10,7 +10,7 @@ use segloss::{
 
 use crate::common::{self, Gpu, Tensors, gpu, one_dispatch, random_tensors, run, run_variant};
 
-/// Five heads of unlike size, class count, label type, settings and weight.
+/// Five heads that differ in size, number of classes, label type, settings and weight.
 fn five_unlike_heads() -> LossSpec {
     let nnunet = Overlap::dice().include_background(false).batch(true).form(Form::Negative).denominator_floor(1e-8);
     let weighted = Pixel::cross_entropy().class_weights([0.5, 1.0, 2.0]).label_smoothing(0.2);
@@ -36,7 +36,7 @@ fn dispatches_by_label(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) ->
     count(&trace(limits, work))
 }
 
-/// The calls that `work` makes to its device, as wgpu records them.
+/// wgpu's trace of the calls that `work` makes to its device.
 fn trace(limits: Option<wgpu::Limits>, work: impl FnOnce(&Gpu)) -> String {
     let folder = std::env::temp_dir().join(format!("segloss-trace-{}-{}", std::process::id(), fastrand::u64(..)));
     std::fs::create_dir_all(&folder).expect("a folder for the trace");
@@ -97,7 +97,7 @@ fn five_unlike_heads_are_one_statistics_and_one_gradient_dispatch() {
     assert_eq!(counts, expected.map(|(stage, n)| (format!("segloss: {stage}"), n)));
 }
 
-/// Every kind of pixel term, targets of both kinds, masks, and every output that a head may ask for.
+/// Every kind of pixel term, targets of both kinds, masks, and every optional output.
 fn the_whole_family() -> LossSpec {
     let regions = Loss { activation: Activation::Sigmoid, ..Loss::monai_dice().pixel(Pixel::binary_cross_entropy()) };
     LossSpec::new()
@@ -194,7 +194,7 @@ fn heads_that_share_a_target_share_its_binding() {
         .head(Head::new([1, 3, 8, 8], Loss::monai_dice_ce()))
         .head(Head::new([1, 4, 8, 8], Loss::nnunet_dc_ce()));
     let tensors = tensors(&spec);
-    // the labels of head 0 are classes of both heads
+    // both heads have the labels of head 0 as target
     let shared = [tensors[0].clone(), Tensors { labels: tensors[0].labels.clone(), ..tensors[1].clone() }];
     let expected = common::evaluate(&spec, &shared, 1.0);
     let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 7, ..wgpu::Limits::default() };
@@ -232,7 +232,8 @@ fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit(
         host::run(&plan, &host, 1.5).expect("the step runs")
     };
     let together = run(&gpu, 0);
-    // all; 4 + 3 items, then both of 4000 apart, the small head where there is room; an item each, also where it is larger
+    // all in one; 4 + 3 items, then both of 4000 apart, with the small head where it fits; one item each, even if it is
+    // larger
     for (logits, dispatches) in [(u64::MAX, 1), (16_490, 1), (16_489, 2), (5000, 4), (1, 10)] {
         let counts = dispatches_by_label(None, |gpu| {
             let apart = run(gpu, logits);
@@ -244,7 +245,7 @@ fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit(
     }
 }
 
-/// wgpu bounds storage and uniform buffers of a stage together: 28 by default, 29 on Metal.
+/// wgpu limits storage and uniform buffers of a stage together: 28 by default, 29 on Metal.
 #[test]
 fn heads_are_split_over_dispatches_where_all_buffers_of_a_stage_are_bounded_together() {
     let adapter = AdapterChoice::default().adapters().into_iter().next().expect("an adapter");
@@ -252,7 +253,7 @@ fn heads_are_split_over_dispatches_where_all_buffers_of_a_stage_are_bounded_toge
     let spec = LossSpec { heads: vec![Head::new([1, 3, 50], Loss::monai_dice_ce()); 10] };
     let tensors = tensors(&spec);
     let mut expected = None;
-    // the last as many as the device has: all ten heads in one dispatch, where that is enough
+    // the last limit is the device's own: all ten heads in one dispatch, if that is enough
     for (sum, dispatches) in [(28, (1, 2)), (29, (1, 2)), (19, (2, 2)), (64, (1, 1))] {
         let limits = wgpu::Limits {
             max_storage_buffers_per_shader_stage: storage_buffers,

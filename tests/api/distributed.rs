@@ -10,7 +10,7 @@ use crate::common::{self, Gpu, Tensors, all_gpus, differences, evaluate, gpu, ra
 use crate::ranks::{Rank, rank_spec, run_ranks, together};
 use crate::specs;
 
-/// Uneven parts of five items.
+/// Five items in uneven parts.
 const PARTS: [usize; 3] = [1, 3, 1];
 
 fn tensors(spec: &LossSpec) -> Vec<Tensors> {
@@ -18,7 +18,7 @@ fn tensors(spec: &LossSpec) -> Vec<Tensors> {
     spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect()
 }
 
-/// The ranks together against the reference, and against one plan, on the whole batch.
+/// Compares the ranks together with the reference and with one plan on the whole batch.
 fn check(gpu: &Gpu, name: &str, spec: &LossSpec, tensors: &[Tensors], parts: &[usize]) {
     let given = together(spec, parts, &run_ranks(gpu, spec, tensors, parts, 1.5));
     let expected = evaluate(spec, tensors, 1.5);
@@ -134,7 +134,7 @@ fn a_rank_without_a_valid_voxel_adds_nothing_and_its_gradient_is_zero() {
     {
         let spec = LossSpec::new().head(Head::new([5, 4, 9, 11], loss).ignore_index(255));
         let mut tensors = tensors(&spec);
-        // the items of the middle rank
+        // only the middle rank's items
         tensors[0].labels[99..4 * 99].fill(255);
         check(&gpu, "a rank of ignored voxels", &spec, &tensors, &PARTS);
         let ranks = run_ranks(&gpu, &spec, &tensors, &PARTS, 1.0);
@@ -183,7 +183,7 @@ fn a_label_out_of_range_is_counted_on_every_rank_and_named_on_its_own() {
     assert_eq!(named, [None, Some((1, 7)), None]);
 }
 
-/// A bias that is added to the logits of every item, as the ranks of a trainer share it.
+/// A bias that is added to the logits of every item: a parameter that the ranks share.
 fn bias_gradient(head: &Head, gradient: &[f32]) -> Vec<f64> {
     let of_class = |c: usize| {
         let rows = gradient.chunks(head.voxels()).skip(c).step_by(head.classes());
@@ -223,7 +223,7 @@ fn without_an_exchange_a_rank_is_a_batch_of_its_own() {
         counts: own.counts.iter().map(|x| 2 * x).collect(),
     };
     rank.finish(&gpu, &twice);
-    // the next step's combine writes over what was set
+    // the next step's combine overwrites what was set
     assert_eq!(rank.sums(&gpu), own);
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     rank.step().forward(&mut encoder);
@@ -241,7 +241,7 @@ fn the_lists_are_laid_out_as_documented() {
     let weighted = Head::new([2, 1, 3], Loss { activation: Activation::Sigmoid, ..with_overlap(Overlap::dice()) });
     let spec = LossSpec::new().head(counted).head(weighted.weight_map(true).sample_mask(true));
     let tensors = [
-        // softmax of (0, 0) is a half, and the first class with the largest logit is 0
+        // the softmax of (0, 0) is a half, and the predicted class is the first with the largest logit, 0
         Tensors { logits: vec![0.0; 8], labels: vec![0, 1, 1, 255], ..Tensors::default() },
         Tensors {
             logits: vec![0.0; 6],
@@ -306,7 +306,7 @@ fn sums_that_are_not_the_plans_are_refused() {
         available: u32::MAX.into(),
     };
     assert_eq!(refusal(|all| all.counts[0] = 1 << 32), many(1 << 32));
-    // the items' voxels, ignored ones among them
+    // the items' voxels, with ignored ones
     assert_eq!(
         refusal(|all| {
             let items = all.counts.len() - 2;

@@ -1,4 +1,4 @@
-//! What the documents say is there.
+//! What the documents name exists.
 
 #[path = "../mutants/list.rs"]
 mod list;
@@ -48,7 +48,7 @@ fn every_test_that_stands_against_a_trouble_exists() {
     }
     let troubles = read("docs/troubles.md");
     let quoted = troubles.split('`').skip(1).step_by(2);
-    // a test's name is its claim, in words
+    // a test's name is a claim of several words
     let tests: Vec<_> = quoted.filter(|name| !name.contains(' ') && name.matches('_').count() > 2).collect();
     assert!(tests.len() > 20, "{tests:?}");
     for test in tests.into_iter().filter(|name| !name.contains("::")) {
@@ -69,11 +69,12 @@ fn documents(folder: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
-/// What a document names as a path: the targets of its links, and what stands in backticks with a slash or an extension of ours.
+/// What a document names as a path: the targets of its links, and what stands in backticks with a slash or an extension
+/// of ours.
 fn named_paths(text: &str) -> Vec<&str> {
     let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let links = links.filter(|link| !link.contains("://") && !link.starts_with('#') && !link.starts_with("mailto:"));
-    // code between fences is no path
+    // code between fences is not a path
     let prose = text.split("```").step_by(2);
     let quoted = prose.flat_map(|part| part.split('`').skip(1).step_by(2)).filter(|quoted| {
         let plain = quoted.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
@@ -83,7 +84,8 @@ fn named_paths(text: &str) -> Vec<&str> {
     links.map(|link| link.split('#').next().unwrap_or_default()).chain(quoted).filter(|path| !path.is_empty()).collect()
 }
 
-/// A path stands in its document's folder, in the repository, or below one of the folders whose files the document is about.
+/// A path stands in its document's folder, in the repository, or below one of the folders whose files the document is
+/// about.
 #[test]
 fn every_path_that_a_document_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! Every documented refusal: typed, with the head, what was expected and what was given; nothing panics, nothing is lost.
+//! Every documented refusal is a typed error with the head, what was expected and what was given; nothing panics.
 
 use std::num::NonZeroU64;
 
@@ -217,7 +217,7 @@ fn wrong_settings_are_refused_by_name() {
 
 #[test]
 fn a_softmax_over_one_class_is_taken_where_no_term_uses_it() {
-    // a softmax Dice drops the background after the softmax, and binary cross-entropy has no softmax
+    // a softmax Dice leaves the background out after the softmax, and binary cross-entropy has no softmax
     let dice = Loss::new().overlap(Overlap::dice().include_background(false));
     let regions = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(Overlap::dice()) };
     for head in [
@@ -247,7 +247,7 @@ fn at(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BufferBinding<'_> 
     wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(size) }
 }
 
-/// Binds the specification above with one thing wrong in head 1.
+/// Binds the specification above with one mistake in head 1.
 fn bind_error(gpu: &Gpu, change: impl for<'a> FnOnce(&mut HeadTensors<'a>, &'a wgpu::Buffer)) -> Error {
     let buffers = [64, 8, 64, 120, 20, 120, 256].map(|bytes| storage(gpu, &vec![0; bytes]));
     let head = |i: usize| HeadTensors::new(whole(&buffers[i]), whole(&buffers[i + 1])).gradient(whole(&buffers[i + 2]));
@@ -307,7 +307,7 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     assert_eq!(plan.bind(&[]).map(|_| ()), Err(Error::WrongHeadCount { expected: 2, given: 0 }));
 }
 
-/// What people bind by mistake: a tensor of another type or shape, which has more bytes.
+/// A likely mistake: a tensor of another type or shape, which has more bytes.
 #[test]
 fn a_binding_that_is_larger_than_its_tensor_is_refused() {
     let gpu = gpu();
@@ -324,7 +324,7 @@ fn a_binding_that_is_larger_than_its_tensor_is_refused() {
         ))
     };
     let bytes = |bytes: usize| storage(&gpu, &vec![0; bytes]);
-    // i64 bound as i32, u16 as u8, a one-hot as labels: with a stated size, and as the rest of a buffer
+    // i64 bound as i32, u16 as u8, a one-hot as labels: with an explicit size, and as the rest of a buffer
     let (longs, shorts, one_hot) = (bytes(16 * 8), bytes(16 * 2), bytes(2 * 16));
     assert_eq!(bind(LabelType::I32, at(&longs, 0, 128)), refused(64, "128"));
     assert_eq!(bind(LabelType::U8, at(&shorts, 0, 32)), refused(16, "32"));
@@ -332,7 +332,7 @@ fn a_binding_that_is_larger_than_its_tensor_is_refused() {
     assert_eq!(bind(LabelType::I64, whole(&longs)), Ok(()));
     assert_eq!(bind(LabelType::U8, at(&one_hot, 0, 16)), Ok(()));
 
-    // filled up to a word, wherever it begins
+    // padded to a word, wherever it begins
     let spec = LossSpec::new().head(Head::new([1, 2, 5], Loss::monai_dice_ce()));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let (logits, labels) = (bytes(40), bytes(8));
@@ -363,7 +363,7 @@ fn slices_of_another_size_and_labels_of_another_type_are_refused() {
     let refused = |tensors: HostTensors<'_>| host::run(&plan, &[tensors], 1.0).map(|_| ()).unwrap_err().to_string();
     let mask: &[u8] = &[1; 4];
     let with = |labels: &'static [i64]| HostTensors { mask: Some(mask), ..HostTensors::labels(&logits, labels) };
-    // short by less than a word
+    // too short by less than a word
     assert_eq!(refused(with(&[0, 1, 1])), "head 0: target: expected 4 elements, got 3");
     assert_eq!(refused(with(&[0, 1, 1, 0, 0])), "head 0: target: expected 4 elements, got 5");
     assert_eq!(refused(with(&[0, 1, 1, 256])), "head 0: target: expected labels of u8, got 256");

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
 
-/// The rooms under src/, in the order of docs/ARCHITECTURE.md: a file imports from its own room and from those before it.
+/// The rooms under src/, in the order of docs/ARCHITECTURE.md: a file imports from its own room and from those before
+/// it.
 const ROOMS: [&str; 13] = [
     "error",
     "spec",
@@ -26,7 +27,7 @@ const ROOMS: [&str; 13] = [
 /// A module's path within the crate; the root's is empty.
 type Module = Vec<String>;
 
-/// What a module has: where it stands, what it defines, and what it takes from elsewhere under which name.
+/// A module: its file, what it defines, and what it imports under which name.
 #[derive(Default)]
 struct Content {
     file: PathBuf,
@@ -36,7 +37,7 @@ struct Content {
     paths: Vec<Vec<String>>,
 }
 
-/// An import: its path, and the name that it gives here; `*` of all.
+/// An import: its path, and its name in this module; `*` for a glob.
 struct Use {
     path: Vec<String>,
     name: String,
@@ -88,7 +89,7 @@ impl Crate {
         }
     }
 
-    /// The file that defines what a path names, from a module; `None` of another crate's.
+    /// The file that defines what a path in a module refers to; `None` for another crate's.
     fn origin(&self, from: &Module, path: &[String]) -> Result<Option<PathBuf>, String> {
         let mut at = match path[0].as_str() {
             "crate" => Module::new(),
@@ -107,11 +108,11 @@ impl Crate {
             }
             rest = others;
         }
-        // a module itself: what is taken from it stands in its file
+        // a module itself: its file
         Ok(Some(self.modules[&at].file.clone()))
     }
 
-    /// The file that defines a name of a module, itself or by what it exports.
+    /// The file that defines a name of a module: its own, or that of a re-export.
     fn named(&self, module: &Module, name: &str) -> Result<PathBuf, String> {
         let content = &self.modules[module];
         if content.items.contains(name) {
@@ -120,7 +121,7 @@ impl Crate {
         let unknown = || format!("{}: nothing is {name}", content.file.display());
         let by_name = content.uses.iter().find(|import| import.name == name);
         let import = by_name.ok_or_else(unknown)?;
-        // of another crate: exported here
+        // another crate's, re-exported here
         Ok(self.origin(module, &import.path)?.unwrap_or_else(|| content.file.clone()))
     }
 
@@ -157,7 +158,7 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
-/// `#[cfg(test)]`; what another feature needs is looked at.
+/// Whether an attribute is `#[cfg(test)]`. Items of features are checked.
 fn is_for_tests(attribute: &syn::Attribute) -> bool {
     let syn::Meta::List(list) = &attribute.meta else { return false };
     list.path.is_ident("cfg") && list.tokens.to_string() == "test"
@@ -236,7 +237,7 @@ fn room(file: &Path) -> usize {
     ROOMS.iter().position(|room| *room == name).unwrap_or_else(|| panic!("{}: in no room", file.display()))
 }
 
-/// A way from a file back to itself.
+/// A chain of imports from a file back to itself.
 fn circle(imports: &BTreeMap<PathBuf, BTreeMap<PathBuf, String>>) -> Option<Vec<PathBuf>> {
     fn walk<'a>(
         at: &'a PathBuf,
@@ -288,7 +289,7 @@ fn no_file_imports_from_a_later_room_and_no_files_import_in_a_circle() {
     assert!(imports > 100, "{imports}");
 }
 
-/// The check sees what it is for: made-up houses that are wrong in one thing each.
+/// The check finds mistakes: each of these crates has one.
 #[test]
 fn a_wrong_house_is_refused() {
     let folder = std::env::temp_dir().join(format!("segloss-house-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! What a caller meets beside the numbers: refusals, text, documents, dispatches, threads, ranks, caches, tuning.
+//! What a caller relies on besides the numbers: refusals, text, documents, dispatches, threads, ranks, caches, tuning.
 #![allow(missing_docs, reason = "a test's name is its claim")]
 
 #[path = "../common/mod.rs"]

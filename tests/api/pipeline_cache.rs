@@ -22,7 +22,7 @@ fn a_plan_takes_the_callers_pipeline_cache_and_the_data_of_an_earlier_one() {
     let mut data: Option<Vec<u8>> = None;
     for _ in 0..2 {
         let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
-        // SAFETY: the data, where there is some, is what this device's cache gave in the round before.
+        // SAFETY: the data, if any, is from this device's cache in the round before.
         let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
         let empty = cache.get_data().expect("the cache has data").len();
         let options = PlanOptions { pipeline_cache: Some(cache.clone()), ..PlanOptions::default() };

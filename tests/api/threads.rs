@@ -1,4 +1,4 @@
-//! Plans beside each other on one device: threads, many alive, encoded many times, reports read in any order.
+//! Several plans on one device: in threads, many at once, encoded many times, with reports read in any order.
 
 use segloss::{Head, Loss, LossSpec, PendingReport, Plan, Report, Step, wgpu};
 
@@ -27,7 +27,7 @@ fn encoder(gpu: &Gpu) -> wgpu::CommandEncoder {
     gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
 }
 
-/// The bits of what a step gives: NaN is the same as itself.
+/// The results of a step as bits, so that NaN is equal to itself.
 fn bits(report: &Report, gradients: &[Vec<f32>]) -> (String, Vec<u32>) {
     (format!("{report:?}"), gradients.iter().flatten().map(|x| x.to_bits()).collect())
 }
@@ -76,7 +76,7 @@ fn two_threads_share_one_plan_by_turns() {
     std::thread::scope(|scope| {
         for (work, expected) in both.iter().zip(&expected) {
             let gpu = &gpu;
-            // a step is encoded whole in one command buffer: two threads may submit theirs in any order
+            // each step is whole in one command buffer, so two threads may submit theirs in any order
             scope.spawn(move || {
                 for _ in 0..30 {
                     assert!(work.alone(gpu) == *expected);
@@ -115,7 +115,7 @@ fn a_plan_encoded_several_times_gives_each_time_what_it_gives_alone() {
 #[test]
 fn a_hundred_plans_alive_at_once_and_their_reports_in_reverse() {
     for gpu in all_gpus() {
-        // ten families of ten siblings: kernels are compiled once a family
+        // ten families of ten siblings: kernels are compiled once per family
         let all: Vec<Work> = (0..10)
             .flat_map(|family| {
                 let spec = |voxels: usize| {

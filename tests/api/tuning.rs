@@ -27,8 +27,8 @@ fn measure(gpu: &Gpu, spec: &LossSpec, file: &std::path::Path, seconds: u64) -> 
     tune(&gpu.device, &gpu.queue, spec, &measured, &mut |_| {})
 }
 
-/// A measurement ends before a candidate that may take as long as the default took: with the driver's compiler, beside other tests,
-/// that is all of the time. The driver remembers what it compiled.
+/// Lets the driver compile and cache the default. A measurement begins no candidate that may not end in time, judged by
+/// the default; with the compilation in the default's time, beside other tests, it would begin none.
 fn compile_the_default(gpu: &Gpu, spec: &LossSpec, file: &std::path::Path) {
     assert!(measure(gpu, spec, file, 0).expect("tuned").candidates.is_empty());
 }

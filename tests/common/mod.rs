@@ -13,7 +13,7 @@ pub struct Gpu {
     pub name: String,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// Most of a test's time is a compiler's: its plans share kernels.
+    /// All plans of a test share kernels, since compiling takes most of its time.
     pub plans: Plans,
 }
 
@@ -23,8 +23,8 @@ impl Gpu {
     }
 }
 
-/// Every adapter of this machine; with `SEGLOSS_ADAPTERS=1` the best alone. No adapter fails the test: it never passes by
-/// skipping.
+/// Every adapter of this machine; with `SEGLOSS_ADAPTERS=1` only the best. Without an adapter the test fails instead of
+/// being skipped.
 pub fn all_gpus() -> Vec<Gpu> {
     let mut adapters = AdapterChoice::default().adapters();
     let most = std::env::var("SEGLOSS_ADAPTERS").map_or(usize::MAX, |most| most.parse().expect("a number"));
@@ -62,12 +62,12 @@ pub fn evaluate(spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Evaluati
     testing::evaluate(spec, tensors, upstream).expect("the reference takes it")
 }
 
-/// The worst differences; what has to be equal and is not fails the test.
+/// The worst differences. Fails where results that must be equal are not.
 pub fn differences(given: &HostResult, expected: &Evaluation) -> Differences {
     let tolerance = Tolerance { loss: f64::INFINITY, gradient: f64::INFINITY, ..Tolerance::DEVICE };
     let mut expected = Expected::of_evaluation(expected);
     if given.voxel_losses.is_empty() {
-        // bound by the test itself, and not read back
+        // the test itself binds them, and does not read them back
         expected.heads.iter_mut().for_each(|head| head.voxel_losses = None);
     }
     let comparison = testing::compare(&expected, given, tolerance);
@@ -78,7 +78,8 @@ pub fn run(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32) -> Ho
     run_variant(gpu, spec, tensors, upstream, Variant::for_device(&gpu.device))
 }
 
-/// The device's variant, with all heads in one dispatch as on hardware, also where software drivers take one a head.
+/// The device's variant with all heads in one dispatch, as on hardware; software drivers' default is one dispatch per
+/// head.
 pub fn one_dispatch(gpu: &Gpu) -> Variant {
     Variant { heads_per_dispatch: u32::MAX, ..Variant::for_device(&gpu.device) }
 }
@@ -89,7 +90,7 @@ pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f3
     host::run(&plan, &host, upstream).expect("the step runs")
 }
 
-/// A head's tensors on the device, a buffer each.
+/// A head's tensors on the device, each in its own buffer.
 pub struct Buffers {
     heads: Vec<[wgpu::Buffer; 3]>,
 }
@@ -123,7 +124,7 @@ impl Buffers {
         self.heads.iter().map(|[.., gradient]| bytemuck::pod_collect_to_vec(&download(gpu, gradient))).collect()
     }
 
-    /// One forward and backward, as a trainer encodes it.
+    /// Encodes and submits one forward and backward, as a trainer does.
     pub fn step(&self, gpu: &Gpu, step: &Step) -> HostResult {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         step.forward(&mut encoder);

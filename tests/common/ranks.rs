@@ -1,4 +1,5 @@
-//! A batch over several ranks, each a plan of its own on one device; the sums are added up here instead of by a collective.
+//! A batch over several ranks, each with its own plan, all on one device; the sums are added up here instead of by a
+//! collective.
 
 use std::ops::Range;
 
@@ -12,7 +13,7 @@ pub struct Rank {
     host: HostStep,
 }
 
-/// The items of each rank.
+/// The range of items of each rank.
 fn ranges(parts: &[usize]) -> Vec<Range<usize>> {
     parts
         .iter()
@@ -23,7 +24,7 @@ fn ranges(parts: &[usize]) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// The specification of a rank: that of the whole batch, with so many items.
+/// The specification of a rank: that of the whole batch, with this number of items.
 pub fn rank_spec(spec: &LossSpec, items: usize) -> LossSpec {
     let with_items = |head: &Head| {
         let mut head = head.clone();
@@ -65,7 +66,7 @@ impl Rank {
         self.host.step()
     }
 
-    /// Statistics and combine, and what the rank adds to the sums of all ranks.
+    /// Runs statistics and combine, and reads the rank's sums.
     pub fn sums(&self, gpu: &Gpu) -> GlobalSums {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         self.step().statistics(&mut encoder);
@@ -75,7 +76,7 @@ impl Rank {
         pending.read_blocking().expect("the sums arrive")
     }
 
-    /// Finish and gradient, with the sums of all ranks.
+    /// Runs finish and gradient with the sums of all ranks.
     pub fn finish(&self, gpu: &Gpu, sums: &GlobalSums) -> HostResult {
         self.step().set_global_sums(sums).expect("they are those of the plan");
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -89,15 +90,15 @@ impl Rank {
     }
 }
 
-/// Element by element.
+/// Adds two ranks' sums, element by element.
 pub fn add(all: &mut GlobalSums, rank: &GlobalSums) {
     assert_eq!((all.sums.len(), all.counts.len()), (rank.sums.len(), rank.counts.len()));
     all.sums.iter_mut().zip(&rank.sums).for_each(|(sum, x)| *sum += x);
     all.counts.iter_mut().zip(&rank.counts).for_each(|(sum, x)| *sum += x);
 }
 
-/// A batch whose items are spread over ranks, `parts[r]` of them on rank r: what each rank computes. The plans are siblings, so
-/// that kernels are compiled once.
+/// The results of each rank of a batch whose items are spread over ranks, `parts[r]` of them on rank r. The plans are
+/// siblings, so that kernels are compiled once.
 pub fn run_ranks(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], parts: &[usize], upstream: f32) -> Vec<HostResult> {
     let mut plan: Option<Plan> = None;
     let mut ranks = Vec::new();
@@ -120,8 +121,8 @@ pub fn run_ranks(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], parts: &[usize
     ranks.iter().map(|rank| rank.finish(gpu, &all)).collect()
 }
 
-/// What one plan on the whole batch would give: the report of every rank is the same but for what is a rank's own, and that
-/// is put together here, as are the gradients.
+/// The result of the whole batch, put together from the ranks: gradients, and what in a report belongs to a rank's own
+/// items, are concatenated; the rest is equal on all ranks.
 pub fn together(spec: &LossSpec, parts: &[usize], ranks: &[HostResult]) -> HostResult {
     let mut whole = ranks[0].clone();
     for rank in ranks {

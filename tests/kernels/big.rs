@@ -4,7 +4,7 @@ use segloss::{Activation, Head, LabelType, Loss, LossSpec, Overlap, Pixel};
 
 use crate::common::{self, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
 
-/// The bound that the crate promises for its main shape.
+/// The bound that the crate documents for its main shape.
 const BOUND: f64 = 2e-6;
 
 fn check(spec: &LossSpec, seed: u64, bound: f64) {
@@ -27,7 +27,7 @@ fn two_items_of_four_classes_of_128_cubed_voxels() {
 
 #[test]
 fn a_row_of_2_to_the_24_plus_3_voxels() {
-    // more than one storage binding on devices with 128 MiB of it, and no row starts at a multiple of 16 bytes
+    // more than one storage binding where its limit is 128 MiB; no row but the first starts at a multiple of 16 bytes
     let voxels = (1 << 24) + 3;
     check(&LossSpec::new().head(Head::new([1, 2, voxels], smoothed()).labels(LabelType::U16)), 2, BOUND);
 }
@@ -42,7 +42,7 @@ fn many_classes() {
 
 #[test]
 fn more_workgroups_than_a_dimension_holds() {
-    // a tile of 32 voxels, so that 66,000 tiles are small
+    // tiles of 32 voxels, so that a tensor of 66,000 tiles is small
     let gpu = gpu();
     let variant = segloss::Variant { invocations: 8, tile: 32, ..segloss::Variant::for_device(&gpu.device) };
     let spec = LossSpec::new().head(Head::new([2, 2, 33_000 * 32], smoothed()));
@@ -72,7 +72,7 @@ fn odd_shapes_on_every_adapter() {
     }
 }
 
-/// Mesa's software driver ends the loops of a shader after 65,535 iterations together.
+/// Mesa's software driver ends the loops of a shader after 65,535 iterations in all.
 #[test]
 fn many_items_and_many_streamed_classes_are_all_counted() {
     for gpu in all_gpus() {

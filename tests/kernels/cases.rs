@@ -1,5 +1,5 @@
-//! Every case of the published implementations that is supported, on every adapter of this machine. Hardly two of the combinations
-//! share a kernel: a part of them is run here, all of them on every adapter by `make check` and `make validate`.
+//! Every supported case of the published implementations, on every adapter of this machine. The combinations hardly
+//! share kernels, so only a part of them runs here; `make check` and `make validate` run all of them on every adapter.
 
 use std::path::Path;
 
@@ -8,12 +8,13 @@ use segloss::testing::cases::{self, ExpectedHead, Outcome};
 
 use crate::common::{self, all_gpus};
 
-/// Cases of a file, and how many of them need what the crate has not yet.
+/// All cases of a file pass on every adapter. `cases`: how many there are; `unsupported`: how many need something the
+/// crate lacks.
 fn all_pass(file: &str, cases: usize, unsupported: usize) {
     pass(file, cases, unsupported, [1, 1]);
 }
 
-/// The best adapter and the others take one case in so many.
+/// As `all_pass`, but runs one case in `one_in[0]` on the best adapter, and one in `one_in[1]` on the others.
 fn pass(file: &str, cases: usize, unsupported: usize, one_in: [usize; 2]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(file);
     let read = cases::read(&path).expect("the file is there").cases;
@@ -41,7 +42,7 @@ fn values_printed_in_monais_own_tests() {
     all_pass("monai_tests.json.gz", 51, 0);
 }
 
-/// Reported in public: another value than the published implementation's, without an error.
+/// Cases from public reports, in which a loss silently had another value than the published implementation's.
 #[test]
 fn what_people_reported() {
     all_pass("reported.json", 7, 0);
@@ -52,7 +53,7 @@ fn combinations_of_published_terms() {
     pass("combinations.json.gz", 278, 0, [3, 12]);
 }
 
-/// What only these cases expect is compared as well.
+/// Results that only these cases expect are compared as well.
 #[test]
 fn a_wrong_output_fails() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/combinations.json.gz");
@@ -98,12 +99,12 @@ fn a_wrong_case_fails() {
     );
 }
 
-/// The cases that the published classes made with their defaults describe the presets, setting by setting.
+/// The presets have the same settings as the cases that the published classes wrote with their defaults.
 #[test]
 fn presets_are_the_published_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/reference.json.gz");
     let all = cases::read(&path).expect("the file is there").cases;
-    // these cases sum over the batch, which the presets leave to the configuration
+    // these cases sum over the batch, which the presets leave to the user's configuration
     let over_the_batch = |loss: Loss| Loss { overlap: loss.overlap.map(|overlap| overlap.batch(true)), ..loss };
     for (id, preset) in [
         ("monai/2x4x3x2/defaults", Loss::monai_dice_ce()),
@@ -116,7 +117,7 @@ fn presets_are_the_published_defaults() {
     ] {
         let case = all.iter().find(|case| case.id == id).unwrap_or_else(|| panic!("{id}"));
         let mut given = case.heads[0].to_head().expect("supported").loss;
-        // what the mean over no voxel is, no case says
+        // the mean over no voxel is in no case
         if let (Some(given), Some(preset)) = (&mut given.pixel, &preset.pixel) {
             given.empty = preset.empty;
         }

@@ -1,4 +1,4 @@
-//! Where a gradient goes: over a tensor, onto a tensor, over the logits; and whether it is finite.
+//! Modes of the gradient: it overwrites a tensor, adds to one, or overwrites the logits; and whether it is finite.
 
 use segloss::host::{float_bytes, floats_of_bytes, label_bytes};
 use segloss::{FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Plan, Report, Scalars, Tensor, wgpu};
@@ -7,8 +7,9 @@ use crate::common::{Gpu, Tensors, all_gpus, download, evaluate, gpu, random_tens
 
 const FLOATS: [FloatType; 3] = [FloatType::F32, FloatType::F16, FloatType::Bf16];
 
-/// Heads of few and many classes, rows of odd and even length, more than one item. A row is stored alike for few classes and for
-/// many: each type has one of either length, halves the other way round. The last shares the text of the first.
+/// Heads of few and many classes, rows of odd and even length, more than one item. A row is stored the same way for few
+/// and for many classes, so each type has one row of either length, with the lengths swapped for halves. The last head
+/// shares the text of the first.
 fn heads(float: FloatType) -> LossSpec {
     let shapes = match float {
         FloatType::F32 => [[2, 3, 7, 5], [3, 20, 4, 4], [1, 3, 5, 3]],
@@ -35,7 +36,7 @@ fn upload(gpu: &Gpu, head: &Head, tensors: &Tensors, gradient: &[f32]) -> Device
 
 type Bind = for<'a> fn(HeadTensors<'a>, &'a Device) -> HeadTensors<'a>;
 
-/// A step; the report is copied after the backward, which may have set its flags.
+/// Runs a step; the report is copied after the backward, which may set its flags.
 fn step(gpu: &Gpu, spec: &LossSpec, devices: &[Device], bind: Bind, upstream: f32) -> Report {
     let plan = gpu.plans.plan(spec).expect("the plan is made");
     let bindings: Vec<_> = devices
@@ -98,7 +99,7 @@ fn accumulating_adds_and_rounds_once() {
             let spec = heads(float);
             let tensors = drawn(&spec, 43);
             let mut random = fastrand::Rng::with_seed(47);
-            // of the gradients' size, and numbers that the type holds
+            // of the gradients' magnitude, and exact in their type
             let before: Vec<Vec<f32>> = tensors
                 .iter()
                 .map(|t| {
@@ -128,7 +129,7 @@ fn accumulating_adds_and_rounds_once() {
     }
 }
 
-/// All heads in one pool, one of each mode: the bindings are all `read_write`.
+/// All heads in one buffer, one of each mode, so that all bindings are `read_write`.
 #[test]
 fn modes_mix_in_one_pool() {
     let gpu = gpu();
@@ -194,7 +195,7 @@ fn what_is_not_finite_is_told_by_head() {
             for found in run(&tensors, 1.0, overwrite) {
                 assert!(found.logits == 0 && !found.gradient, "{} {float:?}: {found:?}", gpu.name);
             }
-            // a gradient that overflows its type: a loss scale that is too large
+            // a gradient that overflows its type, as with a loss scale that is too large
             for bind in [overwrite as Bind, accumulate, in_place] {
                 for found in run(&tensors, f32::MAX, bind) {
                     let overflows = float == FloatType::F16;

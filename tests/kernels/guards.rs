@@ -1,4 +1,4 @@
-//! What lies around a bound range stays as it was: after every stage, whatever the tensors hold, checked kernels or not.
+//! No stage changes the bytes around a bound range, whatever the tensors hold, with runtime checks and without.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -17,20 +17,20 @@ const GUARD: u8 = 0xa5;
 #[derive(Clone, Copy, PartialEq)]
 enum Contents {
     Ordinary,
-    /// Random bits: NaN of every kind, labels that are no class, masks that are neither 0 nor 1.
+    /// Random bits: NaN of every kind, labels outside the classes, masks that are neither 0 nor 1.
     Garbage,
 }
 
-/// A tensor inside a buffer, guards before and behind it.
+/// A tensor inside a buffer, with guard bytes before and behind it.
 struct Guarded {
     buffer: wgpu::Buffer,
-    /// The bytes of the whole buffer, as they should be.
+    /// The expected bytes of the whole buffer.
     contents: Vec<u8>,
     span: Range<usize>,
 }
 
 impl Guarded {
-    /// `before` elements and `behind` bytes of guard; with 0 behind, the tensor ends in the buffer's last word.
+    /// With `before` elements and `behind` bytes of guard; with 0 behind, the tensor ends in the buffer's last word.
     fn new(gpu: &Gpu, bytes: &[u8], element: usize, before: usize, behind: usize) -> Self {
         let span = before * element..before * element + bytes.len();
         let mut contents = vec![GUARD; span.start];
@@ -47,7 +47,7 @@ impl Guarded {
         }
     }
 
-    /// Fails where a byte changed that the stage does not write.
+    /// Fails if a byte changed that the stage must not write.
     fn check(&mut self, gpu: &Gpu, written: bool, what: &str) {
         let now = download(gpu, &self.buffer);
         if written {
@@ -58,7 +58,7 @@ impl Guarded {
     }
 }
 
-/// A head's tensors, in the order logits, target, gradient, mask, weight map, sample mask, voxel losses.
+/// A head's tensors, in this order: logits, target, gradient, mask, weight map, sample mask, voxel losses.
 struct GuardedHead {
     tensors: [Option<Guarded>; 7],
 }
@@ -125,7 +125,8 @@ impl GuardedHead {
     }
 }
 
-/// Every type of every tensor; rows of odd length and of whole quads; few classes, many, and more than a workgroup holds.
+/// Every type of every tensor; rows of odd length and of multiples of 4; few classes, many, and more than a workgroup
+/// holds.
 fn spec() -> LossSpec {
     let both = || Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
     let sigmoid = Loss { activation: Activation::Sigmoid, ..Loss::monai_dice().pixel(Pixel::binary_cross_entropy()) };
@@ -141,14 +142,15 @@ fn spec() -> LossSpec {
         .head(Head::new([2, 3, 7, 5], both()).labels(LabelType::U8).resample([3, 11]))
 }
 
-/// Variants, and the specification of each. The first two share the heads among them, so that each is compiled for both ways of
-/// holding its classes, and not for three workgroups: a driver's compiler takes most of the time.
+/// Variants, and the specification of each. A driver's compiler takes most of the time, so the heads are distributed
+/// over the first two variants: each head is compiled for both ways of holding its classes, but not for all three
+/// workgroup sizes.
 fn variants(gpu: &Gpu) -> [(Variant, LossSpec); 3] {
     // heads of more than two classes are split over the invocations of a workgroup
     let default = Variant { register_classes: 2, split_classes: 3, ..Variant::for_device(&gpu.device) };
-    // of two heads a dispatch, each selects the slots of its own
+    // with two heads per dispatch, each selects its own slots
     let wide = Variant { invocations: 64, fold_invocations: 64, heads_per_dispatch: 2, ..default };
-    // or stream
+    // classes are streamed
     let streamed = Variant { invocations: 16, split_classes: 0, chunk: 3, tile: 64, ..default };
     let every_other = |first: usize| LossSpec { heads: spec().heads.into_iter().skip(first).step_by(2).collect() };
     [(default, every_other(0)), (wide, every_other(1)), (streamed, spec())]
@@ -184,7 +186,7 @@ fn guards_hold(unchecked: bool) {
         for ((variant, spec), number) in variants(&gpu).into_iter().zip(0..) {
             let variant = Variant { unchecked, ..variant };
             let plan = gpu.plans.with_variant(&spec, variant).expect("the plan is made");
-            // at the start of a buffer, at odd elements, past the offset alignment; to the end of it
+            // at the start of a buffer, at odd elements, past the offset alignment, and up to the buffer's end
             let places = [(0, 256), (1, 0), (3, 64), (131, 0)];
             let both = [Contents::Ordinary, Contents::Garbage];
             for ((before, behind), contents) in places.iter().flat_map(|&at| both.map(|contents| (at, contents))) {

@@ -1,4 +1,4 @@
-//! f16 and bf16: every value converted as the `half` crate does, and odd rows and offsets.
+//! f16 and bf16: every value is converted as by the `half` crate, with odd rows and offsets.
 
 use std::num::NonZeroU64;
 
@@ -26,14 +26,15 @@ fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {
     }
 }
 
-/// With a denominator that is clamped at 2^40 and an upstream gradient of 2^39, the gradient is −t: the target, read back.
+/// With a denominator that is clamped at 2^40 and an upstream gradient of 2^39, the gradient is −t: it reads the target
+/// back.
 #[test]
 fn every_half_is_read_exactly() {
     for gpu in all_gpus() {
         for float in [FloatType::F16, FloatType::Bf16] {
             let bits: Vec<u16> = (0..=u16::MAX).collect();
             let all = host::floats_of_bytes(bytemuck::cast_slice(&bits), float);
-            // sums of 64 stay below the clamp; numbers that are subnormal in f32 may be flushed
+            // sums of 64 numbers stay below the clamp; numbers that are subnormal in f32 may be flushed to 0
             let fits = |x: &f32| (*x == 0.0 || x.is_normal()) && x.abs() <= 2.0_f32.powi(30);
             let mut values: Vec<f32> = all.into_iter().filter(fits).collect();
             values.truncate(values.len() / 64 * 64);

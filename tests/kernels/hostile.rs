@@ -1,5 +1,5 @@
-//! Numbers that no sane network gives: NaN, infinities, denormals, the ends of f32, labels of all bit patterns, masks of
-//! garbage. What does not count stays out; what counts is right as far as f32 holds it.
+//! Extreme numbers: NaN, infinities, denormals, the ends of f32, labels of all bit patterns, masks of garbage. Voxels
+//! that do not count have no effect; the results of the others are right as far as f32 can represent them.
 
 use segloss::host::{self, HostResult};
 use segloss::{
@@ -23,7 +23,7 @@ fn hostile(random: &mut fastrand::Rng) -> f32 {
     }
 }
 
-/// Every kind of term, on every activation that it may have.
+/// Every kind of term, with every activation that it may have.
 fn losses(classes: usize) -> Vec<Loss> {
     #[expect(clippy::cast_precision_loss, reason = "few classes")]
     let weights: Vec<f32> = (0..classes).map(|c| 0.5 + c as f32 / classes as f32).collect();
@@ -50,8 +50,9 @@ fn variants(gpu: &Gpu) -> [(usize, Variant); 3] {
     [(3, default), (5, split), (5, streamed)]
 }
 
-/// Losses, each with a variant and its number of classes: every loss streamed, and held by one invocation or by several in
-/// turns, which compute alike. A driver's compiler takes most of the time.
+/// Losses, each with a variant and its number of classes: every loss streamed, and held by one invocation or by
+/// several. The last two compute alike and a driver's compiler takes most of the time, so losses alternate between
+/// them.
 fn trials(gpu: &Gpu) -> Vec<(usize, Variant, Loss)> {
     let [held, split, streamed] = variants(gpu);
     let registers = [held, split].into_iter().cycle();
@@ -67,7 +68,7 @@ fn bits(result: &HostResult) -> (String, Vec<u32>, Vec<u32>) {
     (format!("{:?}", result.report), result.gradients.iter().flat_map(of).collect(), losses)
 }
 
-/// Whether the voxel at a place, counted over all items, counts.
+/// Whether the voxel with this index over all items counts.
 fn counts(head: &Head, tensors: &Tensors, at: usize) -> bool {
     let is = |mask: &[u8], at: usize| mask.get(at).is_none_or(|&m| m != 0);
     let labelled = matches!(head.target, Target::Probabilities(_)) || tensors.labels[at] < 200;
@@ -80,13 +81,13 @@ fn what_a_voxel_holds_that_does_not_count_changes_no_bit() {
         for (number, (classes, variant, loss)) in trials(&gpu).into_iter().enumerate() {
             let head = Head::new([3, classes, 5, 13], loss.clone());
             let masked = head.clone().mask(true).sample_mask(true).weight_map(true).unreduced(true);
-            // a loss meets one of them in each of its two trials
+            // a loss has one of them in each of its two trials
             let three = [head.ignore_index(255).unreduced(true), masked.clone(), masked.probabilities(FloatType::F32)];
             let one = (number + number / losses(3).len()) % three.len();
             let spec = LossSpec { heads: vec![three[one].clone()] };
             let mut random = fastrand::Rng::with_seed(100 + number as u64);
             let mut tensors: Vec<_> = spec.heads.iter().map(|h| random_tensors(h, 3.0, &mut random)).collect();
-            // labels that are no class count as little as ignored ones
+            // labels outside the classes do not count either
             if spec.heads[0].ignore_index.is_some() {
                 tensors[0].labels.iter_mut().step_by(7).for_each(|label| *label = 254);
             }
@@ -126,7 +127,7 @@ fn labels_of_all_bit_patterns_are_classes_or_counted_out_of_range() {
     let edges = [0, 1, 4, 5, 127, 128, 255, 256, 32_767, 65_535, 65_536, 1 << 31, (1 << 31) - 1, u32::MAX];
     let words: Vec<u32> = edges.into_iter().chain((0..498).map(|_| random.u32(..))).collect();
     let signed: Vec<i64> = words.iter().map(|&word| word.cast_signed().into()).collect();
-    // classes with a high word of any bits, and random ones
+    // labels 0 to 6, two in three with random bits in the high word
     let long = (0..512).map(|label| if label % 3 == 0 { label % 7 } else { (random.i64(..) << 32) | (label % 7) });
     let edges =
         [-1, -7, i64::MIN, i64::MAX, i32::MIN.into(), i32::MAX.into(), 1 << 31, 1 << 32, -(1 << 32), -(1 << 31) + 1];
@@ -138,7 +139,7 @@ fn labels_of_all_bit_patterns_are_classes_or_counted_out_of_range() {
         (LabelType::I8, (0..512).map(|label| label % 256 - 128).collect(), vec![None, Some(-1), Some(-128), Some(3)]),
         (LabelType::I16, (-32_768..32_768).collect(), vec![None, Some(-1), Some(-32_768)]),
         (LabelType::I32, signed, vec![None, Some(-1), Some(i32::MIN.into())]),
-        // rows of whole quads, and rows that are not
+        // rows of a multiple of 4, and others
         (LabelType::I64, long[10..].to_vec(), vec![None, Some(-1)]),
         (LabelType::I64, long, vec![None, Some(-1), Some(i32::MAX.into()), Some(-7)]),
     ];
@@ -175,7 +176,7 @@ fn masks_of_garbage_count_where_they_are_not_zero() {
     }
 }
 
-/// Whether f32 holds a number of the reference.
+/// Whether f32 can represent a number of the reference.
 fn holds(x: f64) -> bool {
     x.abs() <= f64::from(f32::MAX)
 }
@@ -198,7 +199,7 @@ fn extreme_logits(head: &Head, random: &mut fastrand::Rng) -> Tensors {
             _ => *z,
         };
     }
-    // two voxels whose logits are all at an end
+    // two voxels whose logits are all at an end of f32
     for row in tensors.logits.chunks_mut(head.voxels()) {
         (row[0], row[1]) = (f32::MIN, f32::MAX);
     }
@@ -223,14 +224,14 @@ fn finite_logits_up_to_the_ends_of_f32_give_the_references_losses_and_gradients(
                 let of = |c: usize| f64::from(tensors.logits[c * 163 + v]);
                 let peak = (0..classes).map(of).fold(f64::MIN, f64::max);
                 let apart: Vec<f64> = (0..classes).map(|c| peak - of(c)).collect();
-                // where a logit is so far below the largest that f32 has no such number, a loss that takes a share of
-                // that is infinite; a smoothed one takes a share of all
+                // where a logit is further below the largest than f32 can represent, a loss with a share of it is
+                // infinite; a smoothed loss has a share of every logit
                 let one_beyond = apart.iter().any(|&d| !holds(d)) && e > 1e37;
                 let beyond = !holds(e) || one_beyond || smoothed && !holds(apart.iter().sum());
                 let near = (f64::from(x) - e).abs() <= 4e-6 * e.abs().max(1.0);
                 assert!(near || beyond && x == f32::INFINITY, "{what}: voxel {v}, {apart:?} below {peak}: {x}, {e}");
             }
-            // losses beyond f32 are all infinite: a top-k shares its gradient among them
+            // losses beyond f32 are all infinite, and a top-k divides its gradient among equal losses
             if is_top_k(&loss) {
                 assert!(given.gradients[0].iter().all(|dz| dz.is_finite()), "{what}");
                 continue;
@@ -249,7 +250,7 @@ fn finite_logits_up_to_the_ends_of_f32_give_the_references_losses_and_gradients(
 #[test]
 fn a_class_at_minus_infinity_is_a_class_that_cannot_be() {
     for gpu in all_gpus() {
-        // a smoothed target wants a share of every class: its loss is infinite
+        // a smoothed target has a share of every class, so its loss is infinite
         let unsmoothed = |loss: &Loss| loss.pixel.as_ref().is_none_or(|pixel| pixel.label_smoothing <= 0.0);
         let cannot_be = |loss: &Loss| loss.activation == Activation::Softmax && unsmoothed(loss);
         let trials = trials(&gpu).into_iter().filter(|(.., loss)| cannot_be(loss));
@@ -288,7 +289,7 @@ fn a_nan_that_counts_is_seen() {
             let seen = result.report.heads[0].non_finite.expect("it was asked for");
             assert_eq!(seen.logits, 1, "{}: {loss:?}", gpu.name);
             assert!(!result.report.total.is_finite() || seen.gradient, "{}: {loss:?}", gpu.name);
-            // a top-k takes a NaN before any number, as torch.topk does
+            // a top-k sorts NaN above any number, as torch.topk does
             let pixel = result.report.heads[0].pixel.map_or(f32::NAN, |term| term.value);
             assert!(pixel.is_nan() || !is_top_k(&loss), "{}: {loss:?}: {pixel}", gpu.name);
         }

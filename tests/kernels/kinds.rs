@@ -1,4 +1,4 @@
-//! Every kind of every setting against a number worked out by hand: one that is forgotten somewhere does not pass as another.
+//! Every kind of every setting against a number computed by hand, so that no kind is mistaken for another.
 
 use segloss::{
     Activation, Alpha, ClassWeighting, Form, Head, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Product,
@@ -11,7 +11,7 @@ use crate::common::{self, Gpu, Tensors, all_gpus, run};
 /// T = (2, 1) and (1, 2).
 const P: [f32; 12] = [0.8, 0.3, 0.4, 0.2, 0.5, 0.7, 0.1, 0.5, 0.6, 0.4, 0.2, 1.0];
 const LABELS: [i64; 6] = [0, 0, 1, 1, 0, 1];
-/// As probabilities, class by class: here what min(p, t) and p · t differ in.
+/// A target of probabilities, class by class, for which min(p, t) and p · t differ.
 const SOFT: [f32; 12] = [1.0, 0.5, 0.0, 0.0, 0.5, 1.0, 0.0, 1.0, 0.25, 1.0, 0.0, 0.75];
 
 fn tensors(soft: bool) -> [Tensors; 1] {
@@ -30,7 +30,7 @@ fn check(gpu: &Gpu, loss: Loss, soft: bool, expected: f64, what: &str) {
     assert!((reference - expected).abs() < 1e-6 * expected.abs().max(1.0), "{what}: the reference: {reference}");
 }
 
-/// On p as it is.
+/// An overlap loss without activation: the logits are p.
 fn of_p(overlap: Overlap) -> Loss {
     Loss { activation: Activation::None, ..Loss::new().overlap(overlap) }
 }
@@ -177,7 +177,7 @@ fn each_item_has_a_scale_of_its_own_in_a_sum_of_item_means() {
     for gpu in all_gpus() {
         for kind in testing::pixel_kinds().filter(|kind| !matches!(kind, PixelKind::TopKCrossEntropy { .. })) {
             let pixel = Pixel { kind: kind.clone(), ..Pixel::default() }.reduction(Reduction::SumOfItemMeans);
-            // few classes, many, and items of which 0, 10, 20, 30 voxels count
+            // few classes and many; items in which 0, 10, 20 and 30 voxels count
             for classes in [3, 40] {
                 let head = Head::new([4, classes, 31], Loss::new().pixel(pixel.clone())).mask(true);
                 let mut tensors = common::random_tensors(&head, 3.0, &mut fastrand::Rng::with_seed(5));
@@ -193,7 +193,7 @@ fn each_item_has_a_scale_of_its_own_in_a_sum_of_item_means() {
     }
 }
 
-/// Of three classes, the softmax without class 0: MONAI ignores a scalar α there, and the first class takes 1 − α otherwise.
+/// Three classes, a softmax, without class 0: there MONAI ignores a scalar α; otherwise the first class has 1 − α.
 #[test]
 fn a_scalar_alpha_without_background_is_ignored_or_of_the_first_class() {
     let gpu = common::gpu();
@@ -216,7 +216,7 @@ fn a_scalar_alpha_without_background_is_ignored_or_of_the_first_class() {
     }
 }
 
-/// `int(n * k / 100)` as Python computes it, and what it would be with the f32 nearest to k: the numbers are Python's.
+/// `int(n * k / 100)`, and the same with the f32 nearest to k. The numbers were computed in Python.
 #[test]
 fn a_top_k_takes_as_many_voxels_as_nnunet() {
     let gpu = common::gpu();
@@ -234,7 +234,8 @@ fn a_top_k_takes_as_many_voxels_as_nnunet() {
     ] {
         let spec = LossSpec::new()
             .head(Head::new([1, 2, voxels.into()], Loss::new().pixel(Pixel::top_k_cross_entropy(k_percent))));
-        // the first `expected` voxels have a loss of ln(1 + e^2), the others of ln(1 + e): the sum tells how many were taken
+        // the first `expected` voxels have a loss of ln(1 + e^2), the others of ln(1 + e): the sum depends on how many
+        // are taken
         let z = |voxel: u16| if voxel < expected { 2.0 } else { 1.0 };
         let logits = (0..voxels).map(|_| 0.0).chain((0..voxels).map(z)).collect();
         let tensors = [Tensors { logits, labels: vec![0; voxels.into()], ..Tensors::default() }];

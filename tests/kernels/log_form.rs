@@ -5,9 +5,9 @@ use segloss::{Activation, FloatType, Form, Head, Loss, LossSpec, Overlap, Produc
 
 use crate::common::{all_gpus, evaluate, run};
 
-/// `DiceLoss("multilabel", log_loss=True, smooth=0.5)` of `segmentation_models.pytorch` 0.6.0 (torch 2.15.0) on soft targets, of
-/// shape `[2, 3, 4, 3]`; and the mean of −ln(1 − f), f being MONAI 1.6.1's unreduced `TverskyLoss(softmax=True, to_onehot_y=True,
-/// alpha=0.2, beta=0.9)`, of shape `[1, 3, 7, 5]`.
+/// `DiceLoss("multilabel", log_loss=True, smooth=0.5)` of `segmentation_models.pytorch` 0.6.0 (torch 2.15.0) on soft
+/// targets, of shape `[2, 3, 4, 3]`; and the mean of −ln(1 − f), f being MONAI 1.6.1's unreduced
+/// `TverskyLoss(softmax=True, to_onehot_y=True, alpha=0.2, beta=0.9)`, of shape `[1, 3, 7, 5]`.
 #[expect(clippy::unreadable_literal, clippy::excessive_precision, reason = "as the packages print them")]
 #[rustfmt::skip]
 mod published {
@@ -92,7 +92,7 @@ mod published {
     ];
 }
 
-/// A loss and its gradient on every adapter, and those of the reference, against what a package gives.
+/// Compares a loss and its gradient with a package's, on every adapter and in the reference.
 fn check(spec: &LossSpec, tensors: Tensors, loss: f64, gradient: &[f64]) {
     let tensors = [tensors];
     let largest = gradient.iter().fold(0.0_f64, |largest, g| largest.max(g.abs()));
@@ -133,11 +133,11 @@ fn the_log_form_of_a_tversky_is_that_of_monais() {
     check(&spec, tensors, published::MONAI_LOSS, &published::MONAI_GRADIENT);
 }
 
-/// Where no class is met at all, the ratio is below ε: the loss is −ln ε, and no logit has a slope.
+/// Where no voxel of a class is predicted as it, the ratio is below ε: the loss is −ln ε, and the gradient is 0.
 #[test]
 fn a_ratio_below_eps_has_no_slope() {
     let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::smp_log_dice()));
-    // sure of class 1 where it is 0, and of 0 where it is 1
+    // certain of class 1 where the label is 0, and of class 0 where it is 1
     let sure = |class: usize| (0..8).map(move |voxel| if (voxel + class).is_multiple_of(2) { -60.0 } else { 60.0 });
     let tensors = Tensors {
         logits: sure(0).chain(sure(1)).collect(),

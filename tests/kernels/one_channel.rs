@@ -1,4 +1,4 @@
-//! One channel with labels: 0 is the background, 1 the class, as a user of a binary mask means it.
+//! One channel with labels: 0 is the background and 1 the class, as in a binary mask.
 
 use segloss::host::HostResult;
 use segloss::{Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction};
@@ -19,7 +19,7 @@ fn losses() -> Vec<Loss> {
     ]
 }
 
-/// Logits of these voxels, or probabilities where the loss takes its logits as such.
+/// Logits of these voxels; probabilities where the loss has no activation.
 fn logits(loss: &Loss, elements: usize, random: &mut fastrand::Rng) -> Vec<f32> {
     let p = loss.activation == Activation::None;
     (0..elements).map(|_| if p { random.f32() } else { 6.0 * random.f32() - 3.0 }).collect()
@@ -38,8 +38,8 @@ fn given(gpu: &Gpu, head: Head, tensors: Tensors) -> HostResult {
 fn labels_0_and_1_are_the_probabilities_0_and_1() {
     for gpu in all_gpus() {
         for (number, loss) in losses().into_iter().enumerate() {
-            // rows of whole quads, and rows that are not; a type is read alike for every loss: the first loss has all of
-            // them, the others have one each
+            // rows of a multiple of 4, and others. A type is read in the same way for every loss, so the first loss has
+            // all types and the others one each
             for (odd, voxels) in [64, 37].into_iter().enumerate() {
                 let mine = |at: usize| number == 0 || at % losses().len() == number;
                 if number > 0 && number % 2 != odd {
@@ -57,7 +57,7 @@ fn labels_0_and_1_are_the_probabilities_0_and_1() {
                 for (_, label_type) in types {
                     let tensors = Tensors { logits: logits.clone(), labels: labels.clone(), ..Tensors::default() };
                     let given = given(&gpu, head.clone().labels(label_type), tensors);
-                    // within the rounding of a product that one of the two texts has not
+                    // within the rounding of a product that only one of the two texts has
                     let near = |x: f32, e: f32| (x - e).abs() <= 1e-6 * e.abs().max(1e-3);
                     let same = near(given.report.total, expected.report.total)
                         && given.gradients[0].iter().zip(&expected.gradients[0]).all(|(x, e)| near(*x, *e));
@@ -80,10 +80,10 @@ fn ignored_voxels_and_labels_out_of_range_count_nowhere() {
         let report = &result.report.heads[0];
         assert_eq!((report.counted, report.ignored, report.out_of_range), (3, 1, 2), "{label_type:?}");
         assert!([2, 3, 5].iter().all(|&v| result.gradients[0][v] == 0.0), "{label_type:?}");
-        // label 0 as well has a gradient: it is the background, and no label out of range
+        // label 0 has a gradient as well: it is the background, not out of range
         assert!(result.gradients[0][1] > 0.0, "{label_type:?}");
     }
-    // the background may be what is ignored
+    // the background may be the ignore label
     let head = Head::new([1, 1, 4], losses()[0].clone()).ignore_index(0);
     let tensors = Tensors { logits: vec![0.5; 4], labels: vec![0, 1, 0, 1], ..Tensors::default() };
     assert_eq!(given(&gpu, head, tensors).report.heads[0].counted, 2);
@@ -93,7 +93,7 @@ fn ignored_voxels_and_labels_out_of_range_count_nowhere() {
 fn hits_and_misses_of_one_channel_are_those_of_label_1() {
     let gpu = gpu();
     let head = Head::new([1, 1, 8], losses()[0].clone()).hard_counts(HardCounts::Item);
-    // said: 1 1 1 1 0 0 0 0
+    // predicted: 1 1 1 1 0 0 0 0
     let logits = vec![1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0];
     let tensors = Tensors { logits, labels: vec![1, 1, 1, 0, 0, 0, 1, 1], ..Tensors::default() };
     let report = &given(&gpu, head, tensors).report.heads[0];

@@ -11,13 +11,13 @@ use crate::common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_vari
 use crate::specs::{runner, spec, tensors, upstream};
 
 const CASES: u32 = 24;
-/// A step of the finite difference: its error is h⁴ from the five-point formula and 1e-16 / h from rounding.
+/// The step h of the finite differences: their error is h⁴ from the five-point formula and 1e-16 / h from rounding.
 const H: f64 = 1e-5;
 
 #[test]
 fn the_references_gradient_is_its_finite_difference() {
     let strategy = (spec(1..3), 0.5_f32..3.0);
-    // on the CPU alone: cheap
+    // many trials, since they run on the CPU only
     runner(400)
         .run(&strategy, |((spec, seed), upstream)| {
             let tensors = tensors(&spec, seed);
@@ -35,7 +35,7 @@ fn the_references_gradient_is_its_finite_difference() {
                 let difference = 8.0 * (total(H) - total(-H)) - (total(2.0 * H) - total(-2.0 * H));
                 let numeric = f64::from(upstream) * difference / (12.0 * H);
                 let given = analytic.heads[head].gradient[at];
-                // the totals are rounded, a few units in the last place, before their difference is divided
+                // the totals are off by a few units in the last place, and their difference is divided by h
                 let rounding = 4.0 * f64::EPSILON * f64::from(upstream) * analytic.total.abs() / H;
                 let bound = 1e-7 + rounding + 1e-6 * given.abs();
                 prop_assert!((numeric - given).abs() <= bound, "{numeric} {given} {bound}");
@@ -168,7 +168,7 @@ fn large_logits_and_shared_offsets_stay_exact() {
     }
 }
 
-/// The voxels of every tensor of a head in another order.
+/// The tensors of a head with items and voxels in another order.
 fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) -> Tensors {
     fn rows<T: Copy>(values: &[T], channels: usize, order: &[usize], items: &[usize]) -> Vec<T> {
         let (voxels, all) = (order.len(), values.is_empty());
@@ -185,7 +185,7 @@ fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) ->
     }
 }
 
-/// One head whose voxels have no place of their own.
+/// One head whose results do not depend on the order of voxels.
 fn placeless_spec() -> impl Strategy<Value = (LossSpec, u64)> {
     spec(1..4).prop_map(|(mut spec, seed)| {
         spec.heads.truncate(1);
@@ -214,7 +214,7 @@ fn the_order_of_voxels_and_samples_does_not_matter() {
             let gradient = Tensors { logits: first.gradients[0].clone(), ..Tensors::default() };
             let expected = permuted(head, &gradient, &order, &items).logits;
             let largest = expected.iter().fold(0.0_f32, |a, g| a.max(g.abs()));
-            // one rounding to the gradient's type may fall to either side
+            // the rounding to the gradient's type may go up in one and down in the other
             let step = match head.logits {
                 FloatType::F32 => 8e-6,
                 FloatType::F16 => 1e-3,
@@ -264,7 +264,7 @@ fn a_plan_of_many_heads_is_as_many_plans_of_one() {
                 let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&apart.gradients[0]), bits(&together.gradients[index]));
                 prop_assert_eq!(&apart.voxel_losses[0], &together.voxel_losses[index]);
-                // NaN where no voxel of a class counts: compared as text
+                // compared as text, since some numbers are NaN, where no voxel of a class counts
                 let text = |report: &segloss::HeadReport| format!("{report:?}");
                 prop_assert_eq!(text(&apart.report.heads[0]), text(&together.report.heads[index]));
             }
@@ -273,7 +273,7 @@ fn a_plan_of_many_heads_is_as_many_plans_of_one() {
         .expect("holds");
 }
 
-/// f16 at its ends, and f32 spreads ten thousand times larger: finite, and right.
+/// Logits up to the ends of f16, and ten thousand times the usual spread in f32: results are finite and right.
 #[test]
 fn every_term_stays_finite_and_right_at_extreme_logits() {
     let gpu = gpu();
@@ -286,7 +286,7 @@ fn every_term_stays_finite_and_right_at_extreme_logits() {
                 FloatType::Bf16 => 1e6,
             };
             if spec.heads[0].loss.activation == Activation::None {
-                // probabilities have no such spread
+                // without an activation the logits would be probabilities, which cannot have such a spread
                 spec.heads[0].loss.activation = Activation::Sigmoid;
             }
             let mut tensors = tensors(&spec, seed);

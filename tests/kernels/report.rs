@@ -1,4 +1,4 @@
-//! The report: what is in it, and that reading it never stands in a step's way.
+//! The report: its contents, and that reading it never blocks a step.
 
 use segloss::{Error, Head, Loss, LossSpec, Overlap, Pixel, Plan, Step, wgpu};
 
@@ -137,7 +137,7 @@ fn a_report_that_was_never_submitted_is_an_error_not_a_hang() {
     let late = fixture.step.report(&mut encoder).expect("a staging buffer is free");
     drop(encoder);
     assert!(matches!(late.read_blocking(), Err(Error::ReportLost { .. })));
-    // both staging buffers are back in the ring
+    // both staging buffers are free again
     let mut encoder = fixture.encoder();
     let all: Result<Vec<_>, _> = (0..4).map(|_| fixture.step.report(&mut encoder)).collect();
     assert_eq!(all.expect("four are free").len(), 4);

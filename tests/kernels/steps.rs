@@ -1,4 +1,4 @@
-//! Steps of one plan beside each other: forwards, backwards, reports and submissions in any order, from any thread.
+//! Several steps of one plan: forwards, backwards, reports and submissions in any order, from any thread.
 
 use segloss::host::HostStep;
 use segloss::{
@@ -7,7 +7,7 @@ use segloss::{
 
 use crate::common::{self, Gpu, all_gpus, gpu, random_tensors};
 
-/// Rows of items and of the batch, a top-k, counts, a gradient that is checked.
+/// Terms per item and over the batch, a top-k, hard counts, a gradient that is checked for finite numbers.
 fn spec() -> LossSpec {
     let batch = Loss::new().overlap(Overlap::dice().batch(true)).pixel(Pixel::cross_entropy().label_smoothing(0.1));
     LossSpec::new()
@@ -16,14 +16,14 @@ fn spec() -> LossSpec {
         .head(Head::new([2, 3, 321], Loss::nnunet_dc_topk()).ignore_index(2))
 }
 
-/// As above without the top-k, which a distributed batch refuses.
+/// The same without the top-k, which is refused with a distributed batch.
 fn sums_spec() -> LossSpec {
     let mut spec = spec();
     spec.heads.truncate(2);
     spec.head(Head::new([2, 5, 40], Loss::new().pixel(Pixel::focal(2.0, Alpha::None))))
 }
 
-/// A step on tensors of its own.
+/// A step, and its own tensors.
 fn step(plan: &Plan, seed: u64) -> HostStep {
     let mut random = fastrand::Rng::with_seed(seed);
     let heads = plan.spec().heads.iter();
@@ -33,7 +33,7 @@ fn step(plan: &Plan, seed: u64) -> HostStep {
     HostStep::new(plan, &host, 1.0 + seed as f32).expect("the tensors are bound")
 }
 
-/// The bits of what a step gives: NaN is the same as itself.
+/// The results of a step as bits, so that NaN is equal to itself.
 type Bits = (String, Vec<u32>);
 
 fn bits(report: &Report, gradients: &[Vec<f32>]) -> Bits {
@@ -59,7 +59,7 @@ fn steps_in_any_order_give_what_each_gives_alone() {
         let expected: Vec<_> = steps.iter().map(alone).collect();
         let mut random = fastrand::Rng::with_seed(41);
         for _ in 0..20 {
-            // recorded in any order as well: what counts is the order of submissions
+            // recorded in any order as well; only the order of submissions matters
             let mut order: Vec<usize> = (0..3 * steps.len()).collect();
             random.shuffle(&mut order);
             let mut recorded: Vec<_> = (0..3 * steps.len()).map(|_| None).collect();
@@ -72,7 +72,8 @@ fn steps_in_any_order_give_what_each_gives_alone() {
                     _ => reports[index] = Some(step.report(encoder).expect("a staging buffer is free")),
                 }));
             }
-            // the forward of a step comes before its backward, and that before its report, which says whether it is finite
+            // a step's forward comes before its backward, and that before its report, which says whether the gradient
+            // is finite
             let mut next = vec![0; steps.len()];
             while next.iter().any(|&next| next < 3) {
                 let index = random.usize(0..steps.len());
@@ -127,7 +128,7 @@ fn two_threads_with_a_step_each_of_one_plan_give_what_each_gives_alone() {
     }
 }
 
-/// Statistics and combine of a step, and its sums.
+/// Runs statistics and combine of a step, and reads its sums.
 fn sums(gpu: &Gpu, step: &Step) -> GlobalSums {
     let mut pending = None;
     gpu.queue.submit([commands(gpu, |encoder| {
@@ -138,7 +139,7 @@ fn sums(gpu: &Gpu, step: &Step) -> GlobalSums {
     pending.expect("encoded").read_blocking().expect("the sums arrive")
 }
 
-/// Finish with the sums of two ranks that are alike, and the rest.
+/// Finishes a step with the sums of two equal ranks, and runs its backward.
 fn finish(gpu: &Gpu, step: &HostStep, mut sums: GlobalSums) -> Bits {
     sums.sums.iter_mut().for_each(|sum| *sum *= 2.0);
     sums.counts.iter_mut().for_each(|count| *count *= 2);
@@ -199,10 +200,10 @@ fn a_plan_and_a_step_say_what_each_holds() {
     let head = |voxels: usize, loss| LossSpec::new().head(Head::new([1, 2, voxels], loss));
     let (plan, step) = size(&head(1 << 14, Loss::monai_dice_ce()));
     let (longer_plan, longer_step) = size(&head(1 << 18, Loss::monai_dice_ce()));
-    // partial sums are the plan's
+    // partial sums belong to the plan
     assert!(longer_plan > plan && longer_step == step, "{plan} {longer_plan}, {step} {longer_step}");
     assert!(step < 4096, "{step}");
-    // the losses of a top-k are the step's
+    // the losses of a top-k belong to the step
     let (_, with_losses) = size(&head(1 << 14, Loss::nnunet_dc_topk()));
     assert!(with_losses >= step + 4 * (1 << 14), "{with_losses}");
 }

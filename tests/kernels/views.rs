@@ -7,10 +7,10 @@ use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan
 
 use crate::common::{self, Gpu, Tensors, all_gpus, differences, download, evaluate, gpu, random_tensors, storage};
 
-/// Fills the bytes between tensors, so that a write past an end shows.
+/// Fills the bytes between tensors, to detect a write past an end.
 const GUARD: u8 = 0xa5;
 
-/// Where a tensor lies: its buffer, first byte and length.
+/// The range of a tensor: its buffer, first byte and length.
 #[derive(Clone, Copy)]
 struct Span {
     pool: usize,
@@ -38,7 +38,7 @@ impl Pools {
     }
 }
 
-/// `gap(random)` elements between two tensors; `pool_of(role)` says which buffer logits (0), target (1), gradient (2) go to.
+/// `gap(random)`: elements between two tensors; `pool_of(role)`: the buffer for logits (0), target (1), gradient (2).
 fn lay_out(
     spec: &LossSpec,
     tensors: &[Tensors],
@@ -146,8 +146,8 @@ fn eight_heads_in_a_buffer_a_role_without_gaps() {
 
 #[test]
 fn pooled_heads_fit_the_smallest_device_in_one_dispatch_each() {
-    // WebGPU's default of 8 storage buffers: the heads' logits share one binding, so do the gradients, so do the labels of
-    // a type
+    // WebGPU's default of 8 storage buffers: logits share one binding, gradients share one, and so do labels of one
+    // type
     let gpu = common::gpu_with_limits(wgpu::Limits::default());
     let spec = eight_heads();
     let mut random = fastrand::Rng::with_seed(29);
@@ -182,7 +182,7 @@ fn an_upstream_scalar_inside_the_pool_is_read_where_it_is() {
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let scalars = Scalars { upstream: Some(bind(words, 1)), weights: None };
     let step = plan.bind_with(&heads, &scalars).expect("the tensors are bound");
-    // the caller's compute pass, instead of the encoder
+    // into the caller's compute pass instead of the encoder
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -1,4 +1,5 @@
-//! Weights in the caller's buffer: changed between steps without a new plan, and the total's derivative by each.
+//! Weights in a buffer of the caller's: they change between steps without a new plan, and the report has the total's
+//! derivative by each.
 
 use std::num::NonZeroU64;
 
@@ -10,7 +11,7 @@ use segloss::{
 
 use crate::common::{self, Buffers, Gpu, Tensors, all_gpus, download, random_tensors, storage};
 
-/// A head with both terms, one with overlap alone, one with a pixel term alone; with these weights, three a head.
+/// A head with both terms, one with overlap alone, one with a pixel term alone; with these weights, three per head.
 fn spec(weights: [f32; 9]) -> LossSpec {
     let losses = [Loss::monai_dice_ce(), Loss::monai_dice(), Loss::torch_cross_entropy()];
     let heads = losses.into_iter().zip(weights.chunks_exact(3)).map(|(mut loss, weights)| {
@@ -35,7 +36,7 @@ fn weights_in_a_buffer_equal_those_of_a_specification() {
         let tensors: Vec<Tensors> =
             unweighted.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
         let buffers = Buffers::upload(&gpu, &unweighted, &tensors);
-        // behind an odd number of other words
+        // at an offset of an odd number of words
         let words = 13;
         let pool = storage(&gpu, &[0xff; 4 * (13 + 9)]);
         let plan = Plan::new(&gpu.device, &gpu.queue, &unweighted).expect("the plan is made");
@@ -72,7 +73,7 @@ fn the_report_has_the_derivative_by_each_weight() {
     }
 }
 
-/// Losses of every way in which two terms meet in a gradient, each with a part that is spoiled by infinite logits.
+/// Losses with every way in which two terms are combined in a gradient; infinite logits make a part of each NaN.
 fn two_terms() -> Vec<Loss> {
     let sigmoid = |loss: Loss| Loss { activation: Activation::Sigmoid, ..loss };
     let dice = || Loss::new().overlap(Overlap::dice().smooth(0.0, 0.0));
@@ -90,15 +91,16 @@ fn two_terms() -> Vec<Loss> {
     ]
 }
 
-/// Held, split and streamed classes.
+/// Variants with held, split and streamed classes.
 fn variants(gpu: &Gpu) -> [Variant; 3] {
     let default = Variant::for_device(&gpu.device);
     let split = Variant { register_classes: 2, split_classes: 2, ..default };
     [default, split, Variant { register_classes: 2, split_classes: 0, chunk: 2, ..default }]
 }
 
-/// Losses, each with a variant: every loss streamed, and held by one invocation or by several in turns, which compute alike. A
-/// driver's compiler takes most of the time: so the tests below have weight maps, which one of them is about, and share kernels.
+/// Losses, each with a variant: every loss streamed, and held by one invocation or by several. The last two compute
+/// alike, so losses alternate between them. A driver's compiler takes most of the time, so all tests below have weight
+/// maps, although only one is about them, and share kernels.
 fn trials(gpu: &Gpu) -> Vec<(Variant, Loss)> {
     let [held, split, streamed] = variants(gpu);
     let registers = [held, split].into_iter().cycle().zip(two_terms());
@@ -136,7 +138,7 @@ fn a_head_of_weight_0_adds_exactly_0_whatever_its_logits_hold() {
             for term in [report.overlap, report.pixel].into_iter().flatten() {
                 assert_eq!(term.weighted.to_bits(), 0, "{what}");
             }
-            // the terms are reported as they are, and so is what their weight would do
+            // the unweighted terms are reported, and so is the derivative by the weight
             assert!(report.d_weight.is_nan() || report.d_weight.is_infinite(), "{what}: {}", report.d_weight);
             assert_eq!([report.d_overlap_weight, report.d_pixel_weight].map(f32::to_bits), [0; 2], "{what}");
         }
@@ -172,7 +174,8 @@ fn a_term_of_weight_0_adds_exactly_0_to_the_gradient_of_the_other() {
             for (off, alone) in
                 [(no_overlap, Loss { overlap: None, ..loss.clone() }), (no_pixel, Loss { pixel: None, ..loss.clone() })]
             {
-                // where the overlap term is off: a class without a voxel and p of 0, which is 0/0 where nothing smooths
+                // where the overlap term is off: a class without a voxel and with p = 0, which gives 0/0 without
+                // smoothing
                 let mut absent = tensors.clone();
                 if off.overlap.as_ref().is_some_and(|overlap| overlap.weight == 0.0) {
                     absent[0].labels.iter_mut().for_each(|label| *label %= 2);
@@ -196,7 +199,7 @@ fn a_term_of_weight_0_adds_exactly_0_to_the_gradient_of_the_other() {
     }
 }
 
-/// Where the terms share no softmax, logits that spoil the one that is off leave the other's gradient.
+/// Where the terms share no softmax, logits that make the term of weight 0 NaN do not change the other's gradient.
 #[test]
 fn logits_that_spoil_a_term_of_weight_0_leave_the_other_terms_gradient() {
     let gpu = common::gpu();
@@ -220,7 +223,7 @@ fn logits_that_spoil_a_term_of_weight_0_leave_the_other_terms_gradient() {
 #[test]
 fn a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_bit() {
     for gpu in all_gpus() {
-        // rows of whole quads, and rows that are not
+        // rows of a multiple of 4, and others
         let floats = [FloatType::F32, FloatType::F16, FloatType::Bf16];
         for (float, elements) in floats.into_iter().flat_map(|float| [(float, 72), (float, 74)]) {
             let head = Head::new([1, 2, elements / 2], Loss::monai_dice_ce()).logits(float);
@@ -229,7 +232,7 @@ fn a_head_of_weight_0_writes_zeros_and_leaves_what_it_accumulates_onto_bit_for_b
             logits[3] = f32::NAN;
             let logits = float_bytes(&logits, float);
             let labels = storage(&gpu, &label_bytes(&vec![0; elements / 2], LabelType::U8));
-            // −0, subnormals, infinities, NaN of any payload: whatever bits there are
+            // random bits: among them −0, subnormals, infinities and NaN of any payload
             let mut random = fastrand::Rng::with_seed(61);
             let mut before: Vec<u8> = (0..logits.len()).map(|_| random.u8(..)).collect();
             let [minus_zero, signalling] = match float {

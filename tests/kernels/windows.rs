@@ -4,12 +4,12 @@ use segloss::{Error, FloatType, HardCounts, Head, Loss, LossSpec, Overlap, Pixel
 
 use crate::common::{Buffers, Gpu, Tensors, gpu, gpu_with_limits, random_tensors, run_variant};
 
-/// WebGPU's default of 8 storage buffers, and bindings of 128 KiB: the eighth part of the logits below.
+/// WebGPU's default of 8 storage buffers, and bindings of 128 KiB: an eighth of the logits below.
 fn small() -> Gpu {
     gpu_with_limits(wgpu::Limits { max_storage_buffer_binding_size: 128 << 10, ..wgpu::Limits::default() })
 }
 
-/// Without subgroups, which the small device has not asked for.
+/// Without subgroups, which the small device lacks.
 fn variant(gpu: &Gpu) -> Variant {
     Variant { subgroups: false, subgroup_size: 0, ..Variant::for_device(&gpu.device) }
 }
@@ -51,8 +51,8 @@ fn as_few_dispatches_as_fit() {
     let buffers = Buffers::upload(&small, &spec, &tensors);
     let plan = Plan::with_variant(&small.device, &small.queue, &spec, variant(&small)).expect("the plan is made");
     let step = plan.bind(&buffers.bindings()).expect("the tensors are bound");
-    // 6 of 8 bindings are the tensors'. Logits of 8 windows and labels of one: two statistics dispatches. Logits and gradient
-    // of 8 windows each, labels of one: 2 windows of each a dispatch, of 3 items each
+    // 6 of 8 bindings are for tensors. Logits of 8 windows and labels of one: two statistics dispatches. Logits and
+    // gradient of 8 windows each, labels of one: 2 windows of each per dispatch, of 3 items each
     assert_eq!(step.dispatches(), (2, 4));
 }
 

@@ -1,10 +1,12 @@
-//! Workgroups of one subgroup and of many, by subgroup operations and without: what stands between invocations is in place.
+//! Workgroups of one subgroup and of many, with subgroup operations and without: the barriers between invocations
+//! suffice.
 
 use segloss::{Head, Loss, LossSpec, Overlap, Pixel, Variant};
 
 use crate::common::{differences, evaluate, gpu, random_tensors, run_variant};
 
-/// Classes in one invocation, over several, and streamed; labels and their smoothing, with class weights and without.
+/// Classes held by one invocation, split over several, and streamed; labels with and without smoothing and class
+/// weights.
 fn spec() -> LossSpec {
     let smoothed = || Pixel::cross_entropy().label_smoothing(0.1);
     let both = |pixel: Pixel| Loss::new().overlap(Overlap::dice()).pixel(pixel);

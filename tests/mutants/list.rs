@@ -2,13 +2,13 @@
 
 /// One fault.
 pub struct Mutant {
-    /// What is wrong.
+    /// What the fault does.
     pub name: &'static str,
-    /// Where.
+    /// The file.
     pub file: &'static str,
-    /// What is there, once.
+    /// The text in the file, which occurs once.
     pub find: &'static str,
-    /// What the fault puts there.
+    /// The faulty text in its place.
     pub replace: &'static str,
     /// The test that catches it, `binary::file::name`.
     pub test: &'static str,
@@ -90,7 +90,7 @@ pub const MUTANTS: [Mutant; 31] = [
         name: "peak and logarithm in one number",
         file: "shaders/statistics_registers.wgsl",
         find: "loss += q_sum * log(sum);",
-        // a largest number between them, or the compiler takes the peak out again
+        // with a largest number between them, because the compiler would otherwise cancel the peak
         replace: "loss += q_sum * (max(log(sum) + peak, LOWEST) - peak);",
         test: "kernels::random::large_logits_and_shared_offsets_stay_exact",
     },

@@ -1,7 +1,7 @@
 //! The mutation check (`make mutants`): small deliberate faults in the shaders, each of which a test has to catch.
 //!
-//! The tests are built once, and nothing is built for a fault: the crate's feature `testing` takes the text of one shader from a
-//! file, and the test that is named with the fault must pass without it and fail with it.
+//! The tests are built only once: with the crate's feature `testing`, the text of one shader is read from a file. The
+//! test that is listed with a fault must pass without it and fail with it.
 
 mod list;
 
@@ -13,12 +13,12 @@ use std::{env, fs};
 use list::{MUTANTS, Mutant};
 use serde_json::Value;
 
-/// How a test ends.
+/// The outcome of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Passes,
     Fails,
-    /// The shader does not even compile: no fault that a test could be praised for.
+    /// The shader does not compile, so the test did not catch the fault.
     Broken,
 }
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The tests that fail without any fault; or else the faults that are not caught.
+/// The tests that fail without any fault; if there are none, the faults that are not caught.
 fn missed(binaries: &HashMap<String, PathBuf>) -> Vec<&'static str> {
     let mut tests: Vec<_> = MUTANTS.iter().map(|mutant| mutant.test).collect();
     tests.sort_unstable();
@@ -71,7 +71,7 @@ fn check(binaries: &HashMap<String, PathBuf>, mutant: &Mutant) -> &'static str {
     }
 }
 
-/// The binaries of the tests, by name; built where they are not.
+/// The binaries of the tests, by name; built if necessary.
 fn built() -> HashMap<String, PathBuf> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["test", "--no-run", "--features", "proptest,tuning", "--test", "kernels", "--test", "api"])
@@ -88,7 +88,7 @@ fn built() -> HashMap<String, PathBuf> {
     artifacts.collect()
 }
 
-/// Runs one test, `binary::file::name`, on the best adapter, with a fault or without.
+/// Runs one test, `binary::file::name`, on the best adapter, with or without a fault.
 fn run(binaries: &HashMap<String, PathBuf>, test: &str, fault: Option<&Path>) -> Outcome {
     let (binary, name) = test.split_once("::").expect("binary::file::name");
     let mut command = Command::new(&binaries[binary]);
@@ -102,7 +102,7 @@ fn run(binaries: &HashMap<String, PathBuf>, test: &str, fault: Option<&Path>) ->
     if output.status.success() && said.contains("1 passed") {
         return Outcome::Passes;
     }
-    // wgpu's refusal of a shader arrives as an error of this crate
+    // where wgpu refuses a shader, the test fails with an error of this crate
     let refused = said.contains("Device {");
     if said.contains("test result: FAILED") && !refused { Outcome::Fails } else { Outcome::Broken }
 }

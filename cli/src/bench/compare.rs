@@ -14,8 +14,8 @@ pub fn read(path: &PathBuf) -> Result<Figures> {
     Ok(figures)
 }
 
-/// A row a shape, stage and name; what several files have under one name stands in one row. Forward and backward are summed
-/// where a file has them apart, so that what was timed whole can be compared.
+/// Prints one row per shape, stage and name, with one column per file. Where a file has forward and backward apart,
+/// their sum is a row too, to compare with what was only timed as a whole.
 pub fn print(paths: &[PathBuf]) -> Result<Vec<Figures>> {
     let files: Vec<Figures> = paths.iter().map(read).collect::<Result<_>>()?;
     let with_sums: Vec<Vec<Figure>> = files.iter().map(|file| sums(&file.figures)).collect();
@@ -41,7 +41,7 @@ pub fn print(paths: &[PathBuf]) -> Result<Vec<Figures>> {
             figures.iter().find(|f| f.shape == shape && f.stage == stage && f.name == name).map(|f| f.median_ns)
         };
         let times: Vec<Option<f64>> = with_sums.iter().map(|figures| of(figures, &name)).collect();
-        // over the same thing of the first file, or else over the fused kernels there
+        // relative to the same row of the first file, or else to its fused kernels
         let base = times[0].filter(|_| times.iter().flatten().count() > 1).or_else(|| of(&with_sums[0], "segloss"));
         let last = times.iter().rev().flatten().next();
         let ratio = base.zip(last).map_or_else(String::new, |(base, time)| format!("{:.2}", time / base));
@@ -55,7 +55,7 @@ pub fn print(paths: &[PathBuf]) -> Result<Vec<Figures>> {
     Ok(files)
 }
 
-/// The figures, and of each name with both stages their sum.
+/// The figures, and for each name with both stages their sum.
 fn sums(figures: &[Figure]) -> Vec<Figure> {
     let mut all = figures.to_vec();
     for forward in figures.iter().filter(|f| f.stage == "forward") {

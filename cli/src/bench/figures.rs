@@ -1,4 +1,4 @@
-//! What was measured, as it is written and compared: medians, spreads, ratios with their uncertainty.
+//! The figures of a benchmark, as they are written and compared: medians, spreads, ratios with their uncertainty.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,17 @@ pub const SCHEMA: &str = "segloss-bench/1";
 pub struct Figures {
     pub schema: String,
     pub machine: Machine,
-    /// The version that was measured.
+    /// The commit that was measured.
     pub commit: String,
-    /// `timestamps` of the GPU, or `wall`: from submission to an idle device; with `: ` and a reason where the GPU's
-    /// timestamps were given up.
+    /// `timestamps` of the GPU, or `wall`, the host's time from submission to an idle device. `wall: ` and a reason
+    /// where the GPU's timestamps were given up.
     pub clock: String,
     pub figures: Vec<Figure>,
     #[serde(default)]
     pub ratios: Vec<Ratio>,
 }
 
-/// Where it was measured.
+/// The device that was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     pub adapter: String,
@@ -30,7 +30,7 @@ pub struct Machine {
     pub software: bool,
 }
 
-/// The time of one thing.
+/// The time of one stage of one contender.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
     pub name: String,
@@ -47,7 +47,7 @@ pub struct Figure {
     pub bytes: Option<u64>,
 }
 
-/// How much longer one thing takes than another: of pairs of runs that followed each other.
+/// How many times as long one contender takes as another, over pairs of runs of the same round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ratio {
     /// What is divided by what.
@@ -75,7 +75,7 @@ impl Figure {
         }
     }
 
-    /// GB/s on the bytes that any implementation must move.
+    /// GB/s, of the bytes that any implementation must move.
     pub fn bandwidth(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
         self.bytes.map(|bytes| bytes as f64 / self.median_ns)
@@ -112,7 +112,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     values
 }
 
-/// Between the two nearest of sorted values.
+/// A quantile of sorted values, interpolated between the two nearest.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "few values")]
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let at = part * (sorted.len() - 1) as f64;
@@ -120,7 +120,7 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
     below + (above - below) * at.fract()
 }
 
-/// The commit of this checkout, where there is one.
+/// The commit of this checkout, or `unknown`.
 pub fn commit() -> String {
     let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     let text =

@@ -1,5 +1,6 @@
-//! The floor: the fastest kernel that reads the same bytes and adds them up, and the fastest that copies them, out of a fixed
-//! grid of variants, on the same adapter in the same run. On a software driver that floor is the driver's, not the memory's.
+//! The floor: the time of the fastest kernel that reads the same bytes and adds them up, and of the fastest that copies
+//! them. Both are chosen from a fixed grid of variants, on the same adapter in the same run. On a software driver this
+//! is the driver's floor, not the memory's.
 
 use anyhow::{Context as _, Result, ensure};
 use segloss::tuning::Clock;
@@ -9,7 +10,7 @@ use segloss::wgpu::util::DeviceExt as _;
 /// Elements of 4 bytes in one load.
 const WIDTHS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 4] = [8, 32, 64, 256];
-/// Loads an invocation.
+/// Loads per invocation.
 const LOADS: [u32; 5] = [1, 4, 16, 64, 256];
 /// Runs of each variant before the fastest is chosen.
 const TRIALS: usize = 3;
@@ -36,12 +37,12 @@ impl Floor {
         }
     }
 
-    /// The fastest of the grid over this many bytes; each is checked before it is timed.
+    /// The fastest kernel of the grid over this many bytes; each is checked before it is timed.
     pub fn fastest(clock: &Clock, kind: Kind, bytes: u64) -> Result<Self> {
         Self::fastest_of(clock, kind, bytes, &WIDTHS, &WORKGROUPS, &LOADS)
     }
 
-    /// The fastest of a small part of the grid, where many sizes are measured.
+    /// The fastest of a small part of the grid, for measurements of many sizes.
     pub fn usual(clock: &Clock, kind: Kind, bytes: u64) -> Result<Self> {
         let workgroups = if clock.software { [8] } else { [256] };
         Self::fastest_of(clock, kind, bytes, &[1, 4], &workgroups, &[1, 16, 64])
@@ -84,8 +85,8 @@ impl Floor {
         Ok(fastest.context("the grid is not empty")?.1)
     }
 
-    /// What it writes into an empty buffer: the same words, or sums that add up to the sum of the words. All are small whole
-    /// numbers, and their sums exact.
+    /// Checks what the kernel writes: the same words, or sums that add up to the sum of the words. All words are small
+    /// whole numbers, so the sums are exact.
     fn check(&self, clock: &Clock, kind: Kind, input: &[f32], output: &wgpu::Buffer) -> Result<()> {
         let host = clock.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -119,7 +120,7 @@ impl Floor {
         output: &wgpu::Buffer,
     ) -> Result<Self> {
         let limits = clock.device.limits();
-        // windows of a binding's size, each a whole number of workgroups
+        // one dispatch per window of at most a binding's size, each a whole number of workgroups
         let tile = u64::from(width * workgroup * loads) * 4;
         let window = (limits.max_storage_buffer_binding_size / tile.max(256) * tile.max(256))
             .min(input.size().next_multiple_of(256));
@@ -162,7 +163,7 @@ impl Floor {
     }
 }
 
-/// An invocation's loads are a workgroup apart, so that neighbours read neighbouring addresses.
+/// The WGSL. An invocation's loads are a workgroup apart, so that neighbours read neighbouring addresses.
 fn text(kind: Kind, width: u32, workgroup: u32, loads: u32) -> String {
     let element = match width {
         1 => "f32".to_owned(),

@@ -1,4 +1,4 @@
-//! `segloss bench`: how fast, on this adapter, and how near to the floor.
+//! `segloss bench`: how fast the kernels are on this adapter, and how near to the floor.
 
 mod compare;
 pub mod figures;
@@ -36,32 +36,32 @@ pub struct Bench {
     /// Numbers of the kernels' variant other than the adapter's defaults: invocations=64,tile=4096,…
     #[arg(long, value_name = "NAME=N,…", default_value = "", hide_default_value = true)]
     variant: String,
-    /// The variant that `segloss tune` found for these heads on this adapter.
+    /// Use the variant that `segloss tune` found for these heads on this adapter.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["variant", "sweep"])]
     tuning: Option<PathBuf>,
-    /// Rounds of interleaved runs; where a round takes long, fewer, but at least 15.
+    /// Rounds of interleaved runs. Slow runs end after fewer rounds, but at least 15.
     #[arg(long, default_value_t = 101)]
     runs: usize,
-    /// The unfused pipeline as well: a kernel an operation, each result materialised, as a tensor library does it.
+    /// Also time the unfused pipeline: one kernel per operation, each result materialised, as in a tensor library.
     #[arg(long)]
     unfused: bool,
-    /// Other losses as well, in the same rounds: starts this command, and asks it for a step of each of its peers in turn.
-    /// `python benches/peers/monai.py --serve`
+    /// Also time the losses of other libraries, in the same rounds: start this command, which runs a step of each of
+    /// its peers on request. Example: `python benches/peers/monai.py --serve`
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sweep", "first_step", "compare"])]
     peers: Option<String>,
-    /// Nanoseconds a logit against the number of classes, and against the volume, instead of single shapes.
+    /// Nanoseconds per logit against the number of classes, and against the volume, instead of single shapes.
     #[arg(long)]
     sweep: bool,
-    /// Only the time of a plan and its first step, in a process that did nothing before. Switch the driver's cache off.
+    /// Only the time of a plan and its first step, in a fresh process. Switch the driver's shader cache off first.
     #[arg(long)]
     first_step: bool,
-    /// Writes every figure.
+    /// Write all figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws the sweep, or the sweeps of the files to compare.
+    /// Draw the sweep as SVG, or the sweeps of the files given to --compare.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Prints figures of files side by side instead of measuring; times are over those of the first.
+    /// Print the figures of files side by side instead of measuring, with the ratio over the first file's.
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["sweep", "first_step", "json"])]
     compare: Vec<PathBuf>,
 }
@@ -101,7 +101,7 @@ impl Bench {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// All figures, by one clock: where the GPU's timestamps are given up on the way, they are measured again from the first.
+    /// All figures, by one clock: where the GPU's timestamps are given up on the way, all are measured again.
     fn measure(&self, clock: &Clock, all: &mut Figures) -> Result<()> {
         loop {
             let kind = clock.kind();
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// All figures; ends early where the clock is no longer of this kind.
+    /// All figures. Ends early where the clock is no longer of this kind.
     fn measure_by(&self, clock: &Clock, kind: ClockKind, all: &mut Figures) -> Result<()> {
         if self.first_step {
             for shape in self.heads.shapes() {
@@ -139,7 +139,8 @@ impl Bench {
         Ok(())
     }
 
-    /// What was measured for these heads; or the adapter's default variant with the numbers given.
+    /// The variant that --tuning remembers for these heads; otherwise the adapter's default with the numbers of
+    /// --variant.
     fn variant(&self, clock: &Clock, heads: &[Head]) -> Result<Variant> {
         if let Some(file) = &self.tuning {
             let spec = LossSpec { heads: heads.to_vec() };
@@ -152,7 +153,7 @@ impl Bench {
         Ok(Variant::for_device(&clock.device).with(&self.variant)?)
     }
 
-    /// One shape: the step's stages, the floor, and whatever else was asked for, in one interleaved run.
+    /// Times one shape: the step's stages, the floor and the other contenders, in one interleaved run.
     fn shape(&self, clock: &Clock, shape: &[usize], peers: Option<&mut Peers>, all: &mut Figures) -> Result<()> {
         let heads = |smoothing| self.heads.of(shape, smoothing);
         let variant = self.variant(clock, &heads(SMOOTHING))?;
@@ -222,7 +223,7 @@ impl Bench {
     }
 }
 
-/// A plan for each head, on the same tensors.
+/// One plan per head, on the same tensors.
 fn separate(clock: &Clock, ours: &Workload, variant: Variant) -> Result<Vec<segloss::Step>> {
     let step = |(head, tensors): (&Head, &Tensors)| -> Result<segloss::Step> {
         let spec = LossSpec { heads: vec![head.clone()] };
@@ -234,7 +235,8 @@ fn separate(clock: &Clock, ours: &Workload, variant: Variant) -> Result<Vec<segl
     ours.spec.heads.iter().zip(ours.tensors.iter()).map(step).collect()
 }
 
-/// A plan and its first completed step, and each part of it: drivers compile a kernel when it is made, or first run.
+/// Times a plan and its first completed step, and each part of it: drivers compile a kernel when it is made or when it
+/// first runs.
 fn first_step(clock: &Clock, heads: &[Head], variant: Variant) -> Result<Vec<Figure>> {
     let tensors: Vec<_> = heads.iter().zip(1..).map(|(head, seed)| Tensors::new(clock, head, seed)).collect();
     let bindings: Vec<_> = tensors.iter().map(Tensors::bindings).collect();

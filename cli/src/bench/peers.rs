@@ -1,7 +1,10 @@
-//! Losses of other libraries, timed in the same rounds: a process that runs a step of one of them when it is asked.
+//! Losses of other libraries, timed in the same rounds: a process runs a step of one of them on request.
 //!
-//! A line of JSON each way: `{"shape": [2, 4, 128, 128, 128]}` is answered by `{"peers": ["name", …], "on": "…"}`,
-//! `{"run": "name"}` by `{"seconds": 0.25}`, and what goes wrong by `{"error": "…"}`.
+//! Requests and answers are one line of JSON each:
+//!
+//! - `{"shape": [2, 4, 128, 128, 128]}` is answered by `{"peers": ["name", …], "on": "…"}`,
+//! - `{"run": "name"}` by `{"seconds": 0.25}`,
+//! - either of them by `{"error": "…"}` if it fails.
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -35,7 +38,7 @@ enum Answer {
 }
 
 impl Peers {
-    /// Starts a command: a program and its arguments, with spaces between them.
+    /// Starts a command: a program and its arguments, separated by spaces.
     pub fn start(command: &str) -> Result<Self> {
         let mut words = command.split_whitespace();
         let program = words.next().context("--peers: expected a command, got none")?;
@@ -50,7 +53,7 @@ impl Peers {
         Ok(Self { command: command.to_owned(), process, questions, answers })
     }
 
-    /// Makes the peers ready for a shape.
+    /// Prepares the peers for a shape.
     pub fn of(&mut self, shape: &[usize]) -> Result<OfShape<'_>> {
         let names = match self.ask(&json!({ "shape": shape }))? {
             Answer::Ready { peers, on } if !peers.is_empty() => {
@@ -65,7 +68,7 @@ impl Peers {
     fn ask(&mut self, question: &serde_json::Value) -> Result<Answer> {
         let asked = self.questions.as_mut().map(|questions| writeln!(questions, "{question}"));
         let mut line = String::new();
-        // a pipe that broke says less than how the process ended
+        // how the process ended is a better error than a broken pipe
         let read = if matches!(asked, Some(Ok(()))) { self.answers.read_line(&mut line).unwrap_or(0) } else { 0 };
         if read == 0 {
             let status = self.status();
@@ -78,7 +81,7 @@ impl Peers {
         }
     }
 
-    /// How the process ended, once it had time for it.
+    /// How the process ended, after some time to do so.
     fn status(&mut self) -> String {
         drop(self.questions.take());
         for _ in 0..100 {
@@ -92,7 +95,7 @@ impl Peers {
 }
 
 impl OfShape<'_> {
-    /// Nanoseconds of a forward and backward of a peer.
+    /// Nanoseconds of one forward and backward of a peer.
     pub fn time(&self, peer: &str) -> Result<f64> {
         let mut peers = self.peers.borrow_mut();
         match peers.ask(&json!({ "run": peer }))? {
@@ -104,7 +107,7 @@ impl OfShape<'_> {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // the end of its input ends it; one that has hung is not waited for
+        // closing its input ends it; one that hangs is killed
         drop(self.questions.take());
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -115,7 +118,7 @@ impl Drop for Peers {
 mod tests {
     use super::*;
 
-    /// Peers that a shell plays.
+    /// The time of peers that are a shell script.
     fn played(answer: &str) -> Result<f64> {
         let path = std::env::temp_dir().join(format!("segloss-peers-{}-{}.sh", std::process::id(), answer.len()));
         std::fs::write(&path, format!("while read question; do case $question in {answer} esac; done\n"))?;

@@ -1,4 +1,4 @@
-//! The sweep as a picture: nanoseconds a logit against the number of classes, and against the voxels.
+//! The sweep as a picture: nanoseconds per logit against the number of classes, and against the voxels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,17 +10,17 @@ use plotters::prelude::*;
 use super::figures::Figures;
 use super::workload::parse_shape;
 
-/// Points of each name: x, nanoseconds a logit.
+/// The points of each name: x, nanoseconds per logit.
 type Series = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// Draws all figures of these files.
+/// Draws the figures of these files as SVG.
 pub fn sweep(files: &[Figures], path: &Path) -> Result<()> {
     let of_classes = series(files, |shape| (shape.len() == 3).then(|| shape[1]));
     let of_voxels =
         series(files, |shape| (shape.len() == 5 && shape[..2] == [2, 4]).then(|| shape[2..].iter().product()));
     let root = SVGBackend::new(path, (1040, 440)).into_drawing_area();
     root.fill(&WHITE)?;
-    // a name has one colour in both charts
+    // a name has the same colour in both charts
     let names: BTreeSet<&String> = of_classes.keys().chain(of_voxels.keys()).collect();
     let (left, right) = root.split_horizontally(520);
     let adapter = files.first().map_or("", |file| &file.machine.adapter);
@@ -30,7 +30,7 @@ pub fn sweep(files: &[Figures], path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Forward and backward of each name, summed, over the logits.
+/// The time of forward plus backward of each name, divided by the logits.
 fn series(files: &[Figures], x: impl Fn(&[usize]) -> Option<usize>) -> Series {
     let mut sums: BTreeMap<(String, String), (f64, f64)> = BTreeMap::new();
     for figure in files.iter().flat_map(|file| &file.figures).filter(|f| f.name != "copy_buffer_to_buffer") {

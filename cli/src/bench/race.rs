@@ -1,4 +1,4 @@
-//! Contenders that take turns: what makes the machine slower for a while meets all of them.
+//! Interleaved timing: contenders take turns, so that all of them meet what slows the machine down for a while.
 
 use std::time::{Duration, Instant};
 
@@ -42,15 +42,14 @@ impl<'a> Race<'a> {
         self.add(name, stage, bytes, move || Ok(clock.time(&encode)?));
     }
 
-    /// `runs` rounds; fewer where a run takes over a second and all would take more than two minutes, and never fewer than
-    /// 15.
+    /// Runs this many rounds. Where a run takes over a second, it ends after two minutes, but not before 15 rounds.
     pub fn run(self, runs: usize) -> Result<Results> {
         let progress = progress(runs, &self.shape);
         let mut times = vec![Vec::new(); self.contenders.len()];
         let start = Instant::now();
         let mut longest = 0.0_f64;
         for round in 0..=runs {
-            // every other round goes backwards: none always follows the same
+            // every other round runs in reverse, so that no contender always follows the same one
             let mut turns: Vec<_> = self.contenders.iter().zip(&mut times).collect();
             if round % 2 == 1 {
                 turns.reverse();
@@ -97,7 +96,7 @@ impl Results {
         self.runs.iter().map(|run| Figure::new(&run.name, &self.shape, run.stage, &run.times, run.bytes))
     }
 
-    /// Forward and backward of a round.
+    /// The times of forward plus backward, one per round.
     pub fn both(&self, name: &str) -> Vec<f64> {
         let stages: Vec<_> = self.runs.iter().filter(|run| run.name == name).map(|run| &run.times).collect();
         (0..stages[0].len()).map(|round| stages.iter().map(|times| times[round]).sum()).collect()

@@ -1,4 +1,4 @@
-//! Nanoseconds a logit, against the number of classes and against the volume.
+//! Nanoseconds per logit, against the number of classes and against the volume.
 
 use anyhow::Result;
 use segloss::tuning::{Clock, ClockKind};
@@ -10,10 +10,10 @@ use super::race::Race;
 use super::unfused::Unfused;
 use super::workload::{self, SMOOTHING, Workload, dice_ce, shape_name};
 
-/// Logits of the sweep over classes, as near as rows of whole cache lines come.
+/// Logits in the sweep over classes, rounded down so that rows are whole cache lines.
 const LOGITS: usize = 1 << 23;
 pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 200, 256];
-/// Voxels of the sweep over volumes, with four classes.
+/// Side lengths of the sweep over volumes, in voxels; with four classes.
 const SIDES: [usize; 6] = [25, 32, 48, 64, 96, 128];
 const ROUNDS: usize = 15;
 

@@ -1,4 +1,4 @@
-//! A loss on a device with random tensors, checked before it is timed.
+//! A step on random tensors on a device, checked before it is timed.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use segloss::{
     FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, host, testing, wgpu,
 };
 
-/// The largest workload that is compared with the f64 reference in full; of a larger one a smaller sibling is.
+/// The most logits that are compared with the f64 reference; for a larger workload a small copy is.
 const MOST_CHECKED: usize = 1 << 22;
 /// Random logits lie in ± this.
 pub const SPREAD: f32 = 4.0;
@@ -23,8 +23,8 @@ pub struct Heads {
     /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
     #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"])]
     shape: Vec<Shape>,
-    /// Heads of a deep-supervision pyramid: each has half the voxels a side of the one before. One plan of all is compared
-    /// with a plan each.
+    /// Heads of a deep-supervision pyramid, each with half the voxels per side of the one before. One plan of all heads
+    /// is compared with one plan per head.
     #[arg(long = "heads", value_name = "HEADS", default_value_t = 1)]
     pub levels: usize,
     /// Type of logits and gradient.
@@ -59,7 +59,7 @@ impl Heads {
         }
     }
 
-    /// The heads of one shape: each has half the voxels a side of the one before.
+    /// The heads of one shape, each with half the voxels per side of the one before.
     pub fn of(&self, shape: &[usize], smoothing: f32) -> Vec<Head> {
         let weights = segloss::nnunet_deep_supervision(self.levels);
         let head = |(level, weight): (usize, f32)| {
@@ -141,7 +141,7 @@ impl Workload {
         Self::on(clock, heads, variant, Rc::new(tensors))
     }
 
-    /// The same on tensors that there are: where a tensor lies costs time as well.
+    /// The same on existing tensors: the time also depends on where in memory they are.
     pub fn on(clock: &Clock, heads: Vec<Head>, variant: Variant, tensors: Rc<Vec<Tensors>>) -> Result<Self> {
         let spec = LossSpec { heads };
         check(clock, &spec, variant)?;
@@ -151,12 +151,12 @@ impl Workload {
         Ok(Self { spec, tensors, step })
     }
 
-    /// Logits and labels: what the statistics must read.
+    /// Bytes that the statistics must read: logits and labels.
     pub fn statistics_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensors| tensors.logits.size() + tensors.labels.size()).sum()
     }
 
-    /// The same, and the gradient that is written.
+    /// Bytes that the gradient stage must read and write: logits, labels and gradient.
     pub fn gradient_bytes(&self) -> u64 {
         self.statistics_bytes() + self.tensors.iter().map(|tensors| tensors.gradient.size()).sum::<u64>()
     }
@@ -166,7 +166,7 @@ impl Workload {
     }
 }
 
-/// The step against the f64 reference, on a smaller copy where it is large.
+/// Checks the step against the f64 reference, on a small copy where it is large.
 fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
     let spec = testing::small_copy(spec, MOST_CHECKED);
     let heads = spec.heads.iter().zip(1..);

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use super::page::scientific;
 use super::record::{Adapter, Counts, SCHEMA, Validation};
 
-/// A line of a comparison: where it is from, what it is, and its two values.
+/// A line of a comparison: place, name, and the two values.
 type Line = (String, String, [String; 2]);
 
 pub fn read(path: &Path) -> Result<Validation> {
@@ -18,7 +18,7 @@ pub fn read(path: &Path) -> Result<Validation> {
     Ok(validation)
 }
 
-/// Prints both, with a mark where they differ; how many lines do.
+/// Prints both, with a mark where they differ. Returns the number of lines that differ.
 pub fn print(one: &Validation, other: &Validation) -> usize {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -55,7 +55,7 @@ fn lines(one: &Validation, other: &Validation) -> Vec<Line> {
         found.map_or("–".to_owned(), |found| format!("{} of {} permutations", found.any, found.permutations))
     };
     lines.push(("shaders".to_owned(), "HLSL 5.1: a switch inside a loop".to_owned(), both.map(in_loops)));
-    // two validations of one device each are two devices: side by side, whatever their names
+    // two validations of one device each are compared even if the devices have different names
     if let ([a], [b]) = (&one.adapters[..], &other.adapters[..]) {
         lines.extend(adapter_lines("adapter", [Some(a), Some(b)]));
         return lines;
@@ -110,7 +110,7 @@ fn adapter_lines(place: &str, adapters: [Option<&Adapter>; 2]) -> Vec<Line> {
     lines
 }
 
-/// Each once, in the order of their first appearance.
+/// Each element once, in the order of first appearance.
 fn unique<T: PartialEq>(all: Vec<T>) -> Vec<T> {
     let mut seen = Vec::new();
     for one in all {

@@ -1,4 +1,5 @@
-//! A second implementation of WebGPU: Dawn runs the dispatches of plans that wgpu made, on the same tensors.
+//! Checks with Dawn, a second implementation of WebGPU: it runs the dispatches of plans that wgpu made, on the same
+//! tensors.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::record::Tool;
 use super::tools::{for_tint, node};
 
-/// Every so many of the published cases.
+/// One in this many of the published cases is run.
 const STRIDE: usize = 8;
 
 #[derive(Serialize)]
@@ -23,7 +24,7 @@ struct Steps {
     steps: Vec<StepData>,
 }
 
-/// A step that anyone can run: buffers with what they hold, dispatches, and the ranges to look at afterwards.
+/// A step as data: buffers with their contents, dispatches, and the ranges to read back.
 #[derive(Serialize)]
 struct StepData {
     name: String,
@@ -62,7 +63,8 @@ struct Answer {
     error: Option<String>,
 }
 
-/// Runs published cases and the steps that show every kernel in Dawn, and compares with wgpu on `adapter`.
+/// Runs published cases and the steps that cover every kernel in Dawn, and compares the results with wgpu's on
+/// `adapter`.
 pub fn replay(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str) -> Tool {
     let mut tool = Tool::new("Dawn", "");
     match run(adapter, cases, folder, backend, &mut tool) {
@@ -79,7 +81,7 @@ pub fn replay(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &
 }
 
 fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, tool: &mut Tool) -> Result<String> {
-    // the limits that every WebGPU device has, and no feature: any implementation can run these plans
+    // WebGPU's default limits and no features, so that any implementation can run these plans
     let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
     let mut trials: Vec<(String, LossSpec, Vec<Tensors>)> = super::numbers::steps()
@@ -96,10 +98,10 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
     for (name, spec, tensors) in trials {
         let plan = plans.plan(&spec)?;
         let step = HostStep::new(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)?;
-        // before the first run: scratch is as it was made
+        // before the first run, while the scratch buffers have their initial contents
         steps.push(data(&device, &queue, &name, &step)?);
         let result = step.run()?;
-        // of the report, Dawn's total alone is looked at
+        // of Dawn's report only the total is compared
         let result = HostResult { report: Report { heads: Vec::new(), ..result.report }, ..result };
         all_expected.push((Expected::of_result(&spec, &result), spec));
     }
@@ -168,7 +170,7 @@ fn download(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -
     Ok(host.get_mapped_range(..)?.to_vec())
 }
 
-/// Dawn's answer against what wgpu computed. Two devices are twice as far apart as one may be from the reference.
+/// Compares Dawn's answer with wgpu's result. Two devices may be twice as far apart as one may be from the reference.
 fn check(answer: Answer, spec: &LossSpec, expected: &Expected) -> Result<()> {
     if let Some(error) = answer.error {
         bail!("{error}");
@@ -180,7 +182,7 @@ fn check(answer: Answer, spec: &LossSpec, expected: &Expected) -> Result<()> {
     let heads = spec.heads.iter().zip(&outputs[1..]).zip(&expected.heads);
     let gradients = heads.map(|((head, bytes), expected)| {
         let mut gradient = host::floats_of_bytes(bytes, head.logits);
-        // a buffer is whole words
+        // buffers are padded to whole words
         gradient.truncate(expected.gradient.as_ref().map_or(0, Vec::len));
         gradient
     });

@@ -1,4 +1,4 @@
-//! `segloss validate`: are the kernels right on this device? One page, and the same as JSON.
+//! `segloss validate`: checks whether the kernels are right on this device. Writes one page, and the same as JSON.
 
 mod compare;
 mod dawn;
@@ -34,40 +34,40 @@ use translate::Answers;
 pub struct Validate {
     #[command(flatten)]
     adapter_args: AdapterArgs,
-    /// Every adapter that fits, not the first alone.
+    /// Every adapter that matches, not only the first.
     #[arg(long)]
     all: bool,
-    /// An adapter that must be there, by words of its name and its back end: "llvmpipe gl".
+    /// An adapter that must be present, by words of its name and back end: "llvmpipe gl".
     #[arg(long, value_name = "WORDS")]
     require: Vec<String>,
-    /// Where the page and the JSON go.
+    /// The folder for the page and the JSON.
     #[arg(long, value_name = "DIR", default_value = "validation")]
     out: PathBuf,
     /// Case files (`segloss-cases/1`).
     #[arg(long, value_name = "FILE", num_args = 1..)]
     cases: Vec<PathBuf>,
-    /// What random specifications are drawn from.
+    /// The seed of the random specifications and of the sample of permutations.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Choices of shader settings that are drawn as well, beside every pair of choices: naga reads them.
+    /// Random permutations of shader settings for naga, in addition to those that cover every pair of choices.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     permutations: usize,
     /// Random specifications per adapter.
     #[arg(long, default_value_t = 48)]
     trials: u64,
-    /// Microsoft's DXC, the library; else where the loader finds it.
+    /// The library of Microsoft's DXC; by default where the loader finds it.
     #[arg(long, value_name = "FILE")]
     dxc: Option<PathBuf>,
-    /// The folder with the Node programs and the npm package `webgpu` (Dawn and Tint).
+    /// The folder of the Node programs and the npm package `webgpu` (Dawn and Tint).
     #[arg(long, value_name = "DIR", default_value = "cli/dawn")]
     dawn: PathBuf,
-    /// The back end that Dawn takes.
+    /// The back end for Dawn.
     #[arg(long, value_name = "NAME", default_value = "vulkan")]
     dawn_backend: String,
-    /// Fails where a tool is absent.
+    /// Fail if a tool is absent.
     #[arg(long)]
     every_tool: bool,
-    /// Prints two validations side by side instead, and marks what differs.
+    /// Print two validations side by side instead, and mark what differs.
     #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, exclusive = true)]
     compare: Vec<PathBuf>,
 }
@@ -101,7 +101,7 @@ impl Validate {
 
     fn validate(&self, adapters: &[wgpu::Adapter], names: &[String], cases: &[Case]) -> Validation {
         let (all, begun) = (MultiProgress::new(), Instant::now());
-        // side by side: most of the time is compilers', and a compiler takes one core
+        // side by side: most of the time goes to compilers, each on one core
         let (shaders, found) = std::thread::scope(|scope| {
             let shaders = scope.spawn(|| self.shaders(&Progress::new(&all, begun)));
             let on = |(adapter, name): (&wgpu::Adapter, &String)| {
@@ -132,7 +132,7 @@ impl Validate {
         validation
     }
 
-    /// The shaders in all tools but Dawn.
+    /// Checks the shaders in all tools but Dawn.
     fn shaders(&self, progress: &Progress) -> Shaders {
         let covering: HashSet<String> = permutations_of_every_pair().into_iter().map(|shader| shader.name).collect();
         let all = permutations(self.seed, self.permutations);
@@ -187,7 +187,7 @@ impl Validate {
         Ok(if failures == 0 && whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Writes the page and the JSON; where the page is.
+    /// Writes the page and the JSON; returns the path of the page.
     fn write_as(&self, name: &str, validation: &Validation) -> Result<PathBuf> {
         let [html, json] = ["html", "json"].map(|extension| self.out.join(format!("{name}.{extension}")));
         std::fs::write(&html, page::page(validation)?).with_context(|| html.display().to_string())?;
@@ -197,12 +197,12 @@ impl Validate {
     }
 }
 
-/// What a thread found.
+/// The result of a thread.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// An adapter's name without what a version changes: "llvmpipe-vulkan" of "llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)".
+/// An adapter's name without versions, for a file: "llvmpipe-vulkan" for "llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)".
 fn file_name(adapter: &str) -> String {
     let (name, rest) = adapter.split_once(" (").unwrap_or((adapter, ""));
     let backend = rest.rsplit('(').next().unwrap_or_default();

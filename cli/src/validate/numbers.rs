@@ -1,4 +1,5 @@
-//! The kernels on an adapter: published cases, random specifications, shapes at the limits, the same bits in every run.
+//! Checks the kernels on an adapter: published cases, random specifications, shapes at the limits, the same bits in
+//! every run.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,15 +16,17 @@ use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 
 /// Runs of one step that must be equal bit for bit.
 const RUNS: usize = 10;
-/// SwiftShader keeps the code of every pipeline until its device is gone.
+/// Trials per device. SwiftShader keeps the code of every pipeline until its device is dropped, so devices are
+/// replaced.
 const TRIALS_A_DEVICE: usize = 512;
-/// The largest tensor that is made to reach a limit.
+/// The most logits of a tensor that is made to reach a limit.
 const MOST_LOGITS: u64 = 48 << 20;
 
-/// What an adapter computed for the specifications that all adapters compute.
+/// An adapter's results for the specifications that all adapters compute.
 pub type Results = Vec<HostResult>;
 
-/// Validates an adapter: `trials` random specifications beside the cases. An error that ends it early is a failure in the report.
+/// Validates an adapter, with `trials` random specifications beside the cases. An error that ends it early is a failure
+/// in the report.
 pub fn on_adapter(
     adapter: &wgpu::Adapter,
     cases: &[Case],
@@ -86,7 +89,7 @@ fn published(adapter: &wgpu::Adapter, cases: &[Case], all: &mut Adapter, tick: &
     Ok(())
 }
 
-/// The worst errors so far, and how many trials had errors how large.
+/// The worst errors so far, and the histogram of errors.
 #[derive(Default)]
 struct Worst {
     table: BTreeMap<(String, String), (usize, Differences)>,
@@ -119,8 +122,8 @@ impl Worst {
     }
 }
 
-/// Steps that have every pair of choices against the f64 reference: ways to hold classes, load and reduce as hardware has
-/// them, in workgroups that this device takes.
+/// Compares steps that cover every pair of choices with the f64 reference: ways to hold classes, load and reduce as on
+/// hardware, in workgroups that this device takes.
 fn every_pair(here: Variant, plans: &Plans, worst: &mut Worst, all: &mut Adapter, tick: &dyn Fn(&str)) {
     for (name, spec, wanted) in covering_steps() {
         tick("every pair of choices");
@@ -135,7 +138,7 @@ fn every_pair(here: Variant, plans: &Plans, worst: &mut Worst, all: &mut Adapter
             invocations,
             subgroup_size,
             heads_per_dispatch: here.heads_per_dispatch,
-            // what SwiftShader's compiler can take
+            // the device's own: SwiftShader's compiler cannot take every chunk
             chunk: here.chunk,
             ..wanted
         };
@@ -158,7 +161,7 @@ fn every_pair(here: Variant, plans: &Plans, worst: &mut Worst, all: &mut Adapter
     }
 }
 
-/// Random specifications against the f64 reference. One that fails is made smaller until nothing can be left out of it.
+/// Compares random specifications with the f64 reference. One that fails is reduced to a minimal one that fails.
 fn random(
     adapter: &wgpu::Adapter,
     [seed, trials]: [u64; 2],
@@ -200,7 +203,7 @@ fn random(
     Ok(())
 }
 
-/// log2 of the power of two above an error; errors below 2^-32 are in one bin.
+/// log2 of the next power of two above an error; errors below 2^-32 are in one bin.
 fn bin(error: f64) -> i32 {
     #[expect(clippy::cast_possible_truncation, reason = "a small exponent")]
     let exponent = error.max(2.0_f64.powi(-33)).log2().floor() as i32;
@@ -215,7 +218,7 @@ fn kinds(head: &Head) -> Vec<(String, String)> {
     overlap.into_iter().chain(pixel).map(|kind| (kind.to_owned(), dtype.clone())).collect()
 }
 
-/// The step against the reference.
+/// Compares a step with the reference.
 fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Comparison, String> {
     let words = |error: segloss::Error| error.to_string();
     let expected = testing::evaluate(spec, tensors, 1.0).map_err(words)?;
@@ -227,7 +230,7 @@ fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
     HostStep::new(plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
 }
 
-/// Shapes that reach what the device states.
+/// Compares shapes that reach the device's limits with the reference.
 fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) {
     let workgroups = limits.max_compute_workgroups_per_dimension as usize;
     let binding = limits.max_storage_buffer_binding_size;
@@ -260,7 +263,7 @@ fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(
     }
 }
 
-/// Steps that show every kernel, and what they compute on their tensors.
+/// Steps that cover every kernel, with their names.
 pub fn steps() -> Vec<(&'static str, LossSpec)> {
     let top_k = Loss::nnunet_dc_topk();
     let smooth = Loss::monai_dice().pixel(Pixel::cross_entropy().label_smoothing(0.1));
@@ -310,7 +313,7 @@ fn same_bits(one: &HostResult, other: &HostResult) -> bool {
     bits(one) == bits(other)
 }
 
-/// How far two adapters are apart.
+/// How far the results of two adapters are apart.
 pub fn spread(one: (&String, &Results), other: (&String, &Results)) -> Spread {
     let mut spread = Spread {
         one: one.0.clone(),
@@ -329,12 +332,12 @@ pub fn spread(one: (&String, &Results), other: (&String, &Results)) -> Spread {
     spread
 }
 
-/// The distance of two results, as that of a result from the reference.
+/// How far two results are apart, measured as the distance from the reference is.
 pub fn apart(spec: &LossSpec, one: &HostResult, other: &HostResult) -> Differences {
     testing::compare(&Expected::of_result(spec, one), other, Tolerance::DEVICE).differences
 }
 
-/// The adapters that fit.
+/// The adapters that match: the first, or all.
 pub fn adapters(choice: &AdapterChoice, all: bool) -> Vec<wgpu::Adapter> {
     let mut adapters = choice.adapters();
     if !all {

@@ -1,4 +1,4 @@
-//! A validation as one page of HTML: tables and pictures, nothing from elsewhere.
+//! A validation as one self-contained page of HTML.
 
 use anyhow::{Result, anyhow};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -151,7 +151,7 @@ pub fn scientific(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
 }
 
-/// How many trials have a gradient error below each power of two.
+/// A histogram of the trials' gradient errors, by powers of two.
 fn histogram(bins: &[Bin]) -> Result<String> {
     let Some(most) = bins.iter().map(|bin| bin.trials).max() else { return Ok(String::new()) };
     let (first, last) = (bins[0].below - 1, bins[bins.len() - 1].below.max(-17));

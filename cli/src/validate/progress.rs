@@ -1,11 +1,11 @@
-//! What a validation is doing: a bar where someone looks, and a line for each phase where nobody does.
+//! The progress of a validation: a bar on a terminal, otherwise one line per phase.
 
 use std::cell::RefCell;
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// One of the things that go on side by side.
+/// The progress of one of the tasks that run side by side.
 pub struct Progress {
     bar: ProgressBar,
     phase: RefCell<String>,
@@ -18,7 +18,7 @@ impl Progress {
         Self { bar: all.add(ProgressBar::new_spinner().with_style(style)), phase: RefCell::default(), begun }
     }
 
-    /// One more of a phase, which begins with its first.
+    /// Counts one item of a phase; the first item begins the phase.
     pub fn tick(&self, phase: &str) {
         if *self.phase.borrow() != phase {
             phase.clone_into(&mut self.phase.borrow_mut());

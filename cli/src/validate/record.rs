@@ -1,4 +1,4 @@
-//! What a validation found, as it is written and compared.
+//! The results of a validation, as they are written and compared.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,28 +8,28 @@ pub const SCHEMA: &str = "segloss-validation/1";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Validation {
     pub schema: String,
-    /// The version of this crate, and its commit.
+    /// The version and the commit of this crate.
     pub version: String,
     pub commit: String,
-    /// What the random specifications were drawn from.
+    /// The seed of the random specifications.
     pub seed: u64,
     pub shaders: Shaders,
     pub adapters: Vec<Adapter>,
-    /// Between adapters: the same specifications, the same tensors.
+    /// Differences between adapters on the same specifications and tensors.
     pub spread: Vec<Spread>,
 }
 
-/// The shaders in the tools.
+/// The results of the tools on the shaders.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shaders {
-    /// Permutations that were looked at; those of them that have every pair of choices; and how many every choice with every
-    /// other would be, `None` in older reports, which looked at all.
+    /// How many permutations were checked; how many of them cover every pair of choices; and how many there are in all:
+    /// `None` in older reports, which checked all.
     pub permutations: usize,
     pub covering: usize,
     #[serde(default)]
     pub all: Option<u64>,
     pub tools: Vec<Tool>,
-    /// `None` in reports older than the search.
+    /// `None` in reports that are older than this search.
     #[serde(default)]
     pub switches_in_loops: Option<SwitchesInLoops>,
 }
@@ -37,15 +37,15 @@ pub struct Shaders {
 /// Permutations whose HLSL at shader model 5.1 has a `switch` inside a loop: known to go wrong in FXC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SwitchesInLoops {
-    /// Those that were searched.
+    /// The permutations that were searched.
     pub permutations: usize,
-    /// Those with such a `switch`, and those where it is in a loop of its own function.
+    /// The permutations with such a `switch`, and those where it is in a loop of its own function.
     pub any: usize,
     pub own_loop: usize,
     pub functions: Vec<Switch>,
 }
 
-/// A function with a `switch`, in how many permutations it is inside a loop.
+/// A function with a `switch`, and in how many permutations it is inside a loop.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Switch {
     pub stage: String,
@@ -55,45 +55,45 @@ pub struct Switch {
     pub callers_loop: usize,
 }
 
-/// A tool, and what it says.
+/// The results of one tool.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tool {
     pub name: String,
-    /// What was asked of it.
+    /// What it checked.
     pub question: String,
-    /// `None`: it ran. Otherwise why it did not.
+    /// Why it did not run; `None` if it ran.
     pub absent: Option<String>,
     pub checked: usize,
     pub failures: Vec<Failure>,
 }
 
-/// Something that is wrong.
+/// A failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     pub what: String,
     pub message: String,
 }
 
-/// An adapter.
+/// The results of one adapter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Adapter {
     /// Name and back end.
     pub name: String,
     /// Limits and features as the device states them.
     pub states: Vec<(String, String)>,
-    /// The kernels' variant that a plan chooses.
+    /// The default variant of the kernels on it.
     pub variant: Vec<(String, String)>,
-    /// Cases of the published implementations.
+    /// The published implementations' cases.
     pub cases: Counts,
-    /// Steps that have every pair of choices, against f64.
+    /// Steps that cover every pair of choices, against f64.
     pub covering: Counts,
     /// Errors of these and of random specifications against f64, by the heads' terms and types.
     pub errors: Vec<Errors>,
-    /// Gradient errors of all trials: how many lie below each power of two.
+    /// The histogram of the gradient errors of all trials, by powers of two.
     pub histogram: Vec<Bin>,
     /// Shapes at the device's limits.
     pub sizes: Vec<Size>,
-    /// Runs of each step, and steps whose bits were not equal in all.
+    /// Runs per step, and how many steps had the same bits in all of them.
     pub runs_each: usize,
     pub determinism: Counts,
     pub failures: Vec<Failure>,
@@ -106,7 +106,7 @@ pub struct Counts {
     pub unsupported: usize,
 }
 
-/// The worst errors of a kind of term in a type.
+/// The worst errors of one kind of term in one type.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Errors {
     pub kind: String,
@@ -114,13 +114,13 @@ pub struct Errors {
     pub trials: usize,
     /// Relative to max(1, |loss|).
     pub loss: f64,
-    /// Relative to the largest gradient of the head; beside the one rounding to the gradient's type.
+    /// Relative to the head's largest gradient; beyond one rounding to the gradient's type.
     pub gradient: f64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Bin {
-    /// log2 of the upper end.
+    /// log2 of the bin's upper end.
     pub below: i32,
     pub trials: usize,
 }
@@ -133,7 +133,7 @@ pub struct Size {
     pub gradient: f64,
 }
 
-/// How far two adapters are apart, at most.
+/// The largest differences between two adapters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spread {
     pub one: String,
@@ -145,7 +145,7 @@ pub struct Spread {
 }
 
 impl Validation {
-    /// Everything that is wrong, with where it is.
+    /// All failures, each with the tool or adapter that it is of.
     pub fn failures(&self) -> impl Iterator<Item = (&str, &Failure)> {
         let tools = self.shaders.tools.iter().map(|tool| (tool.name.as_str(), &tool.failures));
         let adapters = self.adapters.iter().map(|adapter| (adapter.name.as_str(), &adapter.failures));

@@ -1,5 +1,5 @@
-//! Where HLSL has a `switch` inside a loop. DX12 without DXC compiles with FXC, which inlines every call, and is known to drop
-//! or miscompile such a `switch`.
+//! Finds where HLSL has a `switch` inside a loop. DX12 without DXC compiles with FXC, which inlines every call and is
+//! known to drop or miscompile such a `switch`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,19 +7,19 @@ use naga::{Block, Function, Handle, Module, Statement, SwitchCase};
 
 use super::record::{Switch, SwitchesInLoops};
 
-/// Whose loop a `switch` is in.
+/// The loops that a `switch` is in.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Loops {
-    /// Of the function that has the `switch`.
+    /// A loop of the function that has the `switch`.
     pub own: bool,
-    /// Of a caller, near or far, where the `switch` itself is outside its function's loops.
+    /// A loop of a direct or indirect caller, where the `switch` is outside its own function's loops.
     pub callers: bool,
 }
 
 /// The functions of a shader that have a `switch` inside a loop, named as in `shaders/`.
 pub type Functions = BTreeMap<String, Loops>;
 
-/// Those that an entry point reaches.
+/// The functions with a `switch` inside a loop that an entry point reaches.
 pub fn in_loops(module: &Module, entry_point: &str) -> Functions {
     let mut walk = Walk { module, seen: HashSet::new(), found: Functions::new() };
     for point in module.entry_points.iter().filter(|point| point.name == entry_point) {
@@ -32,15 +32,15 @@ pub fn in_loops(module: &Module, entry_point: &str) -> Functions {
 #[derive(Clone, Copy)]
 struct At<'a> {
     function: &'a str,
-    /// A caller's loop is around the function.
+    /// Whether the function is called in a loop.
     called_in_loop: bool,
-    /// A loop of the function is around the statement.
+    /// Whether the statement is in a loop of the function.
     in_loop: bool,
 }
 
 struct Walk<'a> {
     module: &'a Module,
-    /// Functions whose body was walked, called in a loop or not.
+    /// Functions whose body was walked, and whether they were called in a loop.
     seen: HashSet<(Handle<Function>, bool)>,
     found: Functions,
 }
@@ -84,12 +84,12 @@ impl Walk<'_> {
     }
 }
 
-/// Whether all cases share one body: naga writes that without `switch`.
+/// Whether all cases share one body, which naga writes without `switch`.
 fn one_body(cases: &[SwitchCase]) -> bool {
     cases.iter().rev().skip(1).all(|case| case.fall_through && case.body.is_empty())
 }
 
-/// A function's name as in the files under `shaders/`, which number their parts 0: `load_s0` of `load_s3`.
+/// A function's name as in the files under `shaders/`, where all numbers are 0: `load_s0` for `load_s3`.
 fn in_the_files(function: &str) -> String {
     let part = |part: &str| match part.split_at_checked(1) {
         Some((list, number)) if list.chars().all(char::is_alphabetic) && number.parse::<u32>().is_ok() => {
@@ -127,7 +127,8 @@ mod tests {
     const OWN: Loops = Loops { own: true, callers: false };
     const CALLERS: Loops = Loops { own: false, callers: true };
 
-    /// What is found in a shader whose entry point has this body, beside `pick`, `pick_s7` and `nested`.
+    /// What is found in a shader whose entry point has this body, which may call `pick`, `pick_s7`, `nested` and
+    /// `looped`.
     fn found(main: &str) -> Vec<(String, Loops)> {
         let pick = |name: &str| format!("fn {name}(v: u32) -> u32 {{ var w = v; {SWITCH} return w; }}");
         let source = format!(

@@ -1,4 +1,4 @@
-//! The covering set in other people's tools: spirv-val, Microsoft's DXC, Tint. A tool that is not there is named as absent.
+//! Checks the covering set in other tools: spirv-val, Microsoft's DXC, Tint. A missing tool is reported as absent.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::record::Tool;
 use super::translate::{Translated, uses_subgroups};
 
-/// Shader models of DXIL: the first, and the latest that devices have.
+/// The shader models of DXIL that are checked: the first, and the latest that devices support.
 const SHADER_MODELS: [&str; 2] = ["cs_6_0", "cs_6_6"];
 
-/// SPIR-V through `spirv-val`.
+/// Checks the SPIR-V with `spirv-val`.
 pub fn spirv_val(shaders: &[Translated], tick: impl Fn()) -> Tool {
     let mut tool = Tool::new("spirv-val", "the SPIR-V is valid for Vulkan 1.1");
     if let Err(error) = Command::new("spirv-val").arg("--version").output() {
@@ -31,7 +31,7 @@ pub fn spirv_val(shaders: &[Translated], tick: impl Fn()) -> Tool {
     tool
 }
 
-/// HLSL through DXC to DXIL.
+/// Compiles the HLSL with DXC to DXIL.
 pub fn dxc(shaders: &[Translated], library: Option<&Path>, tick: impl Fn()) -> Tool {
     let question = "the HLSL compiles to DXIL at shader models 6.0 and 6.6; kernels that hold classes in registers have no array \
                     in memory that is indexed";
@@ -82,13 +82,13 @@ fn to_dxil(compiler: &DxcCompiler, library: &DxcLibrary, translated: &Translated
     Ok(())
 }
 
-/// Whether classes are in registers: the kernels that stream classes, and the small stages, may index what they like.
+/// Whether the kernel holds classes in registers. Kernels that stream classes, and the small stages, may index arrays.
 fn holds_registers(translated: &Translated) -> bool {
     let stage = ["statistics", "gradient"].contains(&translated.shader.entry_point);
     stage && !translated.shader.name.contains("streamed")
 }
 
-/// A shader, as the Node programs take it.
+/// A shader, in the form that the Node programs read.
 #[derive(Serialize)]
 struct Source<'a> {
     name: &'a str,
@@ -101,7 +101,7 @@ struct TintAnswer {
     error: Option<String>,
 }
 
-/// WGSL through Tint, of the npm package `webgpu`.
+/// Checks the WGSL with Tint, from the npm package `webgpu`.
 pub fn tint(shaders: &[Translated], dawn: &Path) -> Tool {
     let mut tool = Tool::new("Tint", "the WGSL is valid; data never steer a barrier");
     let sources: Vec<_> =
@@ -121,12 +121,12 @@ pub fn tint(shaders: &[Translated], dawn: &Path) -> Tool {
     tool
 }
 
-/// Tint wants to be told of subgroups; naga refuses the same line.
+/// The text for Tint, which requires `enable subgroups;`. naga refuses that line.
 pub fn for_tint(source: &str) -> String {
     if uses_subgroups(source) { format!("enable subgroups;\n{source}") } else { source.to_owned() }
 }
 
-/// Runs a Node program of the folder, with JSON in and out.
+/// Runs a Node program of the folder, with JSON as input and output.
 pub fn node<I: Serialize, O: DeserializeOwned>(folder: &Path, program: &str, input: &I) -> Result<O> {
     if !folder.join("node_modules/webgpu").is_dir() {
         bail!("the npm package `webgpu` is not installed in {}", folder.display());
@@ -136,7 +136,7 @@ pub fn node<I: Serialize, O: DeserializeOwned>(folder: &Path, program: &str, inp
     serde_json::from_slice(&output).with_context(|| format!("{} wrote no JSON", path.display()))
 }
 
-/// What a command writes, given this input. It ends well, or its words are the error.
+/// The output of a command for this input. If it fails, its output is the error.
 fn piped(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -146,7 +146,7 @@ fn piped(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
         .with_context(|| format!("{} does not run", command.get_program().display()))?;
     let mut stdin = child.stdin.take().context("a pipe")?;
     let output = std::thread::scope(|scope| {
-        // a command that ends early closes the pipe: its status says so
+        // a failed write is ignored: a command that ends early closes the pipe, and its status is checked
         scope.spawn(move || drop(stdin.write_all(input)));
         child.wait_with_output()
     })?;

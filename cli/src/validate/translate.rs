@@ -1,4 +1,4 @@
-//! The permutations in naga: valid, and translated to what Vulkan, Metal, DX12 and GL read.
+//! Checks the permutations in naga: validates them, and translates them to the languages of Vulkan, Metal, DX12 and GL.
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
@@ -14,7 +14,7 @@ pub struct Translated {
     pub hlsl: String,
 }
 
-/// The languages, and validation before them.
+/// naga's validation, and its translation to each language.
 struct Questions {
     valid: Tool,
     spirv: Tool,
@@ -24,15 +24,15 @@ struct Questions {
     glsl: Tool,
 }
 
-/// What naga finds in all shaders.
+/// naga's results for all shaders.
 pub struct Answers {
     pub tools: Vec<Tool>,
     pub switches_in_loops: SwitchesInLoops,
-    /// Those that are kept for other tools.
+    /// The translations that are kept for other tools.
     pub kept: Vec<Translated>,
 }
 
-/// Validates and translates; keeps the translations of those that `wanted` names.
+/// Validates and translates the shaders; keeps the translations of those whose name is `wanted`.
 pub fn translate(shaders: Vec<ComposedShader>, wanted: impl Fn(&str) -> bool, tick: impl Fn()) -> Answers {
     let mut questions = Questions {
         valid: Tool::new("naga", "the WGSL is valid"),
@@ -70,14 +70,14 @@ impl Tool {
         Self { name: name.to_owned(), question: question.to_owned(), absent: None, checked: 0, failures: Vec::new() }
     }
 
-    /// Counts an answer, and keeps what is wrong.
+    /// Counts an answer, and keeps its error as a failure.
     pub fn check<T>(&mut self, what: &str, answer: Result<T, String>) -> Option<T> {
         self.checked += 1;
         answer.map_err(|message| self.failures.push(Failure { what: what.to_owned(), message })).ok()
     }
 }
 
-/// Whether the text, comments aside, has a subgroup operation or builtin.
+/// Whether the text outside comments has a subgroup operation or builtin.
 pub fn uses_subgroups(source: &str) -> bool {
     source.lines().filter_map(|line| line.split("//").next()).any(|code| code.contains("subgroup"))
 }
@@ -103,7 +103,7 @@ fn to_msl(shader: &ComposedShader, module: &naga::Module, info: &ModuleInfo) -> 
     let options = msl::Options { lang_version: (2, 4), zero_initialize_workgroup_memory: false, ..Default::default() };
     let (text, _) = msl::write_string(module, info, &options, &msl::PipelineOptions::default())
         .map_err(|error| error.to_string())?;
-    // the back end fills workgroup memory from one invocation, between barriers of its own
+    // to fill workgroup memory with zeros, the back end adds barriers of its own
     let barriers = |text: &str, word: &str| text.matches(word).count();
     let expected = barriers(&shader.source, "workgroupBarrier()") + barriers(&shader.source, "storageBarrier()");
     let given = barriers(&text, "threadgroup_barrier(");
@@ -124,7 +124,7 @@ fn to_hlsl(
 ) -> Result<String, String> {
     let options = hlsl::Options {
         shader_model,
-        // where wgpu puts the grid's size
+        // the binding that wgpu uses for the grid's size
         special_constants_binding: Some(hlsl::BindTarget { space: 1, ..Default::default() }),
         zero_initialize_workgroup_memory: false,
         ..Default::default()

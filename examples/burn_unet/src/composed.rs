@@ -1,14 +1,15 @@
 //! nnU-Net's loss in burn's operations, for comparison: what one would write without the kernels.
 //!
-//! Sums go axis by axis. Without autotuning, burn sums an axis in one loop of one invocation, one number a round or four, and
-//! Mesa's software driver (22.3) ends a loop after 65,535 rounds: there, the sum of 48³ labels' one-hot along a flattened axis
-//! counts 65,531 of 110,592, and the Dice is wrong.
+//! Sums go axis by axis instead of over a flattened axis. Without autotuning, burn sums an axis in one loop of one
+//! invocation, with one or four numbers per iteration, and Mesa's software driver (22.3) ends a loop after 65,535
+//! iterations. There the sum of the one-hot of 48³ labels along a flattened axis counts 65,531 of 110,592, and the Dice
+//! is wrong.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, s};
 
-/// `DC_and_CE_loss` of nnU-Net over the batch, as `Loss::nnunet_dc_ce()` with `batch(true)`, of each head. Where logits have a
-/// lower resolution than the labels, each of them has the label at its middle.
+/// nnU-Net's `DC_and_CE_loss` of each head over the batch, as `Loss::nnunet_dc_ce()` with `batch(true)`. Where logits
+/// have a lower resolution than the labels, each takes the label at its centre.
 pub fn losses(logits: Vec<Tensor<4>>, labels: &Tensor<3, Int>) -> Vec<Tensor<1>> {
     let rows = labels.dims()[1];
     let of_head = |logits: Tensor<4>| {
@@ -19,7 +20,7 @@ pub fn losses(logits: Vec<Tensor<4>>, labels: &Tensor<3, Int>) -> Vec<Tensor<1>>
     logits.into_iter().map(of_head).collect()
 }
 
-/// Of logits `[N, C, *spatial]` with labels `[N, *spatial]`.
+/// The loss of logits `[N, C, *spatial]` with labels `[N, *spatial]`.
 pub fn dice_cross_entropy<const D: usize, const L: usize>(logits: Tensor<D>, labels: Tensor<L, Int>) -> Tensor<1> {
     let shape = logits.dims();
     let classes = shape[1];
@@ -44,7 +45,7 @@ fn one_hot<const D: usize, const L: usize>(labels: Tensor<L, Int>, shape: [usize
     labels.unsqueeze_dim::<D>(1).expand(shape).equal(class.expand(shape)).float()
 }
 
-/// Over items and space: a number a class.
+/// Sums over items and space: one number per class.
 fn sum_but_classes<const D: usize>(mut tensor: Tensor<D>) -> Tensor<1> {
     for axis in (0..D).rev().filter(|axis| *axis != 1) {
         tensor = tensor.sum_dim(axis);

@@ -13,7 +13,7 @@ use crate::unet::HEADS;
 
 const NAMES: [&str; HEADS] = ["full", "half", "quarter"];
 
-/// What a step said before anybody waited for it.
+/// The losses of a step that was not waited for.
 enum Pending {
     Report(PendingReport),
     Tensor(Box<Tensor<1>>),
@@ -22,7 +22,7 @@ enum Pending {
 pub struct Curves {
     kind: LossKind,
     pending: VecDeque<(u32, Pending)>,
-    /// The step, and the loss of each head there.
+    /// A step, and the loss of each head in it.
     points: Vec<(u32, [f32; HEADS])>,
 }
 
@@ -35,12 +35,12 @@ impl Curves {
         self.pending.extend(report.map(|report| (step, Pending::Report(report))));
     }
 
-    /// The losses of the heads, which are read in the end: burn has no way to ask whether they are there.
+    /// The losses of the heads as tensors. They are read at the end, since burn cannot tell whether they have arrived.
     pub fn expect_tensor(&mut self, step: u32, heads: Tensor<1>) {
         self.pending.push_back((step, Pending::Tensor(Box::new(heads.inner()))));
     }
 
-    /// Waits for nothing; the full resolution's loss of the last step that is known.
+    /// The full resolution's loss of the last step that has arrived. Does not wait.
     pub fn read_what_arrived(&mut self) -> Result<Option<f32>> {
         while let Some((step, Pending::Report(report))) = self.pending.front() {
             let Some(report) = report.try_read()? else { break };
@@ -64,7 +64,7 @@ impl Curves {
         Ok(())
     }
 
-    /// Writes the points, and draws them together with those of the other loss where a run with it left some.
+    /// Writes the points, and draws them together with those of the other loss if a run with it has written them.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let file = |kind: LossKind| folder.join(format!("{kind:?}.json").to_lowercase());
         std::fs::write(file(self.kind), serde_json::to_string(&self.points)?)?;

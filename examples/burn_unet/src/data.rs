@@ -5,12 +5,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::volume::{TISSUES, Volume};
 
-/// Pixels of a slice: the volume's, cut so that they halve four times.
+/// Pixels of a slice along each axis: the volume's, cut so that they can be halved four times.
 pub const ROWS: usize = 112;
 pub const COLUMNS: usize = 96;
-/// Pixels of a patch along either axis.
+/// Pixels of a patch along each axis.
 pub const PATCH: usize = 64;
-/// Patches of a slice.
+/// Patches per slice.
 const PATCHES: usize = 24;
 
 /// A slice or a patch: image and labels, row-major.
@@ -29,7 +29,7 @@ pub struct Batch {
     pub labels: Tensor<3, Int>,
 }
 
-/// Patches of four slices of five, to train on, and the fifth slices, held out.
+/// Of every five slices: patches of four for training, and the fifth as held out.
 pub fn read(volume: &Volume) -> (Vec<Picture>, Vec<Picture>) {
     let (training, held_out): (Vec<usize>, Vec<usize>) = (0..volume.slices()).partition(|slice| slice % 5 != 2);
     let mut random = fastrand::Rng::with_seed(1);
@@ -49,7 +49,7 @@ fn slice(volume: &Volume, index: usize) -> Picture {
     Picture { rows: ROWS, columns: COLUMNS, image, labels }
 }
 
-/// Around a pixel of the foreground, where a few tries find one; mirrored as often as not.
+/// A patch around a random pixel, of the foreground if a few tries find one; mirrored in half of the cases.
 fn patch(slice: &Picture, random: &mut fastrand::Rng) -> Picture {
     let corner = |middle: usize, length: usize| middle.saturating_sub(PATCH / 2).min(length - PATCH);
     let mut at = 0;
@@ -69,7 +69,7 @@ fn patch(slice: &Picture, random: &mut fastrand::Rng) -> Picture {
     Picture { rows: PATCH, columns: PATCH, image, labels }
 }
 
-/// Puts pictures of one size together.
+/// Collects pictures of one size in a batch.
 #[derive(Clone)]
 pub struct Pictures;
 

@@ -1,8 +1,8 @@
-//! A small U-Net with deep supervision, in burn, learns tissues of a real brain volume from `segloss`'s loss.
+//! Trains a small U-Net with deep supervision in burn on a real brain volume, with `segloss`'s loss.
 //!
-//! The volume is MNI152 (examples/data/NOTICE.md). burn has the network, the optimiser and the data loader; the loss of the
-//! three heads and its gradient are one statistics and one gradient dispatch of `segloss`, in burn's own tensors. Labels come
-//! at full resolution, and the kernel resamples them for the lower heads.
+//! The volume is MNI152 (examples/data/NOTICE.md). The network, the optimiser and the data loader are burn's. The loss
+//! of the three heads and its gradient are one statistics and one gradient dispatch of `segloss`, on burn's own
+//! tensors. Labels have full resolution, and the kernel resamples them for the lower heads.
 //!
 //!     cargo run -p burn_unet                         # learns; target/burn_unet/ has the curves and a picture
 //!     cargo run -p burn_unet -- --loss composed      # the same with the loss written in burn's operations
@@ -36,10 +36,10 @@ use objective::Objective;
 use unet::UNet;
 use volume::{TISSUES, Volume};
 
-/// Slices a step.
+/// Pictures per step.
 const BATCH: usize = 4;
 const LEARNING_RATE: f64 = 4e-3;
-/// The mean foreground Dice that the held-out slices reach.
+/// The mean foreground Dice that the held-out slices must reach.
 const GOAL: f64 = 0.85;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,7 +57,7 @@ struct Arguments {
     loss: LossKind,
     #[arg(long, default_value_t = 320)]
     steps: u32,
-    /// Where the curves and the picture go.
+    /// The folder for the curves and the picture.
     #[arg(long, default_value = "target/burn_unet")]
     out: PathBuf,
     /// Time and memory of both losses, instead of training.
@@ -91,7 +91,7 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
     let mut curves = Curves::new(arguments.loss);
     let bar = ProgressBar::new(arguments.steps.into());
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len}  {msg}  {elapsed}")?);
-    // the data loader shuffles anew each time round
+    // the data loader shuffles anew in each epoch
     let forever = std::iter::repeat_with(|| batches.iter()).flatten();
     for (step, batch) in (0..arguments.steps).zip(forever) {
         let Batch { images, labels } = batch?;
@@ -109,7 +109,7 @@ fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Resul
             }
         };
         let gradients = GradientsParams::from_grads(total.backward(), &model);
-        // nnU-Net's decay
+        // nnU-Net's learning rate decay
         let rate = LEARNING_RATE * (1.0 - f64::from(step) / f64::from(arguments.steps)).powf(0.9);
         model = optimiser.step(rate, model, gradients);
         if let Some(loss) = curves.read_what_arrived()? {

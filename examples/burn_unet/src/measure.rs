@@ -1,4 +1,4 @@
-//! Time and memory of the loss alone, forward and backward, segloss beside burn's operations.
+//! Time and memory of the loss alone, forward and backward: segloss compared with burn's operations.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,25 @@ use crate::objective::{Objective, loss};
 use crate::volume::TISSUES;
 use crate::{BATCH, composed};
 
-/// Rounds of a median.
+/// Rounds per median.
 const ROUNDS: usize = 7;
 
-/// What one loss takes.
+/// Time and memory of one loss.
 struct Figure {
     loss: f32,
     time: Duration,
-    /// What burn reserves for it at most, besides logits and labels, and what its plan has.
+    /// The most that burn reserves for it besides logits and labels, plus its plan's memory.
     megabytes: f64,
 }
 
-/// Logits and labels at the training's shape.
+/// Measures both losses at the training's shape.
 pub fn steps(device: &Device, objective: &Objective) -> Result<()> {
     let [ours, theirs] = training(device, objective)?;
     println!("the loss of a step, forward and backward: segloss {:.1?}, composed {:.1?}", ours.time, theirs.time);
     Ok(())
 }
 
-/// Both losses at several shapes.
+/// Measures both losses at several shapes.
 pub fn table(device: &Device, objective: &Objective) -> Result<()> {
     println!("| | segloss | | | composed | | |");
     println!("|---|---|---|---|---|---|---|");
@@ -87,7 +87,7 @@ fn figure(device: &Device, objective: &Objective, loss: impl Fn() -> Result<Tens
         drop(gradients);
         Ok(started.elapsed())
     };
-    // the first compiles, and reserves what all others use again
+    // the first run compiles, and reserves memory that all others use again
     step()?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let bytes = (reserved().saturating_sub(before.0) + (objective.bridge().memory() - before.1)) as f64;

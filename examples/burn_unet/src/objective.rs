@@ -19,9 +19,9 @@ pub struct Objective {
 
 impl Objective {
     pub fn new(device: &Device, setup: &WgpuSetup) -> Result<Self> {
-        // nnU-Net weighs four resolutions 4/7, 2/7, 1/7 and 0: the fourth needs no head
+        // nnU-Net's weights of four resolutions are 4/7, 2/7, 1/7 and 0, so the fourth needs no head
         let weights: Vec<f32> = nnunet_deep_supervision(HEADS + 1).into_iter().take(HEADS).collect();
-        // shapes are the tensors'
+        // the shapes are taken from the tensors
         let head = |weight: &f32| Head::new([], loss()).resample([]).weight(*weight);
         let spec = LossSpec { heads: weights.iter().map(head).collect() };
         Ok(Self { bridge: Bridge::new(device, setup)?, spec, weights })
@@ -31,7 +31,7 @@ impl Objective {
         &self.bridge
     }
 
-    /// Of the heads' logits, with labels at full resolution.
+    /// The loss of the heads' logits, with labels at full resolution.
     pub fn segloss(&self, logits: Vec<Tensor<4>>, labels: &Tensor<3, Int>) -> Result<LossTensor> {
         let heads = logits.into_iter().map(|logits| HeadTensors::labels(logits, labels.clone()));
         Ok(self.bridge.loss(&self.spec, heads)?)
@@ -44,7 +44,7 @@ impl Objective {
         ((heads.clone() * weights).sum(), heads)
     }
 
-    /// Dice of each class over all slices, from the report's hits and misses.
+    /// The Dice of each class over all slices, from the report's hard counts.
     pub fn dice(&self, model: &UNet, slices: &dyn DataLoader<Batch>) -> Result<Vec<f64>> {
         let spec = LossSpec::new().head(Head::new([], loss()).hard_counts(HardCounts::Batch));
         let mut sums: Vec<ClassCounts> = Vec::new();
@@ -66,7 +66,7 @@ impl Objective {
     }
 }
 
-/// nnU-Net's, with the soft Dice over the batch, as its 2D configuration has it.
+/// nnU-Net's loss with the soft Dice over the batch, as in its 2D configuration.
 pub fn loss() -> Loss {
     let loss = Loss::nnunet_dc_ce();
     Loss { overlap: loss.overlap.map(|overlap: Overlap| overlap.batch(true)), ..loss }

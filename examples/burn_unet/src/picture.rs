@@ -11,7 +11,7 @@ use crate::data::{COLUMNS, Picture, Pictures, ROWS};
 use crate::unet::UNet;
 use crate::volume::TISSUES;
 
-/// Pixels of the picture a voxel, and between the panels.
+/// Pixels of the picture per voxel, and pixels between the panels.
 const ZOOM: usize = 3;
 const GAP: usize = 9;
 const COLOURS: [[u8; 3]; TISSUES.len()] = [[16, 16, 20], [64, 132, 214], [226, 112, 82], [244, 222, 160]];
@@ -36,7 +36,7 @@ pub fn write(path: &Path, model: &UNet, slice: &Picture, device: &Device) -> Res
         let (x, y) = (x as usize, y as usize);
         let (panel, x) = (x / (COLUMNS * ZOOM + GAP), x % (COLUMNS * ZOOM + GAP) / ZOOM);
         if x < COLUMNS {
-            // the volume's y runs from back to front: the front is drawn above
+            // the volume's y axis runs from back to front, and the front is drawn at the top
             *pixel = Rgb(panels[panel][(ROWS - 1 - y / ZOOM) * COLUMNS + x]);
         }
     }

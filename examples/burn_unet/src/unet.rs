@@ -8,16 +8,16 @@ use burn::tensor::{Device, Tensor};
 
 /// Channels at full, half, quarter and eighth resolution.
 const CHANNELS: [usize; 4] = [8, 16, 16, 16];
-/// Resolutions with a head.
+/// How many resolutions have a head.
 pub const HEADS: usize = 3;
 
-/// For a network without normalisation.
+/// The initialisation for a network without normalisation.
 const HE: Initializer = Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false };
 
 #[derive(Module, Debug)]
 pub struct UNet {
     encoder: Vec<Block>,
-    /// From the lowest resolution up.
+    /// The decoder's blocks, from the lowest resolution up.
     decoder: Vec<Up>,
     heads: Vec<Conv2d>,
 }
@@ -74,7 +74,7 @@ impl Block {
     }
 }
 
-/// Doubles the resolution, and joins what the encoder saw there.
+/// Doubles the resolution, and appends the encoder's features of that resolution.
 #[derive(Module, Debug)]
 struct Up {
     up: ConvTranspose2d,

@@ -1,4 +1,4 @@
-//! The batch: its loss, which items a rank has, and their tensors.
+//! The batch: its loss, the items of each rank, and their tensors.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use segloss::{Head, Loss, LossSpec, Overlap, Pixel};
 
 const IGNORED: i64 = 255;
 
-/// Two heads, `items` items: nnU-Net's loss (Dice over the batch) with class weights and smoothing, and MONAI's (Dice of each
-/// item) at half the resolution.
+/// Two heads, `items` items: nnU-Net's loss (Dice over the batch) with class weights and smoothing, and MONAI's (Dice
+/// of each item) at half the resolution.
 pub fn spec(items: usize) -> LossSpec {
     let pixel = Pixel::cross_entropy().class_weights([0.5, 1.0, 2.0, 1.5]).label_smoothing(0.1);
     let over_batch = Loss::nnunet_dc_ce().overlap(Overlap::dice().batch(true)).pixel(pixel);
@@ -21,14 +21,14 @@ pub fn items_of(rank: usize) -> Range<usize> {
     items(rank)..items(rank + 1)
 }
 
-/// Items of so many ranks.
+/// The number of items of this many ranks.
 pub fn items(ranks: usize) -> usize {
     // 1, 2, 1, 2, …
     ranks + ranks / 2
 }
 
-/// Each head's logits and labels of some items. Each item has a seed of its own, so any rank can make any item. The last
-/// rank's labels are all ignored where the head ignores any: a rank without a valid voxel is nothing special.
+/// Each head's logits and labels of some items. Each item has its own seed, so any rank can make any item. All labels
+/// of the last rank are ignored where the head has an ignore label: a rank without a valid voxel needs no special case.
 pub fn tensors(spec: &LossSpec, items: &Range<usize>, ranks: usize) -> Vec<(Vec<f32>, Vec<i64>)> {
     let heads = spec.heads.iter().enumerate();
     heads.map(|(index, head)| of_head(index, head, items, ranks)).collect()

@@ -1,4 +1,4 @@
-//! The ranks against one plan on the whole batch.
+//! Compares the ranks with one plan on the whole batch.
 
 use anyhow::{Result, ensure};
 use mpi::topology::SimpleCommunicator;
@@ -7,17 +7,17 @@ use segloss::{Plan, Report, wgpu};
 
 use crate::{batch, exchange};
 
-/// What a different order of additions may change, relative.
+/// The relative difference that another order of additions may cause.
 const TOLERANCE: f32 = 2e-6;
 
-/// Every rank has the same total, bit for bit.
+/// Checks that every rank has the same total, bit for bit.
 pub fn totals_agree(world: &SimpleCommunicator, report: &Report) -> Result<()> {
     let totals = exchange::totals(world, report.total);
     ensure!(totals.iter().all(|&total| total == report.total.to_bits()), "the ranks' totals differ: {totals:x?}");
     Ok(())
 }
 
-/// Total, report and the gathered gradients equal those of one plan on the whole batch.
+/// Checks that total, report and the gathered gradients equal those of one plan on the whole batch.
 pub fn equals_one_plan(
     device: &wgpu::Device,
     queue: &wgpu::Queue,

@@ -1,4 +1,4 @@
-//! What the ranks tell each other. All that a trainer needs is `all_reduce`; the rest is for the check.
+//! What the ranks exchange. A trainer only needs `all_reduce`; the rest is for the check.
 
 use mpi::collective::{CommunicatorCollectives as _, Root as _, SystemOperation};
 use mpi::datatype::PartitionMut;
@@ -6,7 +6,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator as _;
 use segloss::GlobalSums;
 
-/// The sums of all ranks: f32 as f32, integers as integers.
+/// The sums over all ranks: f32 are added as f32, integers as integers.
 pub fn all_reduce(world: &SimpleCommunicator, own: &GlobalSums) -> GlobalSums {
     let mut all = own.clone();
     world.all_reduce_into(&own.sums[..], &mut all.sums[..], SystemOperation::sum());
@@ -25,7 +25,7 @@ pub fn totals(world: &SimpleCommunicator, total: f32) -> Vec<u32> {
     all
 }
 
-/// Each head's gradients of all ranks, one after another, on rank 0; nothing on the others.
+/// Gathers each head's gradients of all ranks on rank 0, one after another; the other ranks get nothing.
 pub fn gather(world: &SimpleCommunicator, heads: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let root = world.process_at_rank(0);
     let mut whole = Vec::new();

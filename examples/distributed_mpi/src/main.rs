@@ -1,9 +1,9 @@
-//! A batch over several ranks: each computes the statistics of its items, MPI adds the global sums up, and every rank has the
-//! total and the report of the whole batch, and the gradient of its own logits. Rank 0 checks them against one plan on the
-//! whole batch, and says what a step exchanges and how long that takes.
+//! A batch over several ranks. Each computes the statistics of its items, and MPI adds the global sums up; then every
+//! rank has the total and the report of the whole batch, and the gradient of its own logits. Rank 0 checks them against
+//! one plan on the whole batch, and prints how much a step exchanges and how long that takes.
 //!
 //! ```sh
-//! make mpi                                # builds it, runs it on 2 and on 4 ranks, and lets one die
+//! make mpi                                # builds it, runs it on 2 and on 4 ranks, then with a rank that dies
 //! mpirun -n 4 target/debug/distributed_mpi --steps 500
 //! ```
 
@@ -25,13 +25,13 @@ use segloss::{AdapterChoice, GlobalSums, Plan, PlanOptions, Report, Step, wgpu};
 #[derive(Parser)]
 #[command(about = "Global sums over MPI ranks: one loss of a batch that is spread over machines")]
 struct Args {
-    /// Steps, to take the median time of.
+    /// Number of steps for the median times.
     #[arg(long, default_value_t = 100)]
     steps: usize,
-    /// Dies after half of the steps, without a word: the others wait for it, and MPI ends the job.
+    /// This rank exits after half of the steps without notice: the others wait for it, and MPI ends the job.
     #[arg(long, value_name = "RANK")]
     die: Option<usize>,
-    /// Panics after half of the steps: the panic ends the job.
+    /// This rank panics after half of the steps: the panic ends the job.
     #[arg(long, value_name = "RANK")]
     panic: Option<usize>,
 }
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).context("MPI does not start")?;
     let world = universe.world();
-    // a rank that unwound into MPI_Finalize would wait for ranks that wait for it
+    // unwinding would run MPI_Finalize, which waits for ranks that wait for this one
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         say(panic);
@@ -61,7 +61,7 @@ struct Rank<'a> {
     step: &'a Step,
 }
 
-/// How long a step takes, and how much of it the reduction.
+/// The time of a step, and of the reduction in it.
 #[derive(Clone, Copy)]
 struct Times {
     step: Duration,
@@ -72,14 +72,15 @@ fn run(world: &SimpleCommunicator, args: &Args) -> Result<()> {
     let (rank, ranks) = (usize::try_from(world.rank())?, usize::try_from(world.size())?);
     ensure!(args.steps > 0, "--steps: expected at least 1");
     let (device, queue) = AdapterChoice::default().open()?;
-    // one GPU a rank is the rule; a software adapter is shared
+    // usually there is one GPU per rank; a software adapter is shared
     let mine = batch::items_of(rank);
     let spec = batch::spec(mine.len());
     let options = PlanOptions { distributed: true, ..PlanOptions::default() };
     let plan = Plan::with_options(&device, &queue, &spec, options)?;
     let tensors = batch::tensors(&spec, &mine, ranks);
     let tensors: Vec<_> = tensors.iter().map(|(logits, labels)| HostTensors::labels(logits, labels)).collect();
-    // a trainer binds its own buffers; this uploads some. One that averages gradients over ranks has their number for 1.0
+    // a trainer binds its own buffers; this uploads some. A trainer that averages gradients over ranks passes their
+    // number instead of 1.0
     let host = HostStep::new(&plan, &tensors, 1.0)?;
     host.step().warm_up()?;
     let this = Rank { world, device, queue, step: host.step() };
@@ -120,7 +121,7 @@ impl Rank<'_> {
         self.queue.submit([forward.finish()]);
         let own = pending.read_blocking()?;
 
-        // not the time that the slowest rank's network takes
+        // wait for all ranks first, so that the reduction's time does not contain the slowest rank's network
         let waiting = Instant::now();
         exchange::barrier(self.world);
         let reducing = Instant::now();

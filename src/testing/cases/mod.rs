@@ -1,7 +1,8 @@
-//! `segloss-cases/1`: logits, targets and settings, and the loss and gradient that a published implementation gives.
+//! Case files, `segloss-cases/1`: logits, targets and settings, and the loss and gradient of a published
+//! implementation.
 //!
-//! [`read`] a file; [`run`] a case on a device. A case that needs what this crate has not yet is
-//! [`Outcome::Unsupported`], with what it lacks: never guessed.
+//! [`read`] a file; [`run`] a case on a device. A case that needs something this crate lacks is
+//! [`Outcome::Unsupported`], with what is lacking.
 
 mod run;
 mod schema;

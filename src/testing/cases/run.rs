@@ -1,25 +1,25 @@
-//! A case on a device, compared with what it expects.
+//! Runs a case on a device, and compares the results with the expected ones.
 
 use super::schema::{Case, Number};
 use crate::host;
 use crate::spec::{HardCounts, Head, LossSpec, Target};
 use crate::testing::{Comparison, Differences, Expected, ExpectedHead, Plans, Tensors, Tolerance, compare};
 
-/// How a case went.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Loss, terms and gradient are within the tolerance: how far they are from what is expected.
+    /// Loss, terms and gradient are within the tolerance. Holds how far they are from the expected ones.
     Passed(Differences),
-    /// Something is not, or an error came instead; each a phrase.
+    /// Some are not, or there was an error; one phrase each.
     Failed(Vec<String>),
-    /// The case needs what this crate has not; each a phrase.
+    /// The case needs something that this crate lacks; one phrase each.
     Unsupported(Vec<String>),
 }
 
 /// The specification and the tensors of a case.
 ///
 /// # Errors
-/// What the case needs that this crate has not; each a phrase.
+/// What the case needs and this crate lacks, one phrase each.
 pub fn trial(case: &Case) -> Result<(LossSpec, Vec<Tensors>), Vec<String>> {
     let heads: Result<Vec<_>, _> = case.heads.iter().map(super::CaseHead::to_head).collect();
     let spec = LossSpec { heads: asking(heads?, case) };
@@ -52,13 +52,13 @@ pub fn run(plans: &Plans, case: &Case) -> Outcome {
         Ok(result) => result,
         Err(error) => return Outcome::Failed(vec![error.to_string()]),
     };
-    // a case says nothing of the soft Dice
+    // cases have no soft Dice
     let tolerance = Tolerance { loss: case.tolerance.loss, gradient: case.tolerance.grad, ..Tolerance::DEVICE };
     let Comparison { differences, phrases } = compare(&expected(case), &result, tolerance);
     if phrases.is_empty() { Outcome::Passed(differences) } else { Outcome::Failed(phrases) }
 }
 
-/// The heads ask for what the case expects of them.
+/// Switches on the outputs of the heads that the case expects.
 fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
     for (head, expected) in heads.iter_mut().zip(case.expected.heads.iter().flatten()) {
         if expected.hard_counts.is_some() {
@@ -69,7 +69,7 @@ fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
     heads
 }
 
-/// What the file expects.
+/// The results that the file expects.
 fn expected(case: &Case) -> Expected {
     let wide = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
     let mut heads = vec![ExpectedHead::default(); case.heads.len()];

@@ -1,4 +1,4 @@
-//! A case file as it is written, and the heads that it describes.
+//! The schema of a case file, and the heads that a case describes.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -18,15 +18,15 @@ const SCHEMA: &str = "segloss-cases/1";
 /// Why a case file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
-    /// It is not there, or not readable.
+    /// The file is missing or cannot be read.
     #[error("{path}: {error}")]
     Io {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// It is not a case file.
+    /// The file is not a case file.
     #[error("{path}: {error}")]
     Json {
         /// The file.
@@ -34,12 +34,12 @@ pub enum CaseError {
         /// Where it departs from the schema.
         error: serde_json::Error,
     },
-    /// Its schema is another one.
+    /// The file has another schema.
     #[error("{path}: expected schema {SCHEMA}, got {given}")]
     Schema {
         /// The file.
         path: String,
-        /// The schema that it names.
+        /// The file's schema.
         given: String,
     },
 }
@@ -76,7 +76,7 @@ impl TryFrom<Written> for Number {
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseFile {
     schema: String,
-    /// What the cases are, and who made them.
+    /// What the cases are, and which program wrote them.
     pub about: String,
     /// The cases.
     pub cases: Vec<Case>,
@@ -85,19 +85,19 @@ pub struct CaseFile {
 /// One case.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Case {
-    /// Its name.
+    /// The case's name.
     pub id: String,
-    /// The implementation that gave the numbers.
+    /// The implementation that the expected numbers are from.
     pub origin: String,
     /// The heads.
     pub heads: Vec<CaseHead>,
-    /// The numbers.
+    /// The expected numbers.
     pub expected: Expected,
-    /// How near is near enough.
+    /// How far off a result may be.
     pub tolerance: Tolerance,
 }
 
-/// What a case expects.
+/// The results that a case expects.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Expected {
     /// The total.
@@ -108,25 +108,26 @@ pub struct Expected {
     pub heads: Option<Vec<ExpectedHead>>,
 }
 
-/// The unweighted terms of a head; a term that the head has not is null.
+/// The unweighted terms of a head; a term that the head lacks is null.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ExpectedHead {
     /// The overlap term.
     pub overlap: Option<Number>,
     /// The pixel term.
     pub pixel: Option<Number>,
-    /// TP, FP, FN and TN of each class, where the case has them.
+    /// TP, FP, FN and TN of each class.
     #[serde(default)]
     pub hard_counts: Option<Vec<[u32; 4]>>,
-    /// The overlap term of each row and class that takes part, where the case has it.
+    /// The overlap term of each row and class that takes part.
     #[serde(default)]
     pub overlap_losses: Option<Vec<Vec<Number>>>,
-    /// The pixel term of each voxel, where the case has it.
+    /// The pixel term of each voxel.
     #[serde(default)]
     pub voxel_losses: Option<Vec<Number>>,
 }
 
-/// loss: |x − e| ≤ tol · max(1, |e|); grad: max |x − e| ≤ tol · max |e|.
+/// How far off a result x may be from the expected e. `loss`: |x − e| ≤ tol · max(1, |e|); `grad`: max |x − e| ≤ tol ·
+/// max |e|.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Tolerance {
     /// Of the loss and the terms.
@@ -135,15 +136,15 @@ pub struct Tolerance {
     pub grad: f64,
 }
 
-/// A head of a case. What only some cases have is a value until [`to_head`](CaseHead::to_head) reads it, so that a setting
-/// which this crate has not makes its case unsupported, not the file unreadable.
+/// A head of a case. Settings that only some cases have stay JSON until [`to_head`](CaseHead::to_head) reads them, so
+/// that a setting which this crate lacks makes its case unsupported and not the file unreadable.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseHead {
     /// `[N, C, *spatial]`.
     pub shape: Vec<usize>,
     /// Row-major.
     pub logits: Vec<Number>,
-    /// The type of logits and gradient; f32 where it is left out.
+    /// The type of logits and gradient; f32 if absent.
     #[serde(default)]
     dtype: Option<FloatType>,
     /// The target.
@@ -164,7 +165,7 @@ pub struct CaseHead {
 /// A tensor besides logits and target.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseTensor<T> {
-    /// Of a mask `[N, *spatial]`, of a sample mask `[N]`.
+    /// `[N, *spatial]` of a mask or weight map, `[N]` of a sample mask.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<T>,
@@ -174,10 +175,10 @@ pub struct CaseTensor<T> {
 #[derive(Clone, Debug, Deserialize)]
 pub struct CaseTarget {
     kind: String,
-    /// The type of probabilities; f32 where it is left out. Labels take the smallest type that holds them.
+    /// The type of probabilities; f32 if absent. Labels take the smallest type that holds them.
     #[serde(default)]
     dtype: Option<FloatType>,
-    /// `[N, *spatial]` of labels, or the logits' shape.
+    /// `[N, *spatial]` of labels, the logits' shape of probabilities.
     pub shape: Vec<usize>,
     /// Row-major.
     pub values: Vec<Number>,
@@ -187,7 +188,7 @@ pub struct CaseTarget {
 /// Reads a case file, `.json` or `.json.gz`.
 ///
 /// # Errors
-/// [`CaseError`] with the path.
+/// [`CaseError`], with the path.
 pub fn read(path: &Path) -> Result<CaseFile, CaseError> {
     let name = || path.display().to_string();
     let io = |error| CaseError::Io { path: name(), error };
@@ -204,16 +205,16 @@ pub fn read(path: &Path) -> Result<CaseFile, CaseError> {
     Ok(file)
 }
 
-/// Reads a setting, or notes that this crate has not what it asks for.
+/// Reads a setting, or adds what this crate lacks for it to `lacks`.
 fn setting<T: DeserializeOwned>(name: &str, value: &Value, lacks: &mut Vec<String>) -> Option<T> {
     T::deserialize(value).map_err(|error| lacks.push(format!("{name}: {error}"))).ok()
 }
 
 impl CaseHead {
-    /// The head, or everything that it needs and this crate has not.
+    /// The head of the specification.
     ///
     /// # Errors
-    /// What is lacking, a phrase each.
+    /// Everything that the head needs and this crate lacks, one phrase each.
     pub fn to_head(&self) -> Result<Head, Vec<String>> {
         let mut lacks = Vec::new();
         let activation: Option<Activation> = setting("activation", &self.activation, &mut lacks);
@@ -232,7 +233,7 @@ impl CaseHead {
             lacks.push(format!("resample {resample}"));
         }
         let (Some(activation), Some(target), true) = (activation, target, lacks.is_empty()) else { return Err(lacks) };
-        // the published mean over no voxel is NaN
+        // the published implementations' mean over no voxel is NaN
         let pixel = pixel.map(|pixel| pixel.empty(Empty::Nan));
         Ok(Head {
             logits: self.dtype.unwrap_or(FloatType::F32),
@@ -262,7 +263,8 @@ impl CaseHead {
     }
 }
 
-/// A focal term of a case is MONAI's: its `sum` is of the means of items, and without the background a softmax ignores a scalar α.
+/// A focal term of a case is MONAI's: its `sum` adds up the means of items, and without the background its softmax
+/// ignores a scalar α.
 fn as_monai(mut pixel: Pixel) -> Pixel {
     if let PixelKind::Focal { scalar_alpha, .. } = &mut pixel.kind {
         *scalar_alpha = ScalarAlpha::IgnoredWithoutBackground;

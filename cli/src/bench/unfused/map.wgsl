@@ -1,7 +1,7 @@
 // An elementwise operation over a tensor of N · C rows of `voxels` elements: destination[i] = EXPRESSION.
 //
-// EXPRESSION sees first[i] and second[i], third[v] of a tensor without a class axis, c: the class, row: its item and class, and
-// the coefficients of the loss. This is one operation of a tensor library.
+// EXPRESSION may use first[i] and second[i]; third[v], of a tensor without a class axis; c, the class; row, the index
+// of item and class; and the coefficients of the loss. This is one operation of a tensor library.
 
 struct Shape {
     elements: u32,
@@ -38,7 +38,7 @@ fn main(
         let row = i / row_elements;
         let item = row / shape.classes;
         let c = row - item * shape.classes;
-        // the place in a tensor without a class axis
+        // the index in a tensor without a class axis
         let v = item * row_elements + i - row * row_elements;
         destination[i] = EXPRESSION;
     }

@@ -1,10 +1,11 @@
-//! Dice + label-smoothed cross-entropy as a tensor library computes it: a kernel an operation, each result a tensor as large
-//! as the logits. What the fused kernels are compared with.
+//! Dice + label-smoothed cross-entropy as a tensor library computes it, for comparison with the fused kernels: one
+//! kernel per operation, each result a tensor as large as the logits.
 //!
-//! The passes, forward: maximum over classes; z − max; exp; sum over classes; softmax p; one-hot t; p·t; I, P, T by reductions
-//! over voxels; log-softmax; smoothed target q; q·log s; its reduction. Backward: κ (p − q), the slope of the overlap term,
-//! p·slope, its sum over classes, p·(slope − sum), and the sum of both gradients. All passes are tuned together over the
-//! floor's grid of loads, workgroups and widths, and the result is compared with the fused kernels'.
+//! The passes, forward: maximum over classes; z − max; exp; sum over classes; softmax p; one-hot t; p·t; I, P, T by
+//! reductions over voxels; log-softmax; smoothed target q; q·log s; its reduction. Backward: κ (p − q), the slope of
+//! the overlap term, p·slope, its sum over classes, p·(slope − sum), and the sum of both gradients. All passes are
+//! tuned together over the floor's grid of loads, workgroups and widths, and the result is compared with the fused
+//! kernels'.
 
 use anyhow::{Result, ensure};
 use segloss::testing::Tensors;
@@ -22,11 +23,11 @@ const LOADS: [u32; 4] = [1, 4, 16, 64];
 #[derive(Clone, Copy)]
 enum Slot {
     Logits,
-    /// Labels as f32, as a tensor library holds the target of its comparison.
+    /// Labels in f32.
     Labels,
-    /// With a class axis.
+    /// A tensor with a class axis.
     Full(usize),
-    /// Without one.
+    /// A tensor without a class axis.
     Voxels(usize),
     Partials,
     Coefficients,
@@ -87,7 +88,7 @@ impl Unfused {
         Ok(fastest)
     }
 
-    /// With numbers that do well on this kind of adapter, where many shapes are measured; checked as well.
+    /// With settings that do well on this kind of adapter, for measurements of many shapes. Checked as well.
     pub fn usual(clock: &Clock, ours: &Workload, smoothing: f32) -> Result<Self> {
         let tensors = Buffers::new(clock, ours, smoothing)?;
         let (workgroup, loads) = if clock.software { (8, 64) } else { (256, 4) };
@@ -223,7 +224,7 @@ impl Buffers {
         }
     }
 
-    /// Loss and gradient against the fused kernels', which were checked against the f64 reference.
+    /// Checks loss and gradient against the fused kernels', which were checked against the f64 reference.
     fn check(&self, clock: &Clock, ours: &Workload) -> Result<()> {
         let mut encoder = clock.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         ours.step.forward(&mut encoder);
@@ -280,7 +281,7 @@ impl Composer<'_> {
         self.dispatch(&text, "main", &[(1, input), (6, output)], self.tensors.elements / self.tensors.classes)
     }
 
-    /// Sums of rows, from word `sums` of the coefficients on.
+    /// Sums each row; the sums begin at word `sums` of the coefficients.
     fn reduce_voxels(&self, input: Slot, sums: u32) -> [Dispatch; 2] {
         let row_run = self.workgroup * self.loads * self.width;
         let runs = self.tensors.voxels.div_ceil(row_run);
@@ -314,7 +315,7 @@ impl Composer<'_> {
             .replace("const WIDTH = 4u;", &format!("const WIDTH = {}u;", self.width))
             .replace("const WORKGROUP = 64u;", &format!("const WORKGROUP = {}u;", self.workgroup))
             .replace("const LOADS = 4u;", &format!("const LOADS = {}u;", self.loads));
-        // what the expression does not name is no binding of the pipeline
+        // a buffer that the expression does not use is not in the pipeline's automatic layout
         let used: Vec<_> = buffers
             .iter()
             .filter(|(binding, _)| {

@@ -1,4 +1,5 @@
-// A reduction over the voxels of each row: a workgroup a run of a row writes a partial sum, and `rows` adds these up.
+// A reduction over the voxels of each row: one workgroup per run of a row writes a partial sum, and `rows` adds them
+// up.
 
 struct Shape {
     elements: u32,

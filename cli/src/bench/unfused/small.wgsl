@@ -1,5 +1,5 @@
-// The operations on a few numbers: partial sums to sums a row, and sums to the loss and the coefficients of its gradient.
-// One workgroup, as a tensor library's last reduction step.
+// The operations on a few numbers: partial sums to one sum per row, and sums to the loss and the coefficients of its
+// gradient. One workgroup, as a tensor library's last reduction step.
 
 struct Shape {
     elements: u32,
@@ -17,7 +17,7 @@ const WORKGROUP = 64u;
 
 var<workgroup> sums: array<f32, WORKGROUP>;
 
-// One workgroup a row.
+// One workgroup per row.
 @compute @workgroup_size(WORKGROUP)
 fn rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
     var sum = 0.0;
@@ -39,7 +39,7 @@ fn rows(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) i
 
 const SUMS = 0u;
 
-// destination: I, P, T and the cross-entropy of each row; then the loss, κ, and two coefficients a row.
+// destination: I, P, T and the cross-entropy of each row; then the loss, κ, and two coefficients per row.
 @compute @workgroup_size(1)
 fn finish() {
     let n = shape.elements / shape.voxels;
