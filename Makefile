@@ -11,8 +11,8 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train test test-burn check soak fuzz mutants deny package lint doc bench peers mpi validate validate-tools reports \
-    adapter drivers help
+.PHONY: demo train quick test test-burn check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
+    mpi validate validate-tools reports adapter drivers help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,14 @@ demo: adapter ## train a tissue classifier on a real brain volume; writes target
 train: adapter ## train a U-Net in burn on the brain volume; writes target/burn_unet/ (burn takes minutes to compile)
 	$(CARGO) run -p burn_unet
 
+# Everything but what takes long: the sweep of permutations, and all adapters but the best.
+quick: adapter ## the inner loop: formatting, clippy, unit tests, published cases on one adapter; under a minute once compiled
+	$(MAKE) lint
+	$(CARGO) test --features $(FEATURES) --lib -- --skip every_pair_of_choices_a_sample
+	SEGLOSS_ADAPTERS=1 $(CARGO) test --features $(FEATURES) --test kernels -- cases_run_by_monai_nnunet_and_pytorch \
+	    values_printed_in_monais_own_tests what_people_reported presets_are_the_published_defaults
+	$(MAKE) house
+
 test: adapter ## all tests, on every adapter of this machine
 	$(CARGO) test --features $(FEATURES)
 
@@ -32,6 +40,12 @@ test-burn: adapter ## the burn bridge: clippy, and its tests with the example's 
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
 	$(CARGO) run -p segloss-cli -- check --all $(CASES)
+
+house: ## every import of the library, resolved: none from a later room, no circle
+	$(CARGO) test --features $(FEATURES) --test api -- house:: --nocapture
+
+permutations: ## shaders of every pair of choices, of 6,000 drawn choices, and of what was broken once, through naga
+	SEGLOSS_PERMUTATIONS=6000 $(CARGO) test --features $(FEATURES) --lib -- every_pair_of_choices_a_sample --nocapture
 
 soak: adapter ## 20,000 steps, memory flat
 	SEGLOSS_SOAK_STEPS=20000 $(CARGO) test --features $(FEATURES) --test soak -- --nocapture
@@ -53,6 +67,14 @@ package: ## what would be published, built from what it packs
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets --features $(FEATURES) -- -D warnings
+
+typos: ## spelling, by .typos.toml
+	@typos --version > /dev/null 2>&1 || $(CARGO) install typos-cli --locked
+	typos
+
+features: ## the library with each feature alone and with all, which takes burn's minutes
+	@$(CARGO) hack --version > /dev/null 2>&1 || $(CARGO) install cargo-hack --locked
+	$(CARGO) hack check -p segloss --each-feature
 
 doc: ## the documentation, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(FEATURES)

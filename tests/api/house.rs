@@ -51,18 +51,18 @@ struct Crate {
 impl Crate {
     fn read(root: &Path) -> Self {
         let mut all = Self::default();
-        all.file(root, Vec::new(), "lib.rs");
+        all.file(root, &Vec::new(), "lib.rs");
         all
     }
 
-    fn file(&mut self, root: &Path, module: Module, file: &str) {
+    fn file(&mut self, root: &Path, module: &Module, file: &str) {
         let text = fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
-        self.items(root, &module, Path::new(file), &parsed.items);
+        self.items(root, module, Path::new(file), &parsed.items);
     }
 
     fn items(&mut self, root: &Path, module: &Module, file: &Path, items: &[syn::Item]) {
-        self.modules.entry(module.clone()).or_default().file = file.to_owned();
+        file.clone_into(&mut self.modules.entry(module.clone()).or_default().file);
         for item in items {
             if attributes(item).iter().any(is_for_tests) {
                 continue;
@@ -79,7 +79,7 @@ impl Crate {
                         let path = child.join("/");
                         let own = format!("{path}.rs");
                         let found = if root.join(&own).exists() { own } else { format!("{path}/mod.rs") };
-                        self.file(root, child, &found);
+                        self.file(root, &child, &found);
                     }
                 }
                 // what a macro makes bears a name that stands in it, or in its call
