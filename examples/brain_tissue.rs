@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let step = plan.bind(&tensors.bindings())?;
     step.warm_up()?;
     let (statistics, gradient) = step.dispatches();
-    println!("{} heads, dispatches a step: {statistics} of statistics, {gradient} of gradient", HEADS.len());
+    println!("{} heads, dispatches per step: {statistics} of statistics, {gradient} of gradient", HEADS.len());
 
     let mut classifiers = [Classifier::new(TISSUES.len()), Classifier::new(2)];
     let before = dice(&volume, &features, &classifiers, &held_out);

@@ -6,7 +6,7 @@
 //   dice              num = 2I + nr,            den = P + T + dr
 //   jaccard           num = 2I + nr,            den = 2(P + T − I) + dr
 //   tversky           num = I + nr,             den = I + α(P − I) + β(T − I) + dr
-//   generalized_dice  num = 2 Σ_c w_c I + nr,   den = Σ_c w_c (P + T) + dr, one a row; w_c = 1/T², 1/T or 1, and where
+//   generalized_dice  num = 2 Σ_c w_c I + nr,   den = Σ_c w_c (P + T) + dr, one per row; w_c = 1/T², 1/T or 1, and where
 //                     that is infinite the largest finite one of the row
 //   den is clamped from below by denominator_floor; a clamped den has derivative 0
 //   overlap = mean or sum of w f over rows and the classes that take part
@@ -158,7 +158,7 @@ fn row_share(head: Head, row: u32, counting: f32, terms: f32) -> f32 {
 }
 
 //# if row_notes
-// What takes a pass over a row's classes: an invocation a row leaves it for all.
+// What takes a pass over a row's classes: one invocation per row leaves it for all.
 fn note_rows(head: Head, invocation: u32, notes: u32, counting: f32) {
     let rows = rows_of(head);
     for (var row = invocation; row < rows; row += FOLD_INVOCATIONS) {
@@ -257,7 +257,7 @@ fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
                 let given = class_weighting(head, sums.t);
                 let w = select(given, note.largest, given < 0.0);
                 f = overlap_of(head, Ratio(note.num, 2.0 * w, note.den, 0.0, w));
-                // one loss a row, told by its first class
+                // one loss per row, counted at its first class
                 f.loss = select(0.0, f.loss, c == head.first_class);
             }
             //# end

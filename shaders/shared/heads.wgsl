@@ -37,7 +37,7 @@ struct Head {
     voxel_losses_first: u32,
     upstream: u32,
 
-    // work: the first workgroup of this head, tiles an item, and the first workgroup of `combine`
+    // work: the first workgroup of this head, tiles per item, and the first workgroup of `combine`
     first_workgroup: u32,
     tiles: u32,
     first_column: u32,
@@ -58,12 +58,12 @@ struct Head {
     hard_counts: u32,
     item_counts: u32,
     overlap_losses: u32,
-    // 1 where a gradient that is not finite is to be told
+    // 1 where a gradient that is not finite is to be reported
     check_finite: u32,
     // this head's three weights: its own, of its overlap term, of its pixel term
     weights: u32,
 
-    // target; labels of another spatial size have `target_voxels` an item, and `axes` axes described among the parameters
+    // target; labels of another spatial size have `target_voxels` per item, and `axes` axes described among the parameters
     has_ignore_index: u32,
     ignore_index: u32,
     target_voxels: u32,

@@ -217,8 +217,8 @@ impl Slots {
     }
 
     /// A dispatch of heads whose tensors each have a slot of their own.
-    pub fn part(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
-        let mut part = DispatchText { heads: Vec::new(), kinds: Vec::new() };
+    pub fn dispatch(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
+        let mut dispatch = DispatchText { heads: Vec::new(), kinds: Vec::new() };
         for (index, head) in spec.heads.iter().enumerate() {
             let labels = matches!(head.target, Target::Labels(_));
             let in_place = with_gradient && self.gradient == Role::GradientInPlace;
@@ -235,12 +235,12 @@ impl Slots {
             let items = 0..u32::try_from(head.items()).expect("few items");
             let mut slots = HeadSlots { head: index, items, ..HeadSlots::default() };
             for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
-                let slot = u32::try_from(part.kinds.len()).expect("few slots");
+                let slot = u32::try_from(dispatch.kinds.len()).expect("few slots");
                 slots.slots.extend(role.lists().iter().map(|list| (*list, (slot, 0))));
-                part.kinds.push(self.kind(role, head));
+                dispatch.kinds.push(self.kind(role, head));
             }
-            part.heads.push(slots);
+            dispatch.heads.push(slots);
         }
-        part
+        dispatch
     }
 }

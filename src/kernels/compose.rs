@@ -72,7 +72,7 @@ struct VoxelStage {
 }
 
 /// The shader of a statistics dispatch.
-pub(crate) fn statistics(part: &DispatchText, layout: &Layout, variant: Variant) -> String {
+pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Variant) -> String {
     let stage = VoxelStage {
         main: files::STATISTICS,
         registers: files::STATISTICS_REGISTERS,
@@ -83,11 +83,16 @@ pub(crate) fn statistics(part: &DispatchText, layout: &Layout, variant: Variant)
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
     let rows = constant("ROWS", variant.rows());
-    whole(&(rows + &voxel_stage(&stage, part, layout, variant) + &render(reduce, &Values::default())))
+    whole(&(rows + &voxel_stage(&stage, dispatch, layout, variant) + &render(reduce, &Values::default())))
 }
 
 /// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
-pub(crate) fn gradient(part: &DispatchText, layout: &Layout, variant: Variant, upstream_read_write: bool) -> String {
+pub(crate) fn gradient(
+    dispatch: &DispatchText,
+    layout: &Layout,
+    variant: Variant,
+    upstream_read_write: bool,
+) -> String {
     let stage = VoxelStage {
         main: files::GRADIENT,
         registers: files::GRADIENT_REGISTERS,
@@ -96,7 +101,7 @@ pub(crate) fn gradient(part: &DispatchText, layout: &Layout, variant: Variant, u
         upstream_read_write,
         own: layout.gradient_bindings(),
     };
-    whole(&voxel_stage(&stage, part, layout, variant))
+    whole(&voxel_stage(&stage, dispatch, layout, variant))
 }
 
 /// The shader of the combine stage.
@@ -137,15 +142,15 @@ fn whole(text: &str) -> String {
     declared(text) + text
 }
 
-fn voxel_stage(stage: &VoxelStage, part: &DispatchText, layout: &Layout, variant: Variant) -> String {
-    let groups = Groups::new(part, &layout.heads);
+fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, variant: Variant) -> String {
+    let groups = Groups::new(dispatch, &layout.heads);
     let values = Values::default()
         .flag("losses", layout.has_top_k())
         .flag("check_finite", layout.checks_finite())
         .flag("subgroups", variant.subgroups)
         .flag("upstream_read_write", stage.upstream_read_write)
         .list("g", groups.numbers.values().copied());
-    let mut text = heads_constant(part.heads.len())
+    let mut text = heads_constant(dispatch.heads.len())
         + &constant("TILE", variant.tile)
         + &constant("CHUNK", variant.chunk)
         + &constant("INVOCATIONS", variant.invocations);
@@ -155,8 +160,8 @@ fn voxel_stage(stage: &VoxelStage, part: &DispatchText, layout: &Layout, variant
 
     let splits: Vec<Split> = groups.numbers.keys().filter_map(|group| groups.split(group, variant)).collect();
     let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
-    let slots = u32::try_from(part.kinds.len()).expect("a dispatch has few slots");
-    let windows = part.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
+    let slots = u32::try_from(dispatch.kinds.len()).expect("a dispatch has few slots");
+    let windows = dispatch.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
     for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
         text += &numbers(list, count);
@@ -169,7 +174,7 @@ fn voxel_stage(stage: &VoxelStage, part: &DispatchText, layout: &Layout, variant
     }
 
     let mut binding = 1 + stage.own;
-    for (index, kind) in (0..).zip(&part.kinds) {
+    for (index, kind) in (0..).zip(&dispatch.kinds) {
         text += &load_or_store(*kind, index, binding);
         binding += kind.windows;
     }

@@ -19,16 +19,16 @@ pub(crate) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    pub(crate) fn new(part: &'a DispatchText, heads: &[HeadLayout]) -> Self {
+    pub(crate) fn new(dispatch: &'a DispatchText, heads: &[HeadLayout]) -> Self {
         let work = |slots: &HeadSlots| slots.items.len() as u64 * u64::from(heads[slots.head].tiles);
-        let all: u64 = part.heads.iter().map(work).sum();
+        let all: u64 = dispatch.heads.iter().map(work).sum();
         let group = |slots: &HeadSlots| {
             let mine = work(slots);
-            let left: u64 = part.heads.iter().map(work).filter(|&other| other <= mine).sum();
-            let most = part.heads.len() > 1 && 2 * mine > left && 16 * mine > all;
+            let left: u64 = dispatch.heads.iter().map(work).filter(|&other| other <= mine).sum();
+            let most = dispatch.heads.len() > 1 && 2 * mine > left && 16 * mine > all;
             (heads[slots.head].arithmetic.clone(), most.then_some(slots.head))
         };
-        let of_heads: Vec<_> = part.heads.iter().map(|slots| (group(slots), slots)).collect();
+        let of_heads: Vec<_> = dispatch.heads.iter().map(|slots| (group(slots), slots)).collect();
         let mut numbers: BTreeMap<Group, u32> = of_heads.iter().map(|(group, _)| (group.clone(), 0)).collect();
         numbers.values_mut().zip(0..).for_each(|(number, index)| *number = index);
         Self { of_heads, numbers }

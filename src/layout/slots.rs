@@ -222,9 +222,9 @@ const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 pub(crate) fn split(
     items: &[u32],
     wanted: impl Fn(usize) -> Tensors,
-    room: DispatchLimits,
+    limits: DispatchLimits,
 ) -> Result<Vec<DispatchSlots>, Error> {
-    let mut parts: Vec<DispatchSlots> = Vec::new();
+    let mut dispatches: Vec<DispatchSlots> = Vec::new();
     for (index, &items) in items.iter().enumerate() {
         let tensors = wanted(index);
         if tensors.is_empty() {
@@ -233,22 +233,22 @@ pub(crate) fn split(
         let of_items = |run: &Range<u32>| -> Tensors {
             tensors.iter().map(|(role, extent)| (*role, extent.of_items(run, items))).collect()
         };
-        for run in runs_of_items(index, items, &of_items, room)? {
+        for run in runs_of_items(index, items, &of_items, limits)? {
             let tensors = of_items(&run);
-            let small = |part: &DispatchSlots| part.logits + logits(&tensors) <= room.logits;
-            let fitting = parts.iter_mut().filter(|part| small(part)).find_map(|part| {
-                let grown = part.with(index, &run, &tensors, room);
-                let fits = grown.bindings() <= room.storage_buffers && grown.heads.len() <= room.heads as usize;
-                fits.then_some((part, grown))
+            let small = |dispatch: &DispatchSlots| dispatch.logits + logits(&tensors) <= limits.logits;
+            let fitting = dispatches.iter_mut().filter(|dispatch| small(dispatch)).find_map(|dispatch| {
+                let grown = dispatch.with(index, &run, &tensors, limits);
+                let fits = grown.bindings() <= limits.storage_buffers && grown.heads.len() <= limits.heads as usize;
+                fits.then_some((dispatch, grown))
             });
             match fitting {
-                Some((part, grown)) => *part = grown,
-                None => parts.push(DispatchSlots::default().with(index, &run, &tensors, room)),
+                Some((dispatch, grown)) => *dispatch = grown,
+                None => dispatches.push(DispatchSlots::default().with(index, &run, &tensors, limits)),
             }
         }
     }
-    parts.iter_mut().for_each(DispatchSlots::share_written_buffers);
-    Ok(parts)
+    dispatches.iter_mut().for_each(DispatchSlots::share_written_buffers);
+    Ok(dispatches)
 }
 
 /// The largest binding of a device in whole words. Metal may state more than shaders can address: sizes are 32-bit numbers
@@ -274,14 +274,14 @@ pub(crate) fn check_items(
     limits: &wgpu::Limits,
     variant: Variant,
 ) -> Result<(), Error> {
-    let room = DispatchLimits::new(limits, layout.statistics_bindings(), variant);
+    let of_dispatch = DispatchLimits::new(limits, layout.statistics_bindings(), variant);
     for (index, head) in spec.heads.iter().enumerate() {
         let [logits, target] = tensors::item_bytes(head).map(|(bytes, format)| {
-            let (_, windows) = windows(bytes, format.bytes(), room.largest_binding);
+            let (_, windows) = windows(bytes, format.bytes(), of_dispatch.largest_binding);
             windows
         });
-        if logits + target > room.storage_buffers {
-            return Err(too_many_bindings(index, logits + target, room));
+        if logits + target > of_dispatch.storage_buffers {
+            return Err(too_many_bindings(index, logits + target, of_dispatch));
         }
     }
     Ok(())
@@ -293,30 +293,30 @@ fn runs_of_items(
     head: usize,
     items: u32,
     of_items: &dyn Fn(&Range<u32>) -> Tensors,
-    room: DispatchLimits,
+    limits: DispatchLimits,
 ) -> Result<Vec<Range<u32>>, Error> {
-    let bindings = |run: &Range<u32>| DispatchSlots::default().with(head, run, &of_items(run), room).bindings();
-    let most_items = room.logits / logits(&of_items(&(0..1))).max(1);
+    let bindings = |run: &Range<u32>| DispatchSlots::default().with(head, run, &of_items(run), limits).bindings();
+    let most_items = limits.logits / logits(&of_items(&(0..1))).max(1);
     let least_runs = u64::from(items).div_ceil(most_items.max(1));
     for runs in u32::try_from(least_runs).unwrap_or(items)..=items {
         let length = items.div_ceil(runs);
         let runs: Vec<_> = (0..items).step_by(length as usize).map(|first| first..items.min(first + length)).collect();
-        if runs.iter().all(|run| bindings(run) <= room.storage_buffers) {
+        if runs.iter().all(|run| bindings(run) <= limits.storage_buffers) {
             return Ok(runs);
         }
     }
     let most = (0..items).map(|item| bindings(&(item..item + 1))).max().unwrap_or(0);
-    Err(too_many_bindings(head, most, room))
+    Err(too_many_bindings(head, most, limits))
 }
 
 /// The error where one item of a head needs `bindings` besides those of its stage.
-fn too_many_bindings(head: usize, bindings: u32, room: DispatchLimits) -> Error {
+fn too_many_bindings(head: usize, bindings: u32, limits: DispatchLimits) -> Error {
     Error::Limit {
         head: Some(head),
         what: "the tensors of one item, and what its stage needs".to_owned(),
-        bound: room.bound,
-        needed: (bindings + room.own + room.table).into(),
-        available: (room.storage_buffers + room.own + room.table).into(),
+        bound: limits.bound,
+        needed: (bindings + limits.own + limits.table).into(),
+        available: (limits.storage_buffers + limits.own + limits.table).into(),
     }
 }
 
@@ -335,28 +335,28 @@ impl DispatchSlots {
     }
 
     /// The dispatch with one more head, or with a run of its items.
-    fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], room: DispatchLimits) -> Self {
-        let mut part = self.clone();
+    fn with(&self, head: usize, items: &Range<u32>, tensors: &[(Role, Extent)], limits: DispatchLimits) -> Self {
+        let mut dispatch = self.clone();
         let slots: Vec<(Role, usize)> =
-            tensors.iter().map(|(role, extent)| (*role, part.place(*role, extent, room))).collect();
+            tensors.iter().map(|(role, extent)| (*role, dispatch.place(*role, extent, limits))).collect();
         let mut entry = HeadSlots { head, items: items.clone(), ..HeadSlots::default() };
         for ((role, slot), (_, extent)) in slots.into_iter().zip(tensors) {
-            let first = part.slots[slot].element(extent.bytes.start);
+            let first = dispatch.slots[slot].element(extent.bytes.start);
             entry.slots.extend(role.lists().iter().map(|list| (*list, (to_u32(slot), first))));
         }
-        part.heads.push(entry);
-        part.logits += logits(tensors);
-        part
+        dispatch.heads.push(entry);
+        dispatch.logits += logits(tensors);
+        dispatch
     }
 
     /// Finds or makes the slot of a tensor.
-    fn place(&mut self, role: Role, extent: &Extent, room: DispatchLimits) -> usize {
-        let covered = extent.bytes.start - extent.bytes.start % room.alignment..extent.bytes.end.next_multiple_of(4);
+    fn place(&mut self, role: Role, extent: &Extent, limits: DispatchLimits) -> usize {
+        let covered = extent.bytes.start - extent.bytes.start % limits.alignment..extent.bytes.end.next_multiple_of(4);
         let shared = self.slots.iter().position(|slot| {
             let union = slot.bytes.start.min(covered.start)..slot.bytes.end.max(covered.end);
             let same = slot.buffer == extent.buffer && slot.kind.role == role && slot.kind.format == extent.format;
             let length = union.end - union.start;
-            let small = length <= room.largest_binding && length / extent.format.bytes() <= MOST_SHARED_ELEMENTS;
+            let small = length <= limits.largest_binding && length / extent.format.bytes() <= MOST_SHARED_ELEMENTS;
             same && (slot.bytes == covered || slot.kind.windows == 1 && small)
         });
         if let Some(index) = shared {
@@ -372,8 +372,8 @@ impl DispatchSlots {
             return index;
         }
         let length = covered.end - covered.start;
-        let (window, windows) = windows(length, extent.format.bytes(), room.largest_binding);
-        let wide = extent.wide && room.wide;
+        let (window, windows) = windows(length, extent.format.bytes(), limits.largest_binding);
+        let wide = extent.wide && limits.wide;
         let kind = SlotKind { role, format: extent.format, wide, window, windows, read_write: role.is_written() };
         self.slots.push(Slot { kind, buffer: extent.buffer.clone(), bytes: covered });
         self.slots.len() - 1

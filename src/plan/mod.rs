@@ -120,7 +120,7 @@ impl Plan {
                 scratch,
                 pipelines,
                 settings: settings.clone(),
-                parts: Mutex::default(),
+                dispatches: Mutex::default(),
                 reports,
                 global_sums,
             }

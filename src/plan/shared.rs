@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(super) pipelines: HeadPipelines,
     pub settings: PlanSettings,
     /// The pipelines of dispatches that were bound before: for an equal dispatch the text is not composed again.
-    pub(super) parts: Mutex<HashMap<DispatchKey, Compiled>>,
+    pub(super) dispatches: Mutex<HashMap<DispatchKey, Compiled>>,
     pub reports: Mailbox<Report>,
     /// `None` where the batch is not distributed.
     pub global_sums: Option<Mailbox<GlobalSums>>,
@@ -48,18 +48,18 @@ impl Shared {
         accesses: Vec<Access>,
         compose: impl FnOnce(&DispatchText) -> String,
     ) -> Compiled {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dispatches = self.dispatches.lock().unwrap_or_else(PoisonError::into_inner);
         let compile = |(stage, text, accesses): &DispatchKey| {
             let heads: Vec<usize> = text.heads.iter().map(|head| head.head).collect();
             let (text, unchecked) = (compose(text).into(), self.variant.unchecked);
             self.settings.pipelines.pipeline(text, stage, &heads, accesses.clone(), unchecked)
         };
-        parts.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
+        dispatches.entry((stage, text, accesses)).or_insert_with_key(compile).clone()
     }
 
     /// Forgets the pipelines, after a call that wgpu refused.
     pub(crate) fn forget(&self) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.dispatches.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.settings.pipelines.forget();
     }
 }

@@ -128,7 +128,7 @@ fn row_slopes(overlap: &Overlap, classes: &[Sums]) -> (Vec<Slopes>, usize) {
         let (num, den) = (2.0 * weighted(|s| s.i) + nr, weighted(|s| s.p + s.t) + dr);
         let slopes = weights.iter().enumerate().map(|(k, &w)| {
             let slopes = quotient(overlap, num, den, [2.0 * w, 0.0, w]);
-            // one loss a row, told by its first class
+            // one loss per row, counted at its first class
             Slopes { f: if k == 0 { slopes.f } else { 0.0 }, ..slopes }
         });
         return (slopes.collect(), 1);

@@ -1,6 +1,6 @@
 //! The same loss on the CPU in f64: what the kernels are checked against.
 //!
-//! It reads a [`LossSpec`] and nothing of the plan, and shares no code with the kernels; the names are theirs. Plain loops,
+//! It reads a [`LossSpec`] and nothing of the plan, and shares no code with the kernels, only their names. Plain loops,
 //! to be read beside `shaders/`: [`mod@statistics`] → [`mod@finish`] → [`mod@gradient`], with the terms of one voxel in
 //! [`mod@terms`].
 
@@ -75,14 +75,14 @@ pub struct Evaluation {
     pub spec: LossSpec,
     /// Σ over heads of the weighted terms.
     pub total: f64,
-    /// One a head.
+    /// One per head.
     pub heads: Vec<HeadEvaluation>,
 }
 
 /// Evaluates a specification: forward, and backward with this upstream gradient.
 ///
 /// # Errors
-/// [`Error::Spec`] for a specification that is wrong, or where a tensor has not the head's size.
+/// [`Error::Spec`] for a specification that is wrong, or where a tensor is not of the head's size.
 pub fn evaluate(spec: &LossSpec, data: &[HeadData<'_>], upstream: f64) -> Result<Evaluation, Error> {
     spec.validate()?;
     if data.len() != spec.heads.len() {

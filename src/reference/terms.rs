@@ -45,7 +45,7 @@ pub fn activation_slope(activation: Activation, p: &[f64], g: &[f64]) -> Vec<f64
     p.iter().zip(g).map(slope).collect()
 }
 
-/// Which classes the network says: the first with the largest logit of a softmax, else those with p > 0.5.
+/// Which classes are predicted: the first with the largest logit of a softmax, else those with p > 0.5.
 #[must_use]
 pub fn predicted(activation: Activation, z: &[f64]) -> Vec<bool> {
     match activation {

@@ -29,13 +29,14 @@ impl Check {
     }
 }
 
-/// A setting that a kind needs. TOML has no null: what is not there is left out.
+/// A setting that a kind needs. TOML has no null: a missing value is left out.
 #[cfg(feature = "serde")]
 pub(super) fn needed<T>(of: &str, kind: &str, setting: &str, given: Option<T>) -> Result<T, String> {
     given.ok_or_else(|| format!("{of}.{setting}: expected a value for {kind}, got none"))
 }
 
-/// Refuses settings that a kind does not take: those that are given, and not in the text of what was made of them.
+/// Refuses settings that a kind does not take: those that are given (first flag), but that the term made of them does not write
+/// (second flag).
 #[cfg(feature = "serde")]
 pub(super) fn not_taken(of: &str, kind: &str, settings: &[(&str, bool, bool)]) -> Result<(), String> {
     let lost = settings.iter().find(|(_, given, written)| *given && !*written);

@@ -4,9 +4,9 @@ use super::overlap::Overlap;
 use super::pixel::Pixel;
 use super::types::{Activation, FloatType, LabelType, Target};
 
-/// Whether a head counts hits and misses: the voxels of each class that the network says (TP, FP) and misses (FN), among
-/// those that count, each as one whatever its weight. The prediction is the argmax of a softmax (the first class of a tie),
-/// else p > 0.5; the target is the label, or a probability above 0.5. nnU-Net's online evaluation, and MONAI's metrics.
+/// Whether a head counts hits and misses: the voxels predicted as each class (TP, FP) and those of the class that are not (FN),
+/// among those that count, each as one whatever its weight. The prediction is the argmax of a softmax (the first class of a
+/// tie), else p > 0.5; the target is the label, or a probability above 0.5. nnU-Net's online evaluation, and MONAI's metrics.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HardCounts {
@@ -64,13 +64,13 @@ impl Default for Loss {
     serde(try_from = "super::text::HeadFields", into = "super::text::HeadFields")
 )]
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a tensor or an output that a head has or has not")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a tensor or an output that a head has or lacks")]
 pub struct Head {
-    /// Shape of the logits, `[N, C, *spatial]`: items, classes, then any number of spatial axes (none: one voxel an item).
+    /// Shape of the logits, `[N, C, *spatial]`: items, classes, then any number of spatial axes (none: one voxel per item).
     pub shape: Vec<usize>,
     /// The type of the logits and of their gradient. In f16 a mean over many voxels needs a loss scale
-    /// ([`Scalars::upstream`](crate::Scalars::upstream)): without one, of 2 · 128³ voxels a gradient is below four steps of the
-    /// type's smallest, and most are rounded to 0; `check_finite` sees what is too large alone.
+    /// ([`Scalars::upstream`](crate::Scalars::upstream)): without one, a gradient of 2 · 128³ voxels is below four of the type's
+    /// smallest steps, and most of it is rounded to 0. `check_finite` reports only what is too large.
     pub logits: FloatType,
     /// The target.
     pub target: Target,
@@ -103,7 +103,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// A head with logits of this shape, `[N, C, *spatial]`; labels are `u8` until [`labels`](Self::labels) says otherwise.
+    /// A head with logits of this shape, `[N, C, *spatial]`; labels are `u8` unless [`labels`](Self::labels) sets another type.
     #[must_use]
     pub fn new(shape: impl Into<Vec<usize>>, loss: Loss) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Head {
         self
     }
 
-    /// The target is a probability of this type a class and voxel.
+    /// The target is one probability of this type per class and voxel.
     #[must_use]
     pub fn probabilities(mut self, probabilities: FloatType) -> Self {
         self.target = Target::Probabilities(probabilities);
@@ -241,7 +241,7 @@ impl Head {
         self.resample.as_ref().map_or_else(|| self.voxels(), |spatial| spatial.iter().product())
     }
 
-    /// Elements of the target: a label a voxel, or a probability a class and voxel.
+    /// Elements of the target: one label per voxel, or one probability per class and voxel.
     #[must_use]
     pub fn target_elements(&self) -> usize {
         match self.target {

@@ -49,7 +49,7 @@ impl LossSpec {
         self.heads.iter().enumerate().try_for_each(|(index, head)| validate::head(index, head))
     }
 
-    /// A term that is no sum over voxels cannot be added up over ranks.
+    /// A term that is not a sum over voxels cannot be added up over ranks.
     pub(crate) fn check_distributed(&self) -> Result<(), Error> {
         let is_top_k = |head: &Head| {
             head.loss.pixel.as_ref().is_some_and(|pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. }))

@@ -19,10 +19,10 @@ pub enum OverlapKind {
         /// The weight of false negatives; finite and not negative.
         beta: f32,
     },
-    /// `(2 Σ_c w_c I + nr) / (Σ_c w_c (P + T) + dr)`, one ratio a row: MONAI `GeneralizedDiceLoss`. No class axis is left,
+    /// `(2 Σ_c w_c I + nr) / (Σ_c w_c (P + T) + dr)`, one ratio per row: MONAI `GeneralizedDiceLoss`. No class axis is left,
     /// so class weights are an error.
     GeneralizedDice {
-        /// w from T.
+        /// How w follows from T.
         class_weighting: ClassWeighting,
     },
 }
@@ -47,7 +47,7 @@ impl OverlapKind {
         }
     }
 
-    /// The weights of the classes in one ratio per row, where the kind has but one.
+    /// How classes are weighted in one ratio per row; `None` for kinds with one ratio per class.
     pub(crate) fn class_weighting(&self) -> Option<ClassWeighting> {
         match *self {
             Self::GeneralizedDice { class_weighting } => Some(class_weighting),
@@ -115,7 +115,7 @@ pub struct Overlap {
     pub kind: OverlapKind,
     /// Whether class 0 takes part. It is dropped after the softmax; with one class the setting has no effect.
     pub include_background: bool,
-    /// Sums over the batch before the ratio (MONAI `batch`, nnU-Net `batch_dice`), instead of a ratio an item.
+    /// Sums over the batch before the ratio (MONAI `batch`, nnU-Net `batch_dice`), instead of one ratio per item.
     pub batch: bool,
     /// `P = Σ p²`, `T = Σ t²` (MONAI `squared_pred`); dice and jaccard only.
     pub squared: bool,
@@ -273,13 +273,13 @@ impl Overlap {
         self
     }
 
-    /// The class weights that count.
+    /// The class weights, unless they are left out.
     pub(crate) fn weights_that_count(&self, classes: usize) -> Option<&[f32]> {
         let single = classes - self.first_class(classes) == 1;
         self.class_weights.as_deref().filter(|_| !(self.ignore_single_class_weight && single))
     }
 
-    /// Losses of a row: one per class that takes part, or one where no class axis is left.
+    /// Losses per row: one per class that takes part, or one where no class axis is left.
     pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
         if self.kind.class_weighting().is_some() { 1 } else { classes - self.first_class(classes) }
     }
@@ -289,7 +289,7 @@ impl Overlap {
         usize::from(!self.include_background && classes > 1)
     }
 
-    /// Checks every setting, in a head of so many classes.
+    /// Checks every setting, in a head of `classes` classes.
     pub(super) fn check(&self, check: &Check, classes: usize) -> Result<(), Error> {
         if self.reduction == Reduction::SumOfItemMeans {
             return check.refuse(

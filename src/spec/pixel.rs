@@ -18,13 +18,13 @@ pub enum PixelKind {
         /// are 14, and 13 with the f32 nearest to 11.2.
         k_percent: f64,
     },
-    /// A sigmoid cross-entropy a class, on the target `(1−ε) t + ε/2`: PyTorch `binary_cross_entropy_with_logits`. The mean
+    /// One sigmoid cross-entropy per class, on the target `(1−ε) t + ε/2`: PyTorch `binary_cross_entropy_with_logits`. The mean
     /// is over voxels and classes.
     BinaryCrossEntropy {
         /// One weight per class, on the positive part.
         pos_weight: Option<Vec<f32>>,
     },
-    /// MONAI `FocalLoss`, on the softmax or the sigmoid as the head's activation says. The mean is over voxels and classes.
+    /// MONAI `FocalLoss`, on the softmax or the sigmoid, by the head's activation. The mean is over voxels and classes.
     Focal {
         /// The exponent γ; finite and not negative.
         gamma: f32,
@@ -132,7 +132,7 @@ impl Default for Pixel {
 }
 
 /// Converts ε of the convention "1−ε to the right class, ε/(C−1) to each wrong one" to that of PyTorch and of this crate:
-/// ε' = ε·C/(C−1). With one class there is no wrong one, and nothing to smooth: 0.
+/// ε' = ε·C/(C−1). With one class there is nothing to smooth: 0.
 ///
 /// ε may reach (C−1)/C, where ε' is 1 and every class gets the same.
 #[must_use]
@@ -247,7 +247,7 @@ impl Pixel {
         self
     }
 
-    /// Checks every setting, in a head of this activation, of so many classes, and of so many voxels in all.
+    /// Checks every setting, in a head of `classes` classes and of `voxels` voxels over all items.
     pub(super) fn check(
         &self,
         check: &Check,

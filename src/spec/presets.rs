@@ -3,6 +3,7 @@
 use super::head::Loss;
 use super::overlap::{ClassWeighting, Form, Overlap};
 use super::pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha};
+use super::reduction::Reduction;
 use super::types::Activation;
 
 /// The head weights of nnU-Net's deep supervision: 1, 1/2, 1/4, … for `levels` outputs from full resolution down, the lowest
@@ -42,7 +43,7 @@ pub fn monai_deep_supervision(mode: WeightMode, levels: usize) -> Vec<f32> {
 }
 
 impl Loss {
-    /// MONAI `DiceCELoss(softmax=True, to_onehot_y=True)`: soft Dice an item, background included, smoothing constants
+    /// MONAI `DiceCELoss(softmax=True, to_onehot_y=True)`: soft Dice per item, background included, smoothing constants
     /// 1e-5, plus cross-entropy.
     #[must_use]
     pub fn monai_dice_ce() -> Self {
@@ -59,7 +60,7 @@ impl Loss {
         Self::new().overlap(overlap).pixel(Pixel::cross_entropy())
     }
 
-    /// nnU-Net `DC_and_BCE_loss` as its trainer builds it for regions: a sigmoid a region, the negative soft Dice with
+    /// nnU-Net `DC_and_BCE_loss` as its trainer builds it for regions: one sigmoid per region, the negative soft Dice with
     /// background, its denominator at least 1e-8, plus binary cross-entropy. As in [`nnunet_dc_ce`](Self::nnunet_dc_ce), the
     /// trainer's `batch_dice` depends on the configuration. The target is [`probabilities`](super::Head::probabilities); an
     /// ignored voxel is one that a [`mask`](super::Head::mask) leaves out.
@@ -83,11 +84,14 @@ impl Loss {
         Self::new().overlap(Overlap::dice())
     }
 
-    /// `DiceLoss("multiclass", log_loss=True)` of `segmentation_models.pytorch`: over the batch, unsmoothed. Where a class
-    /// has no voxel in the batch it counts −ln 1e-7 here, and 0 there; its gradient is 0 in both.
+    /// `DiceLoss("multiclass", log_loss=True)` of `segmentation_models.pytorch`, of so many classes: over the batch, without
+    /// smoothing. A class without a voxel in the batch counts 0, and is a part of the mean all the same.
     #[must_use]
-    pub fn smp_log_dice() -> Self {
+    #[expect(clippy::cast_precision_loss, reason = "few classes")]
+    pub fn smp_log_dice(classes: usize) -> Self {
         let overlap = Overlap::tversky(0.5, 0.5).batch(true).smooth(0.0, 0.0).denominator_floor(1e-7);
+        // a sum over the classes that are there, over all classes
+        let overlap = overlap.present_classes_only(true).reduction(Reduction::Sum).weight(1.0 / classes as f32);
         Self::new().overlap(overlap.form(Form::Log { eps: 1e-7 }))
     }
 

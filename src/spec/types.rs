@@ -7,7 +7,7 @@
 pub enum Activation {
     /// Softmax over the classes.
     Softmax,
-    /// A sigmoid a class: classes may overlap (nnU-Net's regions).
+    /// One sigmoid per class: classes may overlap (nnU-Net's regions).
     Sigmoid,
     /// The logits are probabilities already.
     None,
@@ -110,13 +110,13 @@ impl FloatType {
     }
 }
 
-/// What the network should have said.
+/// What the network should predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
     /// One class per voxel, shape `[N, *spatial]`. With one channel (C = 1) there are two labels: 0 is the background, 1 the
     /// channel's class.
     Labels(LabelType),
-    /// A number in [0, 1] a class and voxel, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
+    /// One number in [0, 1] per class and voxel, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
     Probabilities(FloatType),
 }

@@ -89,22 +89,22 @@ fn bind(
         all.push((role, gradient.clone()));
         all
     };
-    let room = |own| DispatchLimits {
+    let limits = |own| DispatchLimits {
         logits: shared.settings.logits_per_dispatch,
         ..DispatchLimits::new(&shared.limits, own, shared.variant)
     };
     let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
-    let statistics = split(&items, in_statistics, room(shared.heads.layout.statistics_bindings()))?;
-    let room = room(shared.heads.layout.gradient_bindings());
-    let gradient = split(&items, in_gradient, room)?;
+    let statistics = split(&items, in_statistics, limits(shared.heads.layout.statistics_bindings()))?;
+    let limits = limits(shared.heads.layout.gradient_bindings());
+    let gradient = split(&items, in_gradient, limits)?;
     checked(&shared.device, "binding tensors", || {
-        let weights = weights.as_ref().map(|weights| (weights, room.alignment));
+        let weights = weights.as_ref().map(|weights| (weights, limits.alignment));
         let stages = forward.map_or_else(|| Arc::new(HeadStages::new(shared, weights)), Arc::clone);
-        let on = Binder { shared, scratch: &stages.scratch };
+        let binder = Binder { shared, scratch: &stages.scratch };
         Step {
             plan: plan.clone(),
-            statistics: statistics.iter().map(|part| on.statistics(part)).collect(),
-            gradient: gradient.iter().map(|part| on.gradient(part, &upstream, room.alignment)).collect(),
+            statistics: statistics.iter().map(|slots| binder.statistics(slots)).collect(),
+            gradient: gradient.iter().map(|slots| binder.gradient(slots, &upstream, limits.alignment)).collect(),
             stages,
         }
     })
@@ -131,18 +131,18 @@ struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn statistics(&self, part: &DispatchSlots) -> Dispatch {
+    fn statistics(&self, slots: &DispatchSlots) -> Dispatch {
         let Self { shared, scratch } = self;
         let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
         let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
         own.extend(scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
         let compose = |text: &DispatchText| compose::statistics(text, &shared.heads.layout, shared.variant);
-        dispatch(shared, part, "statistics", compose, &own, 0)
+        dispatch(shared, slots, "statistics", compose, &own, 0)
     }
 
-    fn gradient(&self, part: &DispatchSlots, upstream: &Extent, alignment: u64) -> Dispatch {
+    fn gradient(&self, slots: &DispatchSlots, upstream: &Extent, alignment: u64) -> Dispatch {
         let Self { shared, scratch } = self;
-        let written = part.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
+        let written = slots.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
         let (binding, element) = tensors::aligned(upstream, alignment);
         let mut own = vec![
             (Access::Read, scratch.coefficients.as_entire_buffer_binding()),
@@ -153,31 +153,31 @@ impl Binder<'_> {
             own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
         }
         let compose = |text: &DispatchText| compose::gradient(text, &shared.heads.layout, shared.variant, written);
-        dispatch(shared, part, "gradient", compose, &own, element)
+        dispatch(shared, slots, "gradient", compose, &own, element)
     }
 }
 
-/// A dispatch over the tiles of a part's heads. Its bindings: the table, the stage's own buffers, then the slots'
+/// A dispatch over the tiles of a dispatch's heads. Its bindings: the table, the stage's own buffers, then the slots'
 /// windows.
 fn dispatch(
     shared: &Shared,
-    part: &DispatchSlots,
+    slots: &DispatchSlots,
     stage: &'static str,
     compose: impl FnOnce(&DispatchText) -> String,
     own: &[(Access, wgpu::BufferBinding<'_>)],
     upstream: u32,
 ) -> Dispatch {
-    let (rows, workgroups) = part_rows(shared, part, upstream);
+    let (rows, workgroups) = table_rows(shared, slots, upstream);
     let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
-    let entries: Vec<_> = own.chain(slot_entries(part)).collect();
-    let compiled = shared.compiled(stage, part.text(), accesses(&entries), compose);
+    let entries: Vec<_> = own.chain(slot_entries(slots)).collect();
+    let compiled = shared.compiled(stage, slots.text(), accesses(&entries), compose);
     let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }
 
-fn slot_entries(part: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
-    part.slots.iter().flat_map(|slot| {
+fn slot_entries(slots: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
+    slots.slots.iter().flat_map(|slot| {
         (0..slot.kind.windows).map(|window| {
             let bytes = slot.window_bytes(window);
             Entry {
@@ -192,13 +192,13 @@ fn slot_entries(part: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// The table of a part's heads, and the number of workgroups of its dispatch.
-fn part_rows(shared: &Shared, part: &DispatchSlots, upstream: u32) -> (Vec<HeadRow>, u32) {
+/// The table of a dispatch's heads, and the number of workgroups of its dispatch.
+fn table_rows(shared: &Shared, dispatch: &DispatchSlots, upstream: u32) -> (Vec<HeadRow>, u32) {
     let all = table::rows(&shared.heads.spec, &shared.heads.layout.heads);
-    let text = part.text();
+    let text = dispatch.text();
     let groups = Groups::new(&text, &shared.heads.layout.heads);
     let mut first_workgroup = 0;
-    let rows = part
+    let rows = dispatch
         .heads
         .iter()
         .enumerate()
@@ -215,7 +215,7 @@ fn part_rows(shared: &Shared, part: &DispatchSlots, upstream: u32) -> (Vec<HeadR
             (row.sample_mask_slot, row.sample_mask_first) = slots.of(Role::SampleMask);
             (row.voxel_losses_slot, row.voxel_losses_first) = slots.of(Role::VoxelLosses);
             (row.gradient_slot, row.gradient_first) = slots.of(Role::Gradient);
-            row.rows = u32::try_from(part.heads.len()).expect("no more heads than the plan has");
+            row.rows = u32::try_from(dispatch.heads.len()).expect("no more heads than the plan has");
             row.upstream = upstream;
             row.first_workgroup = first_workgroup;
             first_workgroup += row.items * row.tiles;

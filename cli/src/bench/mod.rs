@@ -184,12 +184,12 @@ impl Bench {
             })?)
         });
         if !apart.is_empty() {
-            race.pass(clock, "a plan a head", "forward", Some(read_bytes), |pass| {
+            race.pass(clock, "one plan per head", "forward", Some(read_bytes), |pass| {
                 for step in &apart {
                     step.forward(pass);
                 }
             });
-            race.pass(clock, "a plan a head", "backward", Some(write_bytes), |pass| {
+            race.pass(clock, "one plan per head", "backward", Some(write_bytes), |pass| {
                 for step in &apart {
                     step.backward(pass);
                 }
@@ -210,7 +210,7 @@ impl Bench {
             results.ratio("label smoothing over none", "segloss", "segloss without smoothing"),
         ]);
         if !apart.is_empty() {
-            all.ratios.push(results.ratio("a plan a head over one plan", "a plan a head", "segloss"));
+            all.ratios.push(results.ratio("one plan per head over one plan", "one plan per head", "segloss"));
         }
         if unfused.is_some() {
             all.ratios.push(results.ratio("unfused over fused", "unfused", "segloss"));

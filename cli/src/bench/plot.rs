@@ -24,8 +24,8 @@ pub fn sweep(files: &[Figures], path: &Path) -> Result<()> {
     let names: BTreeSet<&String> = of_classes.keys().chain(of_voxels.keys()).collect();
     let (left, right) = root.split_horizontally(520);
     let adapter = files.first().map_or("", |file| &file.machine.adapter);
-    chart(&left, &format!("ns a logit, forward + backward: {adapter}"), "classes, 8 M logits", &of_classes, &names)?;
-    chart(&right, "", "voxels an item, 2 items of 4 classes", &of_voxels, &names)?;
+    chart(&left, &format!("ns per logit, forward + backward: {adapter}"), "classes, 8 M logits", &of_classes, &names)?;
+    chart(&right, "", "voxels per item, 2 items of 4 classes", &of_voxels, &names)?;
     root.present()?;
     Ok(())
 }
@@ -76,7 +76,7 @@ fn chart(
         .configure_mesh()
         .max_light_lines(0)
         .x_desc(axis)
-        .y_desc("ns a logit")
+        .y_desc("ns per logit")
         .x_label_formatter(&round)
         .y_label_formatter(&round)
         .draw()?;

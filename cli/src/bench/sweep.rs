@@ -49,7 +49,7 @@ fn one(clock: &Clock, shape: &[usize], float: FloatType, all: &mut Figures) -> R
     all.figures.extend(results.figures());
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let logits = vec![ours.logits() as f64; ROUNDS];
-    all.ratios.push(Ratio::new("ns a logit", &name, &results.both("segloss"), &logits));
+    all.ratios.push(Ratio::new("ns per logit", &name, &results.both("segloss"), &logits));
     all.ratios.push(results.ratio("time over the floor", "segloss", "floor"));
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
 const RUNS: usize = 10;
 /// Trials per device. SwiftShader keeps the code of every pipeline until its device is dropped, so devices are
 /// replaced.
-const TRIALS_A_DEVICE: usize = 512;
+const TRIALS_PER_DEVICE: usize = 512;
 /// The most logits of a tensor that is made to reach a limit.
 const MOST_LOGITS: u64 = 48 << 20;
 
@@ -182,7 +182,7 @@ fn random(
         let fail = |error: &dyn std::fmt::Display| TestCaseError::fail(error.to_string());
         let mut opened = opened.borrow_mut();
         opened.0 += 1;
-        if opened.0 % TRIALS_A_DEVICE == 0 {
+        if opened.0 % TRIALS_PER_DEVICE == 0 {
             opened.1 = open(adapter).map_err(|error| fail(&error))?;
         }
         let plan = opened.1.plan(&spec).map_err(|error| fail(&error))?;

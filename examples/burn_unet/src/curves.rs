@@ -56,7 +56,7 @@ impl Curves {
                 Pending::Report(report) => heads(&report.read_blocking()?),
                 Pending::Tensor(heads) => {
                     let heads: Vec<f32> = heads.into_data().try_to_vec()?;
-                    heads.try_into().ok().context("a loss a head")?
+                    heads.try_into().ok().context("one loss per head")?
                 }
             };
             self.points.push((step, losses));
@@ -107,7 +107,7 @@ fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> R
     let root = SVGBackend::new(path, (720, 360)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("nnU-Net's Dice + cross-entropy a head", ("sans-serif", 15))
+        .caption("nnU-Net's Dice + cross-entropy per head", ("sans-serif", 15))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(52)

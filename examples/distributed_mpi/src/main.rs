@@ -162,7 +162,7 @@ fn print_costs(sums: &GlobalSums, times: &[Times]) {
         1e6 * all[all.len() / 2].as_secs_f64()
     };
     let (floats, integers) = (size_of_val(&sums.sums[..]), size_of_val(&sums.counts[..]));
-    println!("  a step exchanges {} bytes a rank: {floats} of f32 and {integers} of u64", floats + integers);
+    println!("  a step exchanges {} bytes per rank: {floats} of f32 and {integers} of u64", floats + integers);
     println!(
         "  medians of {} steps: reduction {:.1} µs, step {:.1} µs",
         times.len(),
