@@ -11,7 +11,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train quick test test-burn check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
+.PHONY: demo train quick test test-adapters test-burn check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
     mpi validate validate-tools reports adapter drivers help
 
 help: ## this list
@@ -31,8 +31,13 @@ quick: adapter ## the inner loop: formatting, clippy, unit tests, published case
 	    values_printed_in_monais_own_tests what_people_reported presets_are_the_published_defaults
 	$(MAKE) house
 
-test: adapter ## all tests, on every adapter of this machine
-	$(CARGO) test --features $(FEATURES)
+# Most of the time is the drivers' compilers: what is claimed of arithmetic on every adapter is run on every one, the rest on the best.
+test: adapter ## all tests on the best adapter; published cases and random specifications on every adapter
+	SEGLOSS_ADAPTERS=1 $(CARGO) test --features $(FEATURES)
+	$(CARGO) test --features $(FEATURES) --test kernels -- cases:: every_adapter
+
+test-adapters: adapter ## all tests of kernels, callers and faults on every adapter of this machine
+	$(CARGO) test --features $(FEATURES) --test kernels --test api --test faults
 
 test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
 	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings

@@ -61,8 +61,8 @@ fn an_item_beyond_the_bindings_is_refused_at_plan_time() {
     let small = small();
     let spec = LossSpec::new().head(Head::new([1, 24, 149, 62], Loss::monai_dice_ce()));
     let error = Plan::new(&small.device, &small.queue, &spec).map(|_| ()).expect_err("refused");
-    let words = "head 0: the bindings of one item's tensors needs 10, and the device's \
-                 max_storage_buffers_per_shader_stage is 8";
+    let words = "head 0: the tensors of one item, and what its stage needs: expected at most 8 storage buffers \
+                 (maxStorageBuffersPerShaderStage), got 10";
     assert_eq!(error.to_string(), words);
     assert!(matches!(error, Error::Limit { head: Some(0), needed: 10, available: 8, .. }));
 }

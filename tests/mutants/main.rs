@@ -6,9 +6,11 @@
 mod list;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::{env, fs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
 
 use list::{MUTANTS, Mutant};
 use serde_json::Value;
@@ -37,19 +39,37 @@ fn missed(binaries: &HashMap<String, PathBuf>) -> Vec<&'static str> {
     let mut tests: Vec<_> = MUTANTS.iter().map(|mutant| mutant.test).collect();
     tests.sort_unstable();
     tests.dedup();
-    let failing: Vec<_> = tests.into_iter().filter(|test| run(binaries, test, None) != Outcome::Passes).collect();
+    let unfaulted = side_by_side(&tests, |test| run(binaries, test, None));
+    let failing: Vec<_> = tests.into_iter().zip(unfaulted).filter(|(_, outcome)| *outcome != Outcome::Passes).collect();
     if !failing.is_empty() {
-        return failing;
+        return failing.into_iter().map(|(test, _)| test).collect();
     }
-    let mut missed = Vec::new();
-    for mutant in &MUTANTS {
+    let found = side_by_side(&MUTANTS, |mutant| {
         let said = check(binaries, mutant);
         println!("{said:7} {:42} {}", mutant.name, mutant.test);
-        if said != CAUGHT {
-            missed.push(mutant.name);
-        }
-    }
-    missed
+        said
+    });
+    MUTANTS.iter().zip(found).filter(|(_, said)| *said != CAUGHT).map(|(mutant, _)| mutant.name).collect()
+}
+
+/// What `work` gives for each, one per core at a time: a test of one adapter keeps one core busy, with the driver's compiler.
+fn side_by_side<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut found: Vec<(usize, R)> = thread::scope(|scope| {
+        let worker = || {
+            let mut mine = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(one) = all.get(index) else { return mine };
+                mine.push((index, work(one)));
+            }
+        };
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker ends")).collect()
+    });
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, result)| result).collect()
 }
 
 const CAUGHT: &str = "caught";
@@ -59,7 +79,8 @@ fn check(binaries: &HashMap<String, PathBuf>, mutant: &Mutant) -> &'static str {
     if text.matches(mutant.find).count() != 1 {
         return "stale: what it replaces is not there exactly once";
     }
-    let fault = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fault.wgsl");
+    let file = format!("fault {}.wgsl", mutant.name);
+    let fault = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
     let both = format!("{text}\0{}", text.replace(mutant.find, mutant.replace));
     fs::write(&fault, both).expect("the temporary folder is writable");
     let outcome = run(binaries, mutant.test, Some(&fault));
