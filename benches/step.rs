@@ -18,7 +18,7 @@ fn bench(criterion: &mut Criterion) {
         let tensors = [Tensors::random(&head, 4.0, 1)];
         let spec = LossSpec::new().head(head);
         let plan = Plan::new(&device, &queue, &spec).expect("a plan");
-        let given = host::run(&plan, &[tensors[0].host()], 1.0).expect("it runs");
+        let given = host::run(&plan, &[tensors[0].data()], 1.0).expect("it runs");
         testing::check(&given, &testing::evaluate(&spec, &tensors, 1.0).expect("evaluated")).expect("as the reference");
         let [Tensors { logits, labels, .. }] = &tensors;
 

@@ -8,53 +8,13 @@ use crate::error::Tensor;
 use crate::gpu::device::{buffer, buffer_with, checked};
 use crate::layout::tensors::{Gradient, HeadTensors, Scalars};
 use crate::plan::Plan;
+use crate::reference::{HeadData, TargetData};
 use crate::report::Report;
 use crate::spec::{FloatType, Head, LabelType, Target};
 use crate::step::Step;
 
-/// The tensors of a head, on the host.
-#[derive(Clone, Copy, Debug)]
-pub struct HostTensors<'a> {
-    /// `[N, C, *spatial]`; uploaded in the head's type, rounded to nearest.
-    pub logits: &'a [f32],
-    /// The target.
-    pub target: HostTarget<'a>,
-    /// `[N, *spatial]`, where the head has a mask.
-    pub mask: Option<&'a [u8]>,
-    /// `[N, *spatial]`, where the head has a weight map.
-    pub weight_map: Option<&'a [f32]>,
-    /// `[N]`, where the head has a sample mask.
-    pub sample_mask: Option<&'a [u8]>,
-}
-
-/// The target of a head, on the host.
-#[derive(Clone, Copy, Debug)]
-pub enum HostTarget<'a> {
-    /// `[N, *spatial]`; uploaded in the head's label type.
-    Labels(&'a [i64]),
-    /// `[N, C, *spatial]`; uploaded in the head's type, rounded to nearest.
-    Probabilities(&'a [f32]),
-}
-
-impl<'a> HostTensors<'a> {
-    /// Logits and labels, without masks or weight map.
-    #[must_use]
-    pub fn labels(logits: &'a [f32], labels: &'a [i64]) -> Self {
-        Self { logits, target: HostTarget::Labels(labels), mask: None, weight_map: None, sample_mask: None }
-    }
-
-    /// Logits and probabilities, without masks or weight map.
-    #[must_use]
-    pub fn probabilities(logits: &'a [f32], probabilities: &'a [f32]) -> Self {
-        Self {
-            logits,
-            target: HostTarget::Probabilities(probabilities),
-            mask: None,
-            weight_map: None,
-            sample_mask: None,
-        }
-    }
-}
+/// The tensors of a head on the host, for a device.
+pub type HostTensors<'a> = HeadData<'a, f32>;
 
 /// What a step computed.
 #[derive(Clone, Debug)]
@@ -279,12 +239,12 @@ fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Err
     let refuse = |tensor, expected: String, given: String| Err(Error::Binding { head: index, tensor, expected, given });
     let all = head.items() * head.voxels();
     let target = match (tensors.target, head.target) {
-        (HostTarget::Labels(labels), Target::Labels(_)) => Some(labels.len()),
-        (HostTarget::Probabilities(probabilities), Target::Probabilities(_)) => Some(probabilities.len()),
-        (HostTarget::Labels(_), Target::Probabilities(_)) => {
+        (TargetData::Labels(labels), Target::Labels(_)) => Some(labels.len()),
+        (TargetData::Probabilities(probabilities), Target::Probabilities(_)) => Some(probabilities.len()),
+        (TargetData::Labels(_), Target::Probabilities(_)) => {
             return refuse(Tensor::Target, "probabilities, as the head says".into(), "labels".into());
         }
-        (HostTarget::Probabilities(_), Target::Labels(_)) => {
+        (TargetData::Probabilities(_), Target::Labels(_)) => {
             return refuse(Tensor::Target, "labels, as the head says".into(), "probabilities".into());
         }
     };
@@ -300,7 +260,7 @@ fn check(index: usize, head: &Head, tensors: &HostTensors<'_>) -> Result<(), Err
             return refuse(tensor, format!("{elements} elements"), format!("{given}"));
         }
     }
-    if let (HostTarget::Labels(labels), Target::Labels(label_type)) = (tensors.target, head.target) {
+    if let (TargetData::Labels(labels), Target::Labels(label_type)) = (tensors.target, head.target) {
         let fits = |label: &i64| label_type == LabelType::I64 || label_type.range().contains(label);
         if let Some(label) = labels.iter().find(|label| !fits(label)) {
             return refuse(Tensor::Target, format!("labels of {}", label_type.name()), format!("{label}"));
@@ -316,14 +276,14 @@ impl HeadBuffers {
             buffer_with(device, label, &whole_words(bytes.to_vec()), Usage::STORAGE | Usage::COPY_SRC)
         };
         let target = match tensors.target {
-            HostTarget::Labels(labels) => {
+            TargetData::Labels(labels) => {
                 let label_type = match head.target {
                     Target::Labels(label_type) => label_type,
                     Target::Probabilities(_) => LabelType::I32,
                 };
                 label_bytes(labels, label_type)
             }
-            HostTarget::Probabilities(probabilities) => {
+            TargetData::Probabilities(probabilities) => {
                 let float = match head.target {
                     Target::Probabilities(float) => float,
                     Target::Labels(_) => FloatType::F32,

@@ -115,7 +115,7 @@ fn a_lost_device_is_a_typed_error_in_every_call() {
             assert!(is_lost(&plan.sibling(spec)), "{}: a sibling", gpu.name);
             assert!(is_lost(&plan.bind(&bound.buffers.bindings())), "{}: binding", gpu.name);
             assert!(is_lost(&step.warm_up()), "{}: a warm-up", gpu.name);
-            let host: Vec<_> = bound.tensors.iter().map(Tensors::host).collect();
+            let host: Vec<_> = bound.tensors.iter().map(Tensors::data).collect();
             assert!(is_lost(&host::run(plan, &host, 1.0)), "{}: host tensors", gpu.name);
             let (pending, _) = bound.submit();
             let report = pending.and_then(PendingReport::read_blocking);

@@ -1,7 +1,8 @@
 //! From the statistics to the loss and the coefficients of the gradient; see shaders/finish.wgsl.
 
+use super::data::HeadData;
 use super::statistics::Statistics;
-use super::{HeadData, count};
+use super::terms::count;
 use crate::spec::{ClassWeighting, Empty, Form, Head, Overlap, OverlapKind, PixelKind, Reduction, Target};
 
 /// What the finish stage knows of a head.

@@ -1,6 +1,6 @@
 //! dtotal/dz of every logit; see shaders/gradient.wgsl.
 
-use super::HeadData;
+use super::data::HeadData;
 use super::finish::Finished;
 use super::terms::{activate, activation_slope, pixel, product};
 use super::voxels::{Voxel, gather, voxel};

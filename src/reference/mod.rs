@@ -4,38 +4,17 @@
 //! to be read beside `shaders/`: [`mod@statistics`] → [`mod@finish`] → [`mod@gradient`], with the terms of one voxel in
 //! [`mod@terms`].
 
+mod data;
 pub mod finish;
 pub mod gradient;
 pub mod statistics;
 pub mod terms;
 mod voxels;
 
+pub use data::{HeadData, TargetData};
+
 use crate::error::Error;
 use crate::spec::{LossSpec, Target};
-
-/// The tensors of a head, on the host.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadData<'a> {
-    /// `[N, C, *spatial]`.
-    pub logits: &'a [f64],
-    /// The target.
-    pub target: TargetData<'a>,
-    /// `[N, *spatial]`, where the head has a mask.
-    pub mask: Option<&'a [u8]>,
-    /// `[N, *spatial]`, where the head has a weight map.
-    pub weight_map: Option<&'a [f64]>,
-    /// `[N]`, where the head has a sample mask.
-    pub sample_mask: Option<&'a [u8]>,
-}
-
-/// The target of a head, on the host.
-#[derive(Clone, Copy, Debug)]
-pub enum TargetData<'a> {
-    /// `[N, *spatial]`; signed, as an `i32` tensor reads.
-    Labels(&'a [i64]),
-    /// `[N, C, *spatial]`.
-    Probabilities(&'a [f64]),
-}
 
 /// What was computed of a head.
 #[derive(Clone, Debug)]
@@ -135,9 +114,4 @@ fn check_sizes(index: usize, head: &crate::spec::Head, data: &HeadData<'_>) -> R
         }
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn count(n: usize) -> f64 {
-    n as f64
 }

@@ -1,8 +1,8 @@
 //! Sums over voxels; see shaders/statistics.wgsl.
 
+use super::data::{HeadData, TargetData};
 use super::terms::{activate, pixel, predicted, product};
 use super::voxels::{Voxel, gather, voxel};
-use super::{HeadData, TargetData};
 use crate::spec::Head;
 
 /// The statistics of a head.

@@ -1,6 +1,5 @@
 //! The terms at one voxel; see shaders/terms.wgsl.
 
-use super::count;
 use crate::spec::{Activation, Alpha, Head, Overlap, PixelKind, Product, ScalarAlpha};
 
 /// softmax of one voxel, and log softmax.
@@ -177,4 +176,9 @@ fn focal_sigmoid(z: f64, t: f64, gamma: f64) -> (f64, f64) {
     // d ln σ(−z sign) / dz = −sign σ(z sign)
     let slope = modulation * (sigmoid(z) - t) - gamma * sign * sigmoid(z * sign) * modulation * bce;
     (modulation * bce, slope)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+pub(super) fn count(n: usize) -> f64 {
+    n as f64
 }

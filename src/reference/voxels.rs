@@ -1,6 +1,6 @@
 //! The tensors of one voxel: its logits, its target, and whether it counts.
 
-use super::{HeadData, TargetData};
+use super::data::{HeadData, TargetData};
 use crate::spec::Head;
 
 /// What a voxel's target and masks say.

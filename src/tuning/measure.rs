@@ -153,7 +153,7 @@ impl Trial {
     fn bind(&mut self, plan: &Plan) -> Result<HostStep, Error> {
         match self {
             Self::Drawn(tensors) => {
-                let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+                let host: Vec<_> = tensors.iter().map(Tensors::data).collect();
                 let step = HostStep::new(plan, &host, 1.0)?;
                 *self = Self::Uploaded(step.with_plan(plan)?);
                 Ok(step)

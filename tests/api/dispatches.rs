@@ -224,7 +224,7 @@ fn a_bound_on_the_work_of_a_dispatch_spreads_heads_and_items_and_changes_no_bit(
         .head(Head::new([1, 2, 45], loss()).labels(LabelType::U16));
     let tensors = tensors(&spec);
     let gpu = gpu();
-    let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+    let host: Vec<_> = tensors.iter().map(Tensors::data).collect();
     let run = |gpu: &Gpu, logits: u64| {
         let variant = Some(one_dispatch(gpu));
         let options = PlanOptions { variant, logits_per_dispatch: NonZeroU64::new(logits), ..PlanOptions::default() };

@@ -33,7 +33,7 @@ struct Content {
     file: PathBuf,
     items: BTreeSet<String>,
     uses: Vec<Use>,
-    /// Paths in code that begin with `crate` or `super`.
+    /// Paths in code.
     paths: Vec<Vec<String>>,
 }
 
@@ -218,7 +218,8 @@ impl Paths {
 impl<'a> Visit<'a> for Paths {
     fn visit_path(&mut self, path: &'a syn::Path) {
         let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        if ["crate", "super"].contains(&segments[0].as_str()) {
+        // also those from a module that stands here: `groups::Group`
+        if segments.len() > 1 {
             self.0.push(segments);
         }
         syn::visit::visit_path(self, path);

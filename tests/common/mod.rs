@@ -85,7 +85,7 @@ pub fn one_dispatch(gpu: &Gpu) -> Variant {
 }
 
 pub fn run_variant(gpu: &Gpu, spec: &LossSpec, tensors: &[Tensors], upstream: f32, variant: Variant) -> HostResult {
-    let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+    let host: Vec<_> = tensors.iter().map(Tensors::data).collect();
     let plan = gpu.plans.with_variant(spec, variant).expect("the plan is made");
     host::run(&plan, &host, upstream).expect("the step runs")
 }

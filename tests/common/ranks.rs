@@ -58,7 +58,7 @@ impl Rank {
     }
 
     pub fn of(plan: &Plan, tensors: &[Tensors], upstream: f32) -> Self {
-        let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+        let host: Vec<_> = tensors.iter().map(Tensors::data).collect();
         Self { host: HostStep::new(plan, &host, upstream).expect("the tensors are bound") }
     }
 

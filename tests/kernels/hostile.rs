@@ -93,7 +93,7 @@ fn what_a_voxel_holds_that_does_not_count_changes_no_bit() {
             }
             let plan = gpu.plans.with_variant(&spec, variant).expect("the plan is made");
             let run = |tensors: &[Tensors]| {
-                let host: Vec<_> = tensors.iter().map(Tensors::host).collect();
+                let host: Vec<_> = tensors.iter().map(Tensors::data).collect();
                 bits(&host::run(&plan, &host, 1.0).expect("the step runs"))
             };
             let expected = run(&tensors);

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
-use segloss::testing::WideTensors;
 use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, pytorch_label_smoothing};
 
 use crate::common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
@@ -27,9 +26,9 @@ fn the_references_gradient_is_its_finite_difference() {
                 let head = random.usize(0..spec.heads.len());
                 let at = random.usize(0..tensors[head].logits.len());
                 let total = |by: f64| {
-                    let mut moved: Vec<_> = tensors.iter().map(WideTensors::new).collect();
+                    let mut moved: Vec<_> = tensors.iter().map(Tensors::wide).collect();
                     moved[head].logits[at] += by;
-                    let data: Vec<_> = moved.iter().map(WideTensors::data).collect();
+                    let data: Vec<_> = moved.iter().map(Tensors::data).collect();
                     segloss::reference::evaluate(&spec, &data, 1.0).expect("evaluated").total
                 };
                 let difference = 8.0 * (total(H) - total(-H)) - (total(2.0 * H) - total(-2.0 * H));

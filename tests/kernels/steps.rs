@@ -28,7 +28,7 @@ fn step(plan: &Plan, seed: u64) -> HostStep {
     let mut random = fastrand::Rng::with_seed(seed);
     let heads = plan.spec().heads.iter();
     let tensors: Vec<_> = heads.map(|head| random_tensors(head, 3.0, &mut random)).collect();
-    let host: Vec<_> = tensors.iter().map(common::Tensors::host).collect();
+    let host: Vec<_> = tensors.iter().map(common::Tensors::data).collect();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     HostStep::new(plan, &host, 1.0 + seed as f32).expect("the tensors are bound")
 }

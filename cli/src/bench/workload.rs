@@ -172,7 +172,7 @@ fn check(clock: &Clock, spec: &LossSpec, variant: Variant) -> Result<()> {
     let heads = spec.heads.iter().zip(1..);
     let tensors: Vec<_> = heads.map(|(head, seed)| testing::Tensors::random(head, SPREAD, seed)).collect();
     let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
-    let given = host::run(&plan, &tensors.iter().map(testing::Tensors::host).collect::<Vec<_>>(), 1.0)?;
+    let given = host::run(&plan, &tensors.iter().map(testing::Tensors::data).collect::<Vec<_>>(), 1.0)?;
     let expected = testing::evaluate(&spec, &tensors, 1.0)?;
     testing::check(&given, &expected).map_err(|phrase| anyhow!("{phrase}: nothing is timed"))?;
     Ok(())

@@ -97,7 +97,7 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
     let (mut steps, mut all_expected) = (Vec::new(), Vec::new());
     for (name, spec, tensors) in trials {
         let plan = plans.plan(&spec)?;
-        let step = HostStep::new(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)?;
+        let step = HostStep::new(&plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0)?;
         // before the first run, while the scratch buffers have their initial contents
         steps.push(data(&device, &queue, &name, &step)?);
         let result = step.run()?;

@@ -227,7 +227,7 @@ fn compare(plan: &Plan, spec: &LossSpec, tensors: &[Tensors]) -> Result<Comparis
 }
 
 fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
-    HostStep::new(plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0)
+    HostStep::new(plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0)
 }
 
 /// Compares shapes that reach the device's limits with the reference.

@@ -47,7 +47,7 @@ pub fn run(plans: &Plans, case: &Case) -> Outcome {
     };
     let result = plans
         .plan(&spec)
-        .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::host).collect::<Vec<_>>(), 1.0));
+        .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0));
     let result = match result {
         Ok(result) => result,
         Err(error) => return Outcome::Failed(vec![error.to_string()]),
