@@ -73,7 +73,7 @@ fn every_variant_equals_the_reference() {
         1..4_u32,
     );
     // hardly two of them share a kernel, and all of their heads are in one
-    runner(CASES / 2)
+    runner(CASES / 3)
         .run(
             &(spec(1..3), variants),
             |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
