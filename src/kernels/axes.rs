@@ -19,7 +19,7 @@ pub(super) struct Axis {
 }
 
 /// A choice: its name, and what it changes in a step.
-type Named = (&'static str, fn(&mut Making));
+type Named = (&'static str, fn(&mut ChosenStep));
 
 /// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
 #[rustfmt::skip]
@@ -123,7 +123,7 @@ pub(super) fn runs_alone(choice: &Choice) -> bool {
 
 /// A step, while choices are applied to it.
 #[expect(clippy::struct_excessive_bools, reason = "a choice each")]
-pub(super) struct Making {
+pub(super) struct ChosenStep {
     classes: usize,
     loss: Loss,
     resampled: bool,
@@ -135,7 +135,7 @@ pub(super) struct Making {
     pub slots: Slots,
 }
 
-impl Making {
+impl ChosenStep {
     pub fn new(choice: &Choice) -> Self {
         let mut step = Self {
             classes: 17,

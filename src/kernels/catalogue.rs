@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::axes::{Choice, Making, Slots, VARIANT, names, runs_alone};
+use super::axes::{Choice, ChosenStep, Slots, VARIANT, names, runs_alone};
 use super::{compose, cover};
 use crate::layout::Layout;
 use crate::layout::variant::Variant;
@@ -64,7 +64,7 @@ pub fn all_permutations() -> u64 {
 #[must_use]
 pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
     let named = cover::every_pair(runs_alone).into_iter().map(|choice| {
-        let step = Making::new(&choice);
+        let step = ChosenStep::new(&choice);
         (name_of(&choice), step.spec(), Variant { wide: step.slots.wide, ..step.variant })
     });
     named.collect()
@@ -78,7 +78,7 @@ fn once(mut all: Vec<ComposedShader>) -> Vec<ComposedShader> {
 }
 
 fn of_choice(choice: &Choice) -> [ComposedShader; 2] {
-    let step = Making::new(choice);
+    let step = ChosenStep::new(choice);
     voxel_stages(&name_of(choice), &step.spec(), step.variant, step.slots)
 }
 
