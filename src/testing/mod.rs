@@ -1,7 +1,7 @@
 //! Random tensors, and how far a device's step is from the f64 reference. For tools, the tuner and tests.
 
 pub mod cases;
-mod compare;
+pub(crate) mod compare;
 #[cfg(feature = "proptest")]
 pub mod draw;
 mod evaluate;
@@ -11,7 +11,6 @@ pub mod shaders;
 mod small;
 mod tensors;
 
-pub(crate) use compare::CANCELLING;
 pub use compare::{Comparison, Differences, Expected, ExpectedHead, Tolerance, compare};
 pub use evaluate::{check, evaluate};
 pub use kinds::{overlap_kinds, pixel_kinds, reductions};

@@ -3,7 +3,8 @@
 use crate::host::HostResult;
 use crate::reference::Evaluation;
 use crate::spec::LossSpec;
-use crate::testing::{CANCELLING, Differences, Expected, Tolerance, compare};
+use crate::testing::compare::CANCELLING;
+use crate::testing::{Differences, Expected, Tolerance, compare};
 
 /// The largest error of a device that is inexact; beyond it, the device is wrong.
 const MOST_INEXACT: f64 = 1e-4;
