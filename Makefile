@@ -71,7 +71,7 @@ deny: ## licences, bans and sources of all dependencies; `cargo deny check advis
 	$(CARGO) deny --workspace check licenses bans sources
 
 package: ## what would be published, built from what it packs
-	$(CARGO) package --no-metadata
+	$(CARGO) package --no-metadata -p segloss
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
