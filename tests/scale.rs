@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{download, gpu, storage};
+use common::{download, forward_backward, gpu, storage};
 use segloss::{Head, HeadTensors, Loss, LossSpec, Plan, wgpu};
 
 /// Logits that repeat with a period: the expected results follow from one period, in f64.
@@ -81,12 +81,7 @@ fn check(shape: &[usize], label: fn(&mut fastrand::Rng) -> u8) {
     assert!(plan.memory() <= size / 100 + (1 << 20), "{} bytes for {size}", plan.memory());
     let tensors = HeadTensors::new(on_device.as_entire_buffer_binding(), target.as_entire_buffer_binding());
     let step = plan.bind(&[tensors.gradient(gradient.as_entire_buffer_binding())]).expect("the tensors are bound");
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    step.forward(&mut encoder);
-    step.backward(&mut encoder);
-    let pending = step.report(&mut encoder).expect("a staging buffer is free");
-    gpu.queue.submit([encoder.finish()]);
-    let report = pending.read_blocking().expect("the report arrives");
+    let report = forward_backward(&gpu, &step);
     let (total, dz) = expected(&spec, &logits, &labels);
     let loss = (f64::from(report.total) - total).abs() / total.abs().max(1.0);
     let largest = dz.iter().fold(0.0_f64, |a, g| a.max(g.abs()));

@@ -4,6 +4,7 @@
 mod adapters;
 mod bench;
 mod check;
+mod read_back;
 mod shaders;
 mod tune;
 mod validate;

@@ -35,6 +35,8 @@ impl Tolerance {
 /// What a step should give. A `None` is not compared; a `Some` that the result lacks is a difference.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
+    /// Whether the total, the terms and the gradients have to be numbers: a NaN is a difference even beside a NaN.
+    pub numbers: bool,
     /// The total.
     pub total: f64,
     /// One per head.
@@ -78,7 +80,7 @@ impl Expected {
     pub fn of_evaluation(evaluation: &Evaluation) -> Self {
         let heads = evaluation.spec.heads.iter().zip(&evaluation.heads);
         let heads = heads.map(|(head, evaluation)| ExpectedHead::of_evaluation(head, evaluation)).collect();
-        Self { total: evaluation.total, heads }
+        Self { numbers: true, total: evaluation.total, heads }
     }
 
     /// The result of another device or variant. The tolerance then covers the rounding to the type twice, once per
@@ -100,7 +102,7 @@ impl Expected {
                 ..of_gradient
             }
         });
-        Self { total: report.total.into(), heads: heads.collect() }
+        Self { numbers: false, total: report.total.into(), heads: heads.collect() }
     }
 
     fn of_gradient(gradient: Vec<f64>, scale: f64, rounding: [f64; 2]) -> ExpectedHead {
@@ -186,6 +188,9 @@ impl Comparison {
 #[must_use]
 pub fn compare(expected: &Expected, given: &HostResult, tolerance: Tolerance) -> Comparison {
     let mut found = Found { tolerance, ..Found::default() };
+    if expected.numbers {
+        found.numbers(expected);
+    }
     found.loss("total", given.report.total, expected.total);
     for (index, expected) in expected.heads.iter().enumerate() {
         found.head = format!("head {index}: ");
@@ -224,6 +229,16 @@ impl Found {
     fn equal<T: PartialEq + fmt::Debug>(&mut self, what: &str, given: &T, expected: &T) {
         if given != expected {
             self.say(format_args!("{what}: expected {expected:?}, got {given:?}"));
+        }
+    }
+
+    fn numbers(&mut self, expected: &Expected) {
+        let is_nan = |value: Option<f64>| value.is_some_and(f64::is_nan);
+        let of_head = |head: &ExpectedHead| {
+            is_nan(head.overlap) || is_nan(head.pixel) || head.gradient.iter().flatten().any(|g| g.is_nan())
+        };
+        if expected.total.is_nan() || expected.heads.iter().any(of_head) {
+            self.say(format_args!("expected numbers, but the reference has a NaN in its total, a term or a gradient"));
         }
     }
 

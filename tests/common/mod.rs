@@ -6,7 +6,7 @@ use segloss::reference::Evaluation;
 pub use segloss::testing::{Differences, Plans, Tensors};
 use segloss::testing::{Expected, Tolerance};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Step, Target, Variant, open_adapter, testing, wgpu};
+use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Report, Step, Target, Variant, open_adapter, testing, wgpu};
 
 /// A device of this machine.
 pub struct Gpu {
@@ -124,16 +124,20 @@ impl Buffers {
         self.heads.iter().map(|[.., gradient]| bytemuck::pod_collect_to_vec(&download(gpu, gradient))).collect()
     }
 
-    /// Encodes and submits one forward and backward, as a trainer does.
+    /// One forward and backward.
     pub fn step(&self, gpu: &Gpu, step: &Step) -> HostResult {
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        step.forward(&mut encoder);
-        let pending = step.report(&mut encoder).expect("a staging buffer is free");
-        step.backward(&mut encoder);
-        gpu.queue.submit([encoder.finish()]);
-        let report = pending.read_blocking().expect("the report arrives");
-        HostResult { report, gradients: self.gradients(gpu), voxel_losses: Vec::new() }
+        HostResult { report: forward_backward(gpu, step), gradients: self.gradients(gpu), voxel_losses: Vec::new() }
     }
+}
+
+/// Encodes and submits one forward and backward, as a trainer does, and waits for the report.
+pub fn forward_backward(gpu: &Gpu, step: &Step) -> Report {
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    step.forward(&mut encoder);
+    step.backward(&mut encoder);
+    let pending = step.report(&mut encoder).expect("a staging buffer is free");
+    gpu.queue.submit([encoder.finish()]);
+    pending.read_blocking().expect("the report arrives")
 }
 
 pub fn storage(gpu: &Gpu, contents: &[u8]) -> wgpu::Buffer {

@@ -5,7 +5,9 @@ use std::num::NonZeroU64;
 use segloss::host::{self, HostResult};
 use segloss::{Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
 
-use crate::common::{self, Tensors, all_gpus, differences, download, evaluate, random_tensors, storage};
+use crate::common::{
+    self, Tensors, all_gpus, differences, download, evaluate, forward_backward, random_tensors, storage,
+};
 
 #[test]
 fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {
@@ -84,12 +86,7 @@ fn odd_rows_at_odd_offsets_share_words_and_nothing_else_changes() {
                         HeadTensors::new(bind(first), labels.as_entire_buffer_binding()).gradient(bind(gradient_first));
                     let plan = gpu.plans.plan(&spec).expect("the plan is made");
                     let step = plan.bind(&[head]).expect("the tensors are bound");
-                    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                    step.forward(&mut encoder);
-                    step.backward(&mut encoder);
-                    let pending = step.report(&mut encoder).expect("a staging buffer is free");
-                    gpu.queue.submit([encoder.finish()]);
-                    let report = pending.read_blocking().expect("the report arrives");
+                    let report = forward_backward(&gpu, &step);
                     let mut after = download(&gpu, &buffer);
                     let written = gradient_first..gradient_first + 2 * elements;
                     let gradient = host::floats_of_bytes(&after[written.clone()], float);

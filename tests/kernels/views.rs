@@ -5,7 +5,9 @@ use std::num::NonZeroU64;
 use segloss::host::{HostResult, label_bytes};
 use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Target, wgpu};
 
-use crate::common::{self, Gpu, Tensors, all_gpus, differences, download, evaluate, gpu, random_tensors, storage};
+use crate::common::{
+    self, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, gpu, random_tensors, storage,
+};
 
 /// Fills the bytes between tensors, to detect a write past an end.
 const GUARD: u8 = 0xa5;
@@ -76,12 +78,7 @@ fn run_pooled(gpu: &Gpu, spec: &LossSpec, pools: &Pools) -> HostResult {
     let bindings = pools.bindings(&buffers);
     let plan = Plan::new(&gpu.device, &gpu.queue, spec).expect("the plan is made");
     let step = plan.bind(&bindings).expect("the tensors are bound");
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    step.forward(&mut encoder);
-    step.backward(&mut encoder);
-    let pending = step.report(&mut encoder).expect("a staging buffer is free");
-    gpu.queue.submit([encoder.finish()]);
-    let report = pending.read_blocking().expect("the report arrives");
+    let report = forward_backward(gpu, &step);
 
     let after: Vec<Vec<u8>> = buffers.iter().map(|buffer| download(gpu, buffer)).collect();
     let mut untouched = after.clone();

@@ -7,6 +7,8 @@ use segloss::tuning::Clock;
 use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;
 
+use crate::read_back::read_back;
+
 /// Elements of 4 bytes in one load.
 const WIDTHS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 4] = [8, 32, 64, 256];
@@ -88,25 +90,15 @@ impl Floor {
     /// Checks what the kernel writes: the same words, or sums that add up to the sum of the words. All words are small
     /// whole numbers, so the sums are exact.
     fn check(&self, clock: &Clock, kind: Kind, input: &[f32], output: &wgpu::Buffer) -> Result<()> {
-        let host = clock.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: output.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
         let mut encoder = clock.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.clear_buffer(output, 0, None);
         self.encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
-        encoder.copy_buffer_to_buffer(output, 0, &host, 0, output.size());
-        encoder.map_buffer_on_submit(&host, wgpu::MapMode::Read, .., |_| {});
         clock.queue.submit([encoder.finish()]);
-        clock.device.poll(wgpu::PollType::wait_indefinitely())?;
-        let view = host.get_mapped_range(..)?;
-        let given: &[f32] = bytemuck::cast_slice(&view);
+        let given: Vec<f32> = bytemuck::pod_collect_to_vec(&read_back(&clock.device, &clock.queue, output)?);
         let sum = |values: &[f32]| values.iter().map(|&x| f64::from(x)).sum::<f64>();
         let right = match kind {
             Kind::Copy => given == input,
-            Kind::Read => sum(given).to_bits() == sum(input).to_bits(),
+            Kind::Read => sum(&given).to_bits() == sum(input).to_bits(),
         };
         ensure!(right, "{} is wrong: nothing is timed", self.name);
         Ok(())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Tool;
 use super::tools::{for_tint, node};
+use crate::read_back::read_back;
 
 /// One in this many of the published cases is run.
 const STRIDE: usize = 8;
@@ -151,23 +152,8 @@ fn data(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, step: &HostStep)
     let outputs = std::iter::once(report).chain(step.gradients());
     let outputs = outputs.map(|buffer| Range { access: None, buffer: index(buffer), offset: 0, size: buffer.size() });
     let outputs = outputs.collect();
-    let contents = buffers.iter().map(|buffer| Ok(BASE64_STANDARD.encode(download(device, queue, buffer)?)));
+    let contents = buffers.iter().map(|buffer| Ok(BASE64_STANDARD.encode(read_back(device, queue, buffer)?)));
     Ok(StepData { name: name.to_owned(), buffers: contents.collect::<Result<_>>()?, dispatches, outputs })
-}
-
-fn download(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
-    let host = device.create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &host, 0, buffer.size());
-    encoder.map_buffer_on_submit(&host, wgpu::MapMode::Read, .., |_| {});
-    queue.submit([encoder.finish()]);
-    device.poll(wgpu::PollType::wait_indefinitely())?;
-    Ok(host.get_mapped_range(..)?.to_vec())
 }
 
 /// Compares Dawn's answer with wgpu's result. Two devices may be twice as far apart as one may be from the reference.

@@ -85,7 +85,7 @@ fn expected(case: &Case) -> Expected {
         head.scale = expected.iter().map(|e| e.0.abs()).fold(0.0, f64::max);
         head.gradient = Some(wide(expected));
     }
-    Expected { total: case.expected.loss.0, heads }
+    Expected { numbers: false, total: case.expected.loss.0, heads }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the logits of a case are f32 numbers")]

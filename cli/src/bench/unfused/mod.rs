@@ -14,6 +14,7 @@ use segloss::wgpu;
 use segloss::wgpu::util::DeviceExt as _;
 
 use super::workload::Workload;
+use crate::read_back::read_back;
 
 const WIDTHS: [u32; 3] = [1, 2, 4];
 const WORKGROUPS: [u32; 4] = [8, 32, 64, 256];
@@ -233,19 +234,7 @@ impl Buffers {
         clock.queue.submit([encoder.finish()]);
         let expected = pending.read_blocking()?.total;
         let read = |buffer: &wgpu::Buffer| -> Result<Vec<f32>> {
-            let host = clock.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: buffer.size(),
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            let mut encoder = clock.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(buffer, 0, &host, 0, buffer.size());
-            encoder.map_buffer_on_submit(&host, wgpu::MapMode::Read, .., |_| {});
-            clock.queue.submit([encoder.finish()]);
-            clock.device.poll(wgpu::PollType::wait_indefinitely())?;
-            let view = host.get_mapped_range(..)?;
-            Ok(bytemuck::pod_collect_to_vec(&view))
+            Ok(bytemuck::pod_collect_to_vec(&read_back(&clock.device, &clock.queue, buffer)?))
         };
         let loss = read(&self.coefficients)?[4 * self.rows as usize];
         ensure!(
