@@ -62,16 +62,16 @@ pub(super) fn sample(seed: u64, count: usize) -> Vec<Choice> {
 
 /// What was broken once: texts that a compiler or a driver refused or got wrong, by their choices that are not the plainest.
 const BROKEN: [&[(&str, &str)]; 5] = [
-    // a switch over slots inside the callers' loops, which FXC drops
-    &[("heads", "two-heads"), ("windows", "3-windows"), ("loads", "wide")],
-    // builtins of subgroups as fields of a structure, for which HLSL has no semantics
-    &[("reduction", "subgroup"), ("outputs", "all-outputs")],
-    // two rows that share a word of a 16-bit gradient
-    &[("floats", "f16"), ("gradient", "accumulate"), ("binding", "pooled")],
-    // classes held beyond the last, which counted twice
-    &[("classes", "17-classes"), ("pixel", "focal"), ("masks", "masked")],
-    // a softmax of the focal term without class 0, streamed
-    &[("classes", "17-classes-streamed"), ("pixel", "focal-alpha-list"), ("target", "resampled")],
+    // builtins of subgroups were fields of a structure, for which naga's HLSL has no semantics
+    &[("reduction", "subgroup")],
+    // a NaN vanished from a top-k
+    &[("pixel", "top-k")],
+    // a 0 that was accumulated changed a −0
+    &[("floats", "f16"), ("gradient", "accumulate")],
+    // SwiftShader did not compile streams of more than four classes per chunk
+    &[("classes", "17-classes-streamed"), ("outputs", "all-outputs")],
+    // SwiftShader took more than ten minutes for several heads of many classes in one kernel
+    &[("heads", "two-heads"), ("classes", "17-classes"), ("outputs", "all-outputs")],
 ];
 
 pub(super) fn broken() -> Vec<Choice> {
