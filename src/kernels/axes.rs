@@ -118,9 +118,7 @@ fn is_empty(choice: &Choice, what: &str) -> bool {
 
 /// Whether the step can be run on tensors that are bound one by one, its gradient overwritten.
 pub(super) fn runs_alone(choice: &Choice) -> bool {
-    // two heads of many classes in one kernel are more than SwiftShader compiles in minutes
-    let light = is(choice, "heads", "one-head") || is(choice, "classes", "4-classes");
-    light && is(choice, "windows", "1-") && is(choice, "binding", "separate") && is(choice, "gradient", "overwrite")
+    is(choice, "windows", "1-") && is(choice, "binding", "separate") && is(choice, "gradient", "overwrite")
 }
 
 /// A step, while choices are applied to it.
