@@ -5,6 +5,7 @@ pub mod figures;
 mod floor;
 mod peers;
 mod plot;
+mod pooled;
 mod race;
 mod sweep;
 mod unfused;
@@ -52,6 +53,10 @@ pub struct Bench {
     /// Nanoseconds per logit against the number of classes, and against the volume, instead of single shapes.
     #[arg(long)]
     sweep: bool,
+    /// Time eight heads of each shape with all tensors in one buffer, at the device's alignment and at odd offsets, beside
+    /// the same heads in buffers of their own.
+    #[arg(long, conflicts_with_all = ["sweep", "first_step", "unfused", "peers", "levels"])]
+    pooled: bool,
     /// Only the time of a plan and its first step, in a fresh process. Switch the driver's shader cache off first.
     #[arg(long)]
     first_step: bool,
@@ -128,6 +133,13 @@ impl Bench {
         }
         if self.sweep {
             return sweep::run(clock, kind, self.heads.float(), all);
+        }
+        if self.pooled {
+            for shape in self.heads.shapes() {
+                let [head] = &self.heads.of(shape, SMOOTHING)[..] else { unreachable!("one level") };
+                pooled::run(clock, head, self.variant(clock, std::slice::from_ref(head))?, self.runs, all)?;
+            }
+            return Ok(());
         }
         let mut peers = self.peers.as_deref().map(Peers::start).transpose()?;
         for shape in self.heads.shapes() {

@@ -21,7 +21,8 @@ pub const SMOOTHING: f32 = 0.1;
 #[derive(clap::Args)]
 pub struct Heads {
     /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
-    #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"])]
+    #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"],
+        default_value_if("pooled", "true", "1x4x64x64x64"))]
     shape: Vec<Shape>,
     /// Heads of a deep-supervision pyramid, each with half the voxels per side of the one before. One plan of all heads
     /// is compared with one plan per head.
