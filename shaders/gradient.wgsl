@@ -5,28 +5,26 @@
 //   adds exactly 0, whatever its logits hold: the 0 comes from a selection, not from a product.
 //
 // bindings   0  heads         (HEADS)                        uniform     the table
-//            1  coefficients  parameters; per head the switches, κ on, κ off per class; ∂total/∂I, ∂total/∂P per (row,
+//            1  coefficients  upstream gradient; parameters; per head the switches, κ on, κ off per class; ∂total/∂I, ∂total/∂P per (row,
 //                             class)  read  finish.wgsl
-//            2  upstream      (words)                        read        the incoming gradient of the total, at head.upstream
-//            3  losses        per head (items · voxels)     read        bits of f32, only where a head has a top-k: see
+//            2  upstream      (words)                       read        the incoming gradient of the total, at head.upstream;
+//                             only where it is read from the caller's buffer, and not from the coefficients: upstream.wgsl
+//            LOSSES_BINDING  losses  per head (items · voxels)  read    bits of f32, only where a head has a top-k: see
 //                             top_k.wgsl
 //            REPORT_BINDING  report  see finish.wgsl        read_write  atomic, only where a head asks whether its gradient
 //                             is finite: sets that head's word
-//            …  one per window of a slot                    read; read_write for the gradient: shared/floats_*.wgsl,
-//                             halves_*.wgsl, integers_*.wgsl, store_*.wgsl
+//            …  one per window of a binding of tensors      read; read_write in the gradient's buffer: shared/binding_*.wgsl
 // dispatch   one workgroup per (head, item, tile), of INVOCATIONS invocations; grids past the limit for x are folded into y
 // modes      overwrite, accumulate, in place over the logits: they differ in the text of a slot's store
 // determinism   bit for bit: sums over the classes of a quad have one order, within an invocation and where several share the
 //               quad (shared/share_*.wgsl); no other value depends on another invocation
 
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
-//# if upstream_read_write
-//#= @group(0) @binding(2) var<storage, read_write> upstream: array<f32>;
-//# else
+//# if upstream_bound
 @group(0) @binding(2) var<storage, read> upstream: array<f32>;
 //# end
 //# if losses
-@group(0) @binding(3) var<storage, read> losses: array<u32>;
+@group(0) @binding(LOSSES_BINDING) var<storage, read> losses: array<u32>;
 
 // The factor of each voxel of a quad in the top-k: 1 above the threshold, the share at the threshold, 0 below. Finish leaves
 // threshold and share behind the head's row notes.
@@ -56,8 +54,8 @@ fn switches_of(head: Head) -> Switches {
 //# end
 
 //# stand-in
-const INVOCATIONS = 8u; const REPORT_BINDING = 4u; const REPORT_NON_FINITE_GRADIENT = 13u; const TOP_THRESHOLD = 0u;
-const TOP_SHARE = 1u; const OVERLAP_SWITCH = 0u; const PIXEL_SWITCH = 1u; const g0 = 0u;
+const INVOCATIONS = 8u; const LOSSES_BINDING = 3u; const REPORT_BINDING = 4u; const REPORT_NON_FINITE_GRADIENT = 13u; const TOP_THRESHOLD = 0u;
+const TOP_SHARE = 1u; const UPSTREAM = 0u; const OVERLAP_SWITCH = 0u; const PIXEL_SWITCH = 1u; const g0 = 0u;
 const LANES = vec4<u32>(0u, 1u, 2u, 3u);
 const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0);
 struct Head { group: u32, upstream: u32, losses: u32, voxels: u32, top_coefficients: u32, report: u32, check_finite: u32, first_item: u32, coefficients: u32 }
@@ -80,7 +78,8 @@ fn gradient(
         return;
     }
     let group = head_of(place).group;
-    let incoming = upstream[head_of(place).upstream];
+    var incoming = coefficients[UPSTREAM];
+    incoming = upstream[head_of(place).upstream]; //# if upstream_bound
     var finite = true;
     //# each g
     if group == g0 {

@@ -13,8 +13,8 @@
 //                              `combine` adds up is contiguous
 //            3  losses         per head (items · voxels)    read_write  the bits of f32, only where a head has a top-k: see
 //                              top_k.wgsl
-//            …  one per window of a slot                    read        shared/floats_*.wgsl, halves_*.wgsl, integers_*.wgsl;
-//                             read_write for the losses of voxels that a caller asks for: shared/store_*.wgsl
+//            …  one per window of a binding of tensors      read; read_write in the buffer of the losses of voxels, where a
+//                              caller asks for them: shared/binding_*.wgsl
 // dispatch   one workgroup per (head, item, tile), of INVOCATIONS invocations; grids past the limit for x are folded into y
 // columns    0 … C−1: I,  C … 2C−1: P,  2C … 3C−1: T;  with hard counts 3C … 4C−1: TP,  FP,  FN;  then Σ m ℓ,  Σ m,  voxels
 //            counted,  out of range,  not finite,  and the first out of range as its place in the tile, or NOWHERE.

@@ -2,31 +2,13 @@
 // starts. A label has two words, the low one first. One that fits in an i32 is read as its low word; any other as the least
 // i32, which is neither a class nor an ignore label. Lanes past the end of the row repeat its last voxel, and are not
 // counted.
-//
-// bindings   BINDING_x0_w0  tensor_y0_w0  (labels)  read; u32, two per label. A tensor larger than a storage binding comes in
-//            windows of 2^WINDOW_x0 labels
 
 //# stand-in
-const BINDING_x0_w0 = 1u; const WINDOW_x0 = 31u; const w0 = 0u;
-//# end
-
-//# if read_write
-//#= @group(0) @binding(BINDING_x0_w0) var<storage, read_write> tensor_y0_w0: array<vec2<u32>>; //# each w
-//# else
-@group(0) @binding(BINDING_x0_w0) var<storage, read> tensor_y0_w0: array<vec2<u32>>; //# each w
+fn pair_b0(first: u32) -> vec2<u32> { return vec2<u32>(first); }
 //# end
 
 fn one_x0(element: u32) -> u32 {
-    var words = vec2<u32>();
-    //# if windows
-    let at = element & ((1u << WINDOW_x0) - 1u);
-    switch element >> WINDOW_x0 {
-        case w0: { words = tensor_y0_w0[at]; } //# each w
-        default: {}
-    }
-    //# else
-    words = tensor_y0_w0[element];
-    //# end
+    let words = pair_b0(2u * element);
     let sign = bitcast<u32>(bitcast<i32>(words.x) >> 31u);
     return select(0x80000000u, words.x, words.y == sign);
 }

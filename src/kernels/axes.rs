@@ -1,7 +1,7 @@
 //! What the text of a voxel stage depends on, as axes: a new setting is a new line of [`AXES`].
 
 use crate::layout::defaults::INTEGRATED;
-use crate::layout::slots::{DispatchText, HeadSlots, Role, SlotKind};
+use crate::layout::slots::{BindingKind, DispatchText, HeadSlots, Role, SlotKind, Unit};
 use crate::layout::tensors::Format;
 use crate::layout::variant::Variant;
 use crate::spec::{
@@ -79,7 +79,11 @@ pub(super) const AXES: [Axis; 15] = [
     ] },
     Axis { what: "loads", choices: &[("scalar", |_| {}), ("wide", |step| step.slots.wide = true)] },
     Axis { what: "windows", choices: &[("1-window", |_| {}), ("3-windows", |step| step.slots.windows = 3)] },
-    Axis { what: "binding", choices: &[("separate", |_| {}), ("pooled", |step| step.slots.pooled = true)] },
+    Axis { what: "binding", choices: &[
+        ("separate", |_| {}),
+        ("pooled", |step| step.slots.pooled = true),
+        ("shared", |step| step.slots.shared = true),
+    ] },
     Axis { what: "gradient", choices: &[
         ("overwrite", |_| {}),
         ("accumulate", |step| step.slots.gradient = Role::AccumulatedGradient),
@@ -184,7 +188,10 @@ pub(super) struct Slots {
     pub floats: FloatType,
     pub wide: bool,
     pub windows: u32,
+    /// Tensors lie in a buffer that is written, at the device's alignment.
     pub pooled: bool,
+    /// So that one binding has all.
+    pub shared: bool,
     pub gradient: Role,
 }
 
@@ -195,10 +202,11 @@ impl Slots {
         wide: false,
         windows: 1,
         pooled: false,
+        shared: false,
         gradient: Role::Gradient,
     };
 
-    fn kind(self, role: Role, head: &Head) -> SlotKind {
+    fn slot(self, role: Role, head: &Head, binding: u32) -> SlotKind {
         let format = match role {
             Role::Labels => Format::Integer(self.labels),
             Role::Mask | Role::SampleMask => Format::Integer(LabelType::U8),
@@ -206,19 +214,26 @@ impl Slots {
             _ => Format::Float(self.floats),
         };
         let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
-        SlotKind {
-            role,
-            format,
-            wide: self.wide && !one_by_one,
-            window: if self.windows > 1 { 25 } else { 31 },
-            windows: self.windows,
-            read_write: self.pooled || role.is_written(),
-        }
+        SlotKind { role, format, wide: self.wide && !one_by_one, binding }
+    }
+
+    fn bindings(self, slots: &[SlotKind]) -> Vec<BindingKind> {
+        let count = if self.shared { 1 } else { u32::try_from(slots.len()).expect("few slots") };
+        let kind = |binding| {
+            let here = slots.iter().filter(move |slot| slot.binding == binding);
+            BindingKind {
+                unit: Unit::of_slots(here.clone()),
+                window: if self.windows > 1 { 25 } else { 31 },
+                windows: self.windows,
+                read_write: self.pooled || here.clone().any(|slot| slot.role.is_written()),
+            }
+        };
+        (0..count).map(kind).collect()
     }
 
     /// A dispatch of heads whose tensors each have a slot of their own.
     pub fn dispatch(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
-        let mut dispatch = DispatchText { heads: Vec::new(), kinds: Vec::new() };
+        let mut dispatch = DispatchText { heads: Vec::new(), slots: Vec::new(), bindings: Vec::new() };
         for (index, head) in spec.heads.iter().enumerate() {
             let labels = matches!(head.target, Target::Labels(_));
             let in_place = with_gradient && self.gradient == Role::GradientInPlace;
@@ -235,12 +250,19 @@ impl Slots {
             let items = 0..u32::try_from(head.items()).expect("few items");
             let mut slots = HeadSlots { head: index, items, ..HeadSlots::default() };
             for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
-                let slot = u32::try_from(dispatch.kinds.len()).expect("few slots");
-                slots.slots.extend(role.lists().iter().map(|list| (*list, (slot, 0))));
-                dispatch.kinds.push(self.kind(role, head));
+                let new = dispatch.slots.len();
+                let binding = if self.shared { 0 } else { u32::try_from(new).expect("few slots") };
+                let slot = self.slot(role, head, binding);
+                let at = dispatch.slots.iter().position(|known| *known == slot).unwrap_or(new);
+                if at == new {
+                    dispatch.slots.push(slot);
+                }
+                let at = u32::try_from(at).expect("few slots");
+                slots.slots.extend(role.lists().iter().map(|list| (*list, (at, 0))));
             }
             dispatch.heads.push(slots);
         }
+        dispatch.bindings = self.bindings(&dispatch.slots);
         dispatch
     }
 }

@@ -83,7 +83,7 @@ fn of_choice(choice: &Choice) -> [ComposedShader; 2] {
 }
 
 fn all_small_stages() -> Vec<ComposedShader> {
-    let mut all = Vec::new();
+    let mut all = vec![ComposedShader::new("copy_upstream", "", compose::upstream())];
     for (name, loss) in [
         ("dice-ce", Loss::monai_dice_ce()),
         ("generalized-dice", Loss::monai_generalized_dice()),
@@ -139,7 +139,7 @@ pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
 fn voxel_stages(choices: &str, spec: &LossSpec, variant: Variant, slots: Slots) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
     let statistics = compose::statistics(&slots.dispatch(spec, false), &layout, variant);
-    let gradient = compose::gradient(&slots.dispatch(spec, true), &layout, variant, slots.pooled);
+    let gradient = compose::gradient(&slots.dispatch(spec, true), &layout, variant, !slots.pooled && !slots.shared);
     [ComposedShader::new("statistics", choices, statistics), ComposedShader::new("gradient", choices, gradient)]
 }
 

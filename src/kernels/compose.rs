@@ -1,9 +1,11 @@
 //! Which files make the shader of a stage, and with which values.
 
+use std::collections::BTreeSet;
+
 use super::groups::{Group, Groups};
 use super::template::{Values, constant, numbered, numbers, renamed, render};
 use crate::layout::Layout;
-use crate::layout::slots::{DispatchText, Role, SlotKind};
+use crate::layout::slots::{BindingKind, DispatchText, Role, SlotKind, Unit};
 use crate::layout::tensors::Format;
 use crate::layout::variant::{Split, Variant};
 use crate::layout::words::declared;
@@ -28,13 +30,17 @@ mod files {
     pub const REDUCE_WORKGROUP: &str = file!("shared/reduce_workgroup.wgsl");
     pub const FLOATS_WIDE: &str = file!("shared/floats_wide.wgsl");
     pub const FLOATS_SCALAR: &str = file!("shared/floats_scalar.wgsl");
-    pub const INTEGERS_WIDE: &str = file!("shared/integers_wide.wgsl");
     pub const INTEGERS_SCALAR: &str = file!("shared/integers_scalar.wgsl");
     pub const INTEGERS_64: &str = file!("shared/integers_64.wgsl");
-    pub const QUAD_8: &str = file!("shared/quad_8.wgsl");
-    pub const QUAD_16: &str = file!("shared/quad_16.wgsl");
-    pub const QUAD_32: &str = file!("shared/quad_32.wgsl");
-    pub const QUAD_64: &str = file!("shared/quad_64.wgsl");
+    pub const INTEGERS_WIDE_8: &str = file!("shared/integers_wide_8.wgsl");
+    pub const INTEGERS_WIDE_16: &str = file!("shared/integers_wide_16.wgsl");
+    pub const INTEGERS_WIDE_32: &str = file!("shared/integers_wide_32.wgsl");
+    pub const INTEGERS_WIDE_64: &str = file!("shared/integers_wide_64.wgsl");
+    pub const BINDING_WORDS: &str = file!("shared/binding_words.wgsl");
+    pub const BINDING_ATOMICS: &str = file!("shared/binding_atomics.wgsl");
+    pub const BINDING_PAIRS: &str = file!("shared/binding_pairs.wgsl");
+    pub const BINDING_QUADS: &str = file!("shared/binding_quads.wgsl");
+    pub const PAIRS_OF_WORDS: &str = file!("shared/pairs_of_words.wgsl");
     pub const HALF_F16: &str = file!("shared/half_f16.wgsl");
     pub const HALF_BF16: &str = file!("shared/half_bf16.wgsl");
     pub const HALVES_WIDE: &str = file!("shared/halves_wide.wgsl");
@@ -54,6 +60,7 @@ mod files {
     pub const FINISH: &str = file!("finish.wgsl");
     pub const FINISH_OVERLAP: &str = file!("finish_overlap.wgsl");
     pub const FINISH_PIXEL: &str = file!("finish_pixel.wgsl");
+    pub const UPSTREAM: &str = file!("upstream.wgsl");
     pub const GRADIENT: &str = file!("gradient.wgsl");
     pub const GRADIENT_REGISTERS: &str = file!("gradient_registers.wgsl");
     pub const GRADIENT_STREAMED: &str = file!("gradient_streamed.wgsl");
@@ -65,8 +72,8 @@ struct VoxelStage {
     registers: &'static str,
     streamed: &'static str,
     writes_gradient: bool,
-    /// The upstream scalar lies in a buffer that is written.
-    upstream_read_write: bool,
+    /// The upstream gradient is read from the caller's buffer.
+    upstream_bound: bool,
     /// Storage bindings besides the slots.
     own: u32,
 }
@@ -78,7 +85,7 @@ pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Vari
         registers: files::STATISTICS_REGISTERS,
         streamed: files::STATISTICS_STREAMED,
         writes_gradient: false,
-        upstream_read_write: false,
+        upstream_bound: false,
         own: layout.statistics_bindings(),
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
@@ -86,22 +93,23 @@ pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Vari
     whole(&(rows + &voxel_stage(&stage, dispatch, layout, variant) + &render(reduce, &Values::default())))
 }
 
-/// The shader of a gradient dispatch. `upstream_read_write`: the upstream scalar lies in a buffer that is written.
-pub(crate) fn gradient(
-    dispatch: &DispatchText,
-    layout: &Layout,
-    variant: Variant,
-    upstream_read_write: bool,
-) -> String {
+/// The shader of a gradient dispatch. `upstream_bound`: the upstream gradient is read from the caller's buffer.
+pub(crate) fn gradient(dispatch: &DispatchText, layout: &Layout, variant: Variant, upstream_bound: bool) -> String {
     let stage = VoxelStage {
         main: files::GRADIENT,
         registers: files::GRADIENT_REGISTERS,
         streamed: files::GRADIENT_STREAMED,
         writes_gradient: true,
-        upstream_read_write,
-        own: layout.gradient_bindings(),
+        upstream_bound,
+        own: layout.gradient_bindings(upstream_bound),
     };
     whole(&voxel_stage(&stage, dispatch, layout, variant))
+}
+
+/// The shader that copies the caller's upstream gradient: entry point `copy_upstream`.
+pub(crate) fn upstream() -> String {
+    let values = Values::default();
+    whole(&(heads_constant(1) + &render(files::HEADS, &values) + &render(files::UPSTREAM, &values)))
 }
 
 /// The shader of the combine stage.
@@ -148,20 +156,23 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
         .flag("losses", layout.has_top_k())
         .flag("check_finite", layout.checks_finite())
         .flag("subgroups", variant.subgroups)
-        .flag("upstream_read_write", stage.upstream_read_write)
+        .flag("upstream_bound", stage.upstream_bound)
         .list("g", groups.numbers.values().copied());
     let mut text = heads_constant(dispatch.heads.len())
         + &constant("TILE", variant.tile)
         + &constant("CHUNK", variant.chunk)
         + &constant("INVOCATIONS", variant.invocations);
+    if stage.writes_gradient && layout.has_top_k() {
+        text += &constant("LOSSES_BINDING", 2 + u32::from(stage.upstream_bound));
+    }
     if stage.writes_gradient && layout.checks_finite() {
-        text += &constant("REPORT_BINDING", layout.gradient_bindings());
+        text += &constant("REPORT_BINDING", stage.own);
     }
 
     let splits: Vec<Split> = groups.numbers.keys().filter_map(|group| groups.split(group, variant)).collect();
     let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
-    let slots = u32::try_from(dispatch.kinds.len()).expect("a dispatch has few slots");
-    let windows = dispatch.kinds.iter().map(|kind| kind.windows).max().unwrap_or(1);
+    let slots = u32::try_from(dispatch.slots.len()).expect("a dispatch has few slots");
+    let windows = dispatch.bindings.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
     for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
         text += &numbers(list, count);
@@ -173,10 +184,13 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
         text += &render(file, &values);
     }
 
-    let mut binding = 1 + stage.own;
-    for (index, kind) in (0..).zip(&dispatch.kinds) {
-        text += &load_or_store(*kind, index, binding);
-        binding += kind.windows;
+    let mut number = 1 + stage.own;
+    for (index, kind) in (0..).zip(&dispatch.bindings) {
+        text += &binding(*kind, index, number, dispatch.slots.iter().filter(|slot| slot.binding == index));
+        number += kind.windows;
+    }
+    for (index, slot) in (0..).zip(&dispatch.slots) {
+        text.extend(slot.role.lists().iter().map(|list| load_or_store(*slot, *list, index)));
     }
     if splits.iter().any(|split| split.lanes > 1) {
         let share = if variant.shares_by_subgroup() { files::SHARE_SUBGROUP } else { files::SHARE_WORKGROUP };
@@ -218,25 +232,59 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     numbered(&text, "g", number)
 }
 
-/// The load or store of one slot; both for a gradient in place.
-fn load_or_store(kind: SlotKind, index: u32, binding: u32) -> String {
-    let text = slot_text(kind, index, binding, kind.role);
-    if kind.role != Role::GradientInPlace {
-        return text;
+/// A binding, and the functions through which its slots read and write it. `number`: of its first window.
+fn binding<'a>(kind: BindingKind, index: u32, number: u32, slots: impl Iterator<Item = &'a SlotKind>) -> String {
+    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
+    for slot in slots {
+        if slot.role.is_read() {
+            reads.insert(slot.unit());
+        }
+        if slot.role.is_written() {
+            writes.insert(slot.unit());
+        }
     }
-    // the store declares the tensor
-    slot_text(SlotKind { role: Role::Logits, ..kind }, index, binding, kind.role) + &text
+    let files: &[&str] = match kind.unit {
+        Unit::AtomicWord => &[files::BINDING_ATOMICS, files::PAIRS_OF_WORDS],
+        Unit::Word => &[files::BINDING_WORDS, files::PAIRS_OF_WORDS],
+        Unit::Pair => &[files::BINDING_PAIRS],
+        Unit::Quad => &[files::BINDING_QUADS],
+    };
+    // a function for each unit, and for those that its own text calls
+    let by_words = kind.unit <= Unit::Word;
+    let reads_quad = reads.contains(&Unit::Quad);
+    let reads_pair = reads.contains(&Unit::Pair) || reads_quad && kind.unit == Unit::Pair;
+    let words = reads.contains(&Unit::Word) || reads.contains(&Unit::AtomicWord);
+    let reads_word = words || by_words && !reads.is_empty() || reads_pair && kind.unit == Unit::Quad;
+    let writes_quad = writes.contains(&Unit::Quad);
+    let writes_pair = writes.contains(&Unit::Pair) || writes_quad && kind.unit <= Unit::Pair;
+    let writes_word = writes.contains(&Unit::Word) || writes_pair && by_words;
+    let values = Values::default()
+        .flag("read_write", kind.read_write)
+        .flag("windows", kind.windows > 1)
+        .flag("reads_word", reads_word)
+        .flag("reads_pair", reads_pair)
+        .flag("reads_quad", reads_quad)
+        .flag("writes_word", writes_word)
+        .flag("writes_pair", writes_pair)
+        .flag("writes_quad", writes_quad)
+        .list("w", 0..kind.windows);
+    let mut text: String =
+        (0..kind.windows).map(|w| constant(&format!("BINDING_b0_w{w}"), number + w)).collect::<String>();
+    text += &constant("WINDOW_b0", kind.window);
+    text.extend(files.iter().map(|file| render(file, &values)));
+    numbered(&text, "b", index)
 }
 
-/// A load or store; `tensor`: the role under which its tensor is declared.
-fn slot_text(kind: SlotKind, index: u32, binding: u32, tensor: Role) -> String {
-    let files: &[&str] = match (kind.format, kind.role.is_written(), kind.wide) {
+/// The load or store of one slot in one of its lists.
+fn load_or_store(kind: SlotKind, list: Role, index: u32) -> String {
+    let stores = matches!(list, Role::VoxelLosses | Role::Gradient);
+    let files: &[&str] = match (kind.format, stores, kind.wide) {
         (Format::Integer(LabelType::I64), _, false) => &[files::INTEGERS_64],
         (Format::Integer(_), _, false) => &[files::INTEGERS_SCALAR],
-        (Format::Integer(LabelType::U8 | LabelType::I8), _, true) => &[files::QUAD_8, files::INTEGERS_WIDE],
-        (Format::Integer(LabelType::U16 | LabelType::I16), _, true) => &[files::QUAD_16, files::INTEGERS_WIDE],
-        (Format::Integer(LabelType::U32 | LabelType::I32), _, true) => &[files::QUAD_32, files::INTEGERS_WIDE],
-        (Format::Integer(LabelType::I64), _, true) => &[files::QUAD_64, files::INTEGERS_WIDE],
+        (Format::Integer(LabelType::U8 | LabelType::I8), _, true) => &[files::INTEGERS_WIDE_8],
+        (Format::Integer(LabelType::U16 | LabelType::I16), _, true) => &[files::INTEGERS_WIDE_16],
+        (Format::Integer(LabelType::U32 | LabelType::I32), _, true) => &[files::INTEGERS_WIDE_32],
+        (Format::Integer(LabelType::I64), _, true) => &[files::INTEGERS_WIDE_64],
         (Format::Float(FloatType::F32), false, true) => &[files::FLOATS_WIDE],
         (Format::Float(FloatType::F32), false, false) => &[files::FLOATS_SCALAR],
         (Format::Float(FloatType::F32), true, true) => &[files::STORE_WIDE],
@@ -246,26 +294,16 @@ fn slot_text(kind: SlotKind, index: u32, binding: u32, tensor: Role) -> String {
         (Format::Float(half), true, true) => &[half_file(half), files::STORE_HALVES_WIDE],
         (Format::Float(half), true, false) => &[half_file(half), files::STORE_HALVES_SCALAR],
     };
-    let in_place = tensor == Role::GradientInPlace;
     let values = Values::default()
-        .flag("windows", kind.windows > 1)
         .flag("accumulate", kind.role == Role::AccumulatedGradient)
-        .flag("in_place", in_place)
-        .flag("signed", matches!(kind.format, Format::Integer(LabelType::I8 | LabelType::I16)))
-        .flag("read_write", kind.read_write)
-        .list("w", 0..kind.windows);
+        .flag("signed", matches!(kind.format, Format::Integer(LabelType::I8 | LabelType::I16)));
     let mut text = String::new();
-    // for a gradient in place, the load uses the bindings and the decoding of the store
-    if !in_place || kind.role == tensor {
-        text += &(0..kind.windows).map(|w| constant(&format!("BINDING_x0_w{w}"), binding + w)).collect::<String>();
-    }
-    text += &constant("WINDOW_x0", kind.window);
-    if matches!(kind.format, Format::Integer(_)) {
+    if matches!(kind.format, Format::Integer(_)) && !kind.wide {
         text += &constant("BITS_x0", kind.format.bits().min(32));
     }
     text.extend(files.iter().map(|file| render(file, &values)));
-    // in the files x0 is the slot and y0 its tensor; each is renamed to the list of its role
-    renamed(&renamed(&text, "x", kind.role.list(), index), "y", tensor.list(), index)
+    // in the files x0 is the slot, and b0 its binding
+    renamed(&numbered(&text, "b", kind.binding), "x", list.list(), index)
 }
 
 fn half_file(float: FloatType) -> &'static str {

@@ -1,10 +1,12 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
+pub(crate) mod bindings;
 pub(crate) mod defaults;
 pub(crate) mod driver;
 pub(crate) mod heads;
 pub(crate) mod iterations;
 pub(crate) mod slots;
+pub(crate) mod split;
 pub(crate) mod table;
 pub(crate) mod tensors;
 pub(crate) mod variant;
@@ -203,15 +205,15 @@ pub(crate) struct Layout {
     pub losses: u32,
     pub selection: u32,
     pub loss_runs: u32,
-    /// Constants of the heads, at the start of the coefficients.
+    /// The upstream gradient, and constants of the heads: the start of the coefficients.
     pub parameters: Vec<f32>,
 }
 
 impl Layout {
     /// Fails where an index would not fit in 32 bits.
     pub(crate) fn new(spec: &LossSpec, variant: Variant) -> Result<Self, Error> {
-        // word 0 of the report is the total
-        let mut layout = Self { report: REPORT_HEADS, ..Self::default() };
+        // word 0 of the report is the total; the upstream gradient is 1 unless the caller has one
+        let mut layout = Self { report: REPORT_HEADS, parameters: vec![1.0], ..Self::default() };
         for (index, head) in spec.heads.iter().enumerate() {
             layout.push(index, head, variant)?;
         }
@@ -233,10 +235,10 @@ impl Layout {
         2 + u32::from(self.has_top_k())
     }
 
-    /// Storage bindings of the gradient stage besides the slots: coefficients, upstream, the losses where a head has a top-k,
-    /// and the report where a head asks whether its gradient is finite.
-    pub(crate) fn gradient_bindings(&self) -> u32 {
-        2 + u32::from(self.has_top_k()) + u32::from(self.checks_finite())
+    /// Storage bindings of the gradient stage besides the slots: coefficients, the upstream gradient where it is read from the
+    /// caller's buffer, the losses where a head has a top-k, and the report where a head asks whether its gradient is finite.
+    pub(crate) fn gradient_bindings(&self, upstream_bound: bool) -> u32 {
+        1 + u32::from(upstream_bound) + u32::from(self.has_top_k()) + u32::from(self.checks_finite())
     }
 
     /// Whether any head asks whether its gradient is finite.

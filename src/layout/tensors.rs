@@ -151,7 +151,7 @@ pub(crate) enum GradientMode {
 
 impl HeadExtents {
     /// What is written: the losses of voxels, and the gradient.
-    fn writes(&self) -> impl Iterator<Item = (Tensor, &Extent)> {
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (Tensor, &Extent)> {
         let gradient = self.gradient.iter().map(|(_, extent)| (Tensor::Gradient, extent));
         self.voxel_losses.iter().map(|extent| (Tensor::VoxelLosses, extent)).chain(gradient)
     }
@@ -171,12 +171,14 @@ pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result
     Ok(extents)
 }
 
-/// Bytes of one item's logits, and of its target.
-pub(crate) fn item_bytes(head: &Head) -> [(u64, Format); 2] {
-    let logits = (head.classes() * head.voxels()) as u64;
-    let target = (head.target_elements() / head.items().max(1)) as u64;
-    [(logits, Format::Float(head.logits)), (target, target_format(head))]
-        .map(|(n, format)| (n * format.bytes(), format))
+/// Bytes of what the statistics stage reads and writes of one item: logits, target, masks and the losses of voxels.
+pub(crate) fn item_bytes(head: &Head) -> Vec<u64> {
+    let voxels = head.voxels() as u64;
+    let logits = head.classes() as u64 * voxels * Format::Float(head.logits).bytes();
+    let target = (head.target_elements() / head.items().max(1)) as u64 * target_format(head).bytes();
+    let optional = [(head.mask, 1), (head.weight_map, 4), (head.voxel_losses(), 4)];
+    let optional = optional.iter().filter(|(wanted, _)| *wanted).map(|(_, bytes)| voxels * bytes);
+    [logits, target].into_iter().chain(optional).collect()
 }
 
 fn target_format(head: &Head) -> Format {

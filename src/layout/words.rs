@@ -33,6 +33,9 @@ macro_rules! words {
 }
 
 words! {
+    /// The word of the coefficients that has the upstream gradient.
+    UPSTREAM: u32 = 0;
+
     /// The kinds of overlap term.
     DICE: u32 = 1;
     JACCARD: u32 = 2;

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::gpu::device;
 use crate::layout::driver::Driver;
 use crate::layout::heads::Heads;
-use crate::layout::slots::check_items;
+use crate::layout::split::check_items;
 use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
 use crate::report::Mailbox;

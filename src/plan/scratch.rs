@@ -2,7 +2,7 @@
 
 use crate::error::{Bound, Error};
 use crate::gpu::device;
-use crate::layout::slots::largest_binding;
+use crate::layout::split::largest_binding;
 use crate::layout::{Layout, table};
 use crate::spec::LossSpec;
 
@@ -12,8 +12,6 @@ pub(crate) struct PlanScratch {
     pub partials: wgpu::Buffer,
     /// The table of heads for the stages that read none of the caller's tensors.
     pub table: wgpu::Buffer,
-    /// 1.0: the upstream gradient where the caller gives none.
-    pub one: wgpu::Buffer,
     /// The weights of the specification.
     pub weights: wgpu::Buffer,
 }
@@ -39,14 +37,13 @@ impl PlanScratch {
         Self {
             partials: device::buffer(device, "segloss: partials", layout.partials, USAGE),
             table: table_buffer(device, &table::rows(spec, &layout.heads)),
-            one: with("segloss: upstream 1", bytemuck::bytes_of(&1.0_f32)),
             weights: with("segloss: weights", bytemuck::cast_slice(&table::weights(spec))),
         }
     }
 
     pub fn bytes(&self) -> u64 {
-        let Self { partials, table, one, weights } = self;
-        [partials, table, one, weights].map(wgpu::Buffer::size).iter().sum()
+        let Self { partials, table, weights } = self;
+        [partials, table, weights].map(wgpu::Buffer::size).iter().sum()
     }
 }
 
@@ -55,7 +52,7 @@ impl StepScratch {
     pub fn new(device: &wgpu::Device, layout: &Layout, distributed: bool) -> Self {
         let words = |label, words| device::buffer(device, label, words, USAGE);
         let written = USAGE | wgpu::BufferUsages::COPY_DST;
-        // the parameters come first, and are never overwritten
+        // the parameters come first, and no stage overwrites them but for the upstream gradient
         let mut coefficients = layout.parameters.clone();
         coefficients.resize(layout.coefficients as usize, 0.0);
         let coefficients = bytemuck::cast_slice(&coefficients);

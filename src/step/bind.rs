@@ -9,9 +9,10 @@ use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
-use crate::layout::slots::{DispatchLimits, DispatchSlots, DispatchText, Role, split};
+use crate::layout::slots::{DispatchText, Role};
+use crate::layout::split::{DispatchLimits, DispatchSlots, split};
 use crate::layout::table::{self, HeadRow};
-use crate::layout::tensors::{self, Extent, GradientMode, HeadTensors, Scalars};
+use crate::layout::tensors::{self, Extent, GradientMode, HeadExtents, HeadTensors, Scalars};
 use crate::plan::Plan;
 use crate::plan::scratch::{StepScratch, table_buffer};
 use crate::plan::shared::Shared;
@@ -62,9 +63,8 @@ fn bind(
 ) -> Result<Step, Error> {
     let shared = &plan.shared;
     let heads = tensors::check_heads(&shared.heads.spec.heads, tensors)?;
-    let one = shared.scratch.one.as_entire_buffer_binding();
-    let upstream = scalars.upstream.as_ref().unwrap_or(&one);
-    let upstream = tensors::check_scalars("upstream gradient", upstream, 1, &heads)?;
+    let upstream = scalars.upstream.as_ref();
+    let upstream = upstream.map(|upstream| tensors::check_scalars("upstream gradient", upstream, 1, &heads)).transpose()?;
     let count = u64::from(table::HEAD_WEIGHTS) * heads.len() as u64;
     let weights = scalars.weights.as_ref();
     let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, &heads)).transpose()?;
@@ -95,20 +95,47 @@ fn bind(
     };
     let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
     let statistics = split(&items, in_statistics, limits(shared.heads.layout.statistics_bindings()))?;
-    let limits = limits(shared.heads.layout.gradient_bindings());
-    let gradient = split(&items, in_gradient, limits)?;
+    let gradient = |bound| split(&items, in_gradient, limits(shared.heads.layout.gradient_bindings(bound)));
+    let (gradient, upstream) = match upstream {
+        None => (gradient(false)?, Upstream::One),
+        Some(upstream) => {
+            let copied = gradient(false)?;
+            // WebGPU: what a dispatch writes to, it may not read by another binding
+            let written = heads.iter().flat_map(HeadExtents::writes).any(|(_, extent)| extent.buffer == upstream.buffer);
+            match if written { None } else { gradient(true).ok() } {
+                Some(bound) if bound.len() <= copied.len() => (bound, Upstream::Bound(upstream)),
+                _ => (copied, Upstream::Copied(upstream)),
+            }
+        }
+    };
+    let alignment = limits(0).bindings.alignment;
     checked(&shared.device, "binding tensors", || {
-        let weights = weights.as_ref().map(|weights| (weights, limits.alignment));
+        let weights = weights.as_ref().map(|weights| (weights, alignment));
         let stages = forward.map_or_else(|| Arc::new(HeadStages::new(shared, weights)), Arc::clone);
         let binder = Binder { shared, scratch: &stages.scratch };
         Step {
             plan: plan.clone(),
             statistics: statistics.iter().map(|slots| binder.statistics(slots)).collect(),
-            gradient: gradient.iter().map(|slots| binder.gradient(slots, &upstream, limits.alignment)).collect(),
+            upstream: match &upstream {
+                Upstream::Copied(upstream) => Some(binder.copy_upstream(upstream, alignment)),
+                Upstream::One | Upstream::Bound(_) => None,
+            },
+            gradient: gradient.iter().map(|slots| binder.gradient(slots, &upstream, alignment)).collect(),
             stages,
         }
     })
     .inspect_err(|_| shared.forget())
+}
+
+/// Where the gradient stage finds the upstream gradient.
+enum Upstream {
+    /// It is 1, in the coefficients.
+    One,
+    /// In the caller's buffer.
+    Bound(Extent),
+    /// In the coefficients, where a dispatch copies it: a binding more would be one too many, or the stage writes to the
+    /// caller's buffer.
+    Copied(Extent),
 }
 
 fn role(tensor: Tensor, head: &Head) -> Role {
@@ -140,25 +167,45 @@ impl Binder<'_> {
         dispatch(shared, slots, "statistics", compose, &own, 0)
     }
 
-    fn gradient(&self, slots: &DispatchSlots, upstream: &Extent, alignment: u64) -> Dispatch {
+    /// Copies the caller's upstream gradient into the coefficients.
+    fn copy_upstream(&self, upstream: &Extent, alignment: u64) -> Dispatch {
         let Self { shared, scratch } = self;
-        let written = slots.slots.iter().any(|slot| slot.kind.role.is_written() && slot.buffer == upstream.buffer);
         let (binding, element) = tensors::aligned(upstream, alignment);
-        let mut own = vec![
-            (Access::Read, scratch.coefficients.as_entire_buffer_binding()),
-            (if written { Access::ReadWrite } else { Access::Read }, binding),
+        let entries = vec![
+            Entry { access: Access::Read, binding },
+            Entry::whole(Access::ReadWrite, &scratch.coefficients),
         ];
+        let (text, accesses) = (compose::upstream().into(), accesses(&entries));
+        let pipelines = &shared.settings.pipelines;
+        let compiled = pipelines.pipeline(text, "copy_upstream", &[], accesses, shared.variant.unchecked);
+        let table = table_buffer(&shared.device, &[HeadRow { rows: 1, upstream: element, ..HeadRow::default() }]);
+        Dispatch::new(&shared.device, &compiled, &table, [1, 1], entries)
+    }
+
+    fn gradient(&self, slots: &DispatchSlots, upstream: &Upstream, alignment: u64) -> Dispatch {
+        let Self { shared, scratch } = self;
+        let mut own = vec![(Access::Read, scratch.coefficients.as_entire_buffer_binding())];
+        let mut element = 0;
+        let bound = match upstream {
+            Upstream::One | Upstream::Copied(_) => false,
+            Upstream::Bound(upstream) => {
+                let (binding, first) = tensors::aligned(upstream, alignment);
+                own.push((Access::Read, binding));
+                element = first;
+                true
+            }
+        };
         own.extend(scratch.losses.iter().map(|losses| (Access::Read, losses.as_entire_buffer_binding())));
         if shared.heads.layout.checks_finite() {
             own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
         }
-        let compose = |text: &DispatchText| compose::gradient(text, &shared.heads.layout, shared.variant, written);
+        let compose = |text: &DispatchText| compose::gradient(text, &shared.heads.layout, shared.variant, bound);
         dispatch(shared, slots, "gradient", compose, &own, element)
     }
 }
 
-/// A dispatch over the tiles of a dispatch's heads. Its bindings: the table, the stage's own buffers, then the slots'
-/// windows.
+/// A dispatch over the tiles of a dispatch's heads. Its bindings: the table, the stage's own buffers, then those of tensors,
+/// window by window.
 fn dispatch(
     shared: &Shared,
     slots: &DispatchSlots,
@@ -169,21 +216,21 @@ fn dispatch(
 ) -> Dispatch {
     let (rows, workgroups) = table_rows(shared, slots, upstream);
     let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
-    let entries: Vec<_> = own.chain(slot_entries(slots)).collect();
+    let entries: Vec<_> = own.chain(tensor_entries(slots)).collect();
     let compiled = shared.compiled(stage, slots.text(), accesses(&entries), compose);
     let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
     Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries)
 }
 
-fn slot_entries(slots: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
-    slots.slots.iter().flat_map(|slot| {
-        (0..slot.kind.windows).map(|window| {
-            let bytes = slot.window_bytes(window);
+fn tensor_entries(slots: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {
+    slots.bound.bindings.iter().flat_map(|binding| {
+        (0..binding.kind.windows).map(|window| {
+            let bytes = binding.window_bytes(window);
             Entry {
-                access: if slot.kind.read_write { Access::ReadWrite } else { Access::Read },
+                access: if binding.kind.read_write { Access::ReadWrite } else { Access::Read },
                 binding: wgpu::BufferBinding {
-                    buffer: &slot.buffer,
+                    buffer: &binding.buffer,
                     offset: bytes.start,
                     size: NonZeroU64::new(bytes.end - bytes.start),
                 },

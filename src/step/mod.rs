@@ -54,6 +54,8 @@ pub struct Step {
     pub(crate) plan: Plan,
     pub(crate) statistics: Vec<Dispatch>,
     pub(crate) stages: Arc<HeadStages>,
+    /// Copies the caller's upstream gradient to where the gradient stage reads it.
+    pub(crate) upstream: Option<Dispatch>,
     pub(crate) gradient: Vec<Dispatch>,
 }
 
@@ -96,13 +98,17 @@ impl Step {
 
     /// The backward in parts, as [`forward_parts`](Self::forward_parts); but other steps may run between them.
     pub fn backward_parts(&self) -> impl Iterator<Item = StepPart<'_>> {
-        self.gradient.iter().map(|dispatch| StepPart { stage: GRADIENT, dispatch })
+        self.backward_dispatches().map(|dispatch| StepPart { stage: GRADIENT, dispatch })
     }
 
     fn forward_dispatches(&self) -> impl Iterator<Item = (&'static str, &Dispatch)> {
         let statistics = self.statistics.iter().map(|dispatch| (STATISTICS, dispatch));
         let combine = self.stages.combining().map(|dispatch| (COMBINE, dispatch));
         statistics.chain(combine).chain(self.stages.finishing().map(|dispatch| (FINISH, dispatch)))
+    }
+
+    fn backward_dispatches(&self) -> impl Iterator<Item = &Dispatch> {
+        self.upstream.iter().chain(&self.gradient)
     }
 
     /// Encodes the first stage alone: logits and target to one row of partial sums per tile. All steps of the plan
@@ -152,12 +158,14 @@ impl Step {
     /// Encodes the last stage alone: logits, target and coefficients to the gradient.
     pub fn gradient(&self, commands: &mut impl Commands) {
         commands.in_pass(GRADIENT, &mut |pass| {
-            self.gradient.iter().for_each(|dispatch| dispatch.encode(pass));
+            self.backward_dispatches().for_each(|dispatch| dispatch.encode(pass));
         });
     }
 
     /// The number of statistics and of gradient dispatches of this step. One each, unless the device's storage
-    /// bindings, the variant's `heads_per_dispatch` or the plan's `logits_per_dispatch` require more.
+    /// bindings, the variant's `heads_per_dispatch` or the plan's `logits_per_dispatch` require more. A dispatch of one
+    /// invocation is not counted: it copies the upstream gradient, where the device's storage bindings do not suffice
+    /// for it, or where it lies in a buffer that the gradient stage writes to.
     #[must_use]
     pub fn dispatches(&self) -> (usize, usize) {
         (self.statistics.len(), self.gradient.len())
@@ -167,7 +175,7 @@ impl Step {
     /// and a table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let tables = self.statistics.iter().chain(&self.gradient).map(|dispatch| dispatch.entries[0].size);
+        let tables = self.statistics.iter().chain(self.backward_dispatches()).map(|dispatch| dispatch.entries[0].size);
         self.stages.bytes() + tables.sum::<u64>()
     }
 
@@ -178,7 +186,7 @@ impl Step {
     }
 
     fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {
-        self.forward_dispatches().map(|(_, dispatch)| dispatch).chain(&self.gradient)
+        self.forward_dispatches().map(|(_, dispatch)| dispatch).chain(self.backward_dispatches())
     }
 
     /// Makes the driver compile every kernel now; many drivers otherwise do so at the first dispatch. Submits

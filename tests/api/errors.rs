@@ -448,16 +448,20 @@ fn wrong_scalars_are_refused() {
 #[test]
 fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let gpu = gpu_with_limits(wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() });
-    // 2 of 4 buffers are left in the gradient stage, and a head needs 3
-    let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()));
+    // 3 of 4 buffers are left in the gradient stage, and a head with a mask has 4
+    let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::monai_dice_ce()).mask(true));
     let plan = Plan::new(&gpu.device, &gpu.queue, &spec).expect("the plan is made");
     let buffers: Vec<_> = (0..3).map(|_| storage(&gpu, &[0; 64])).collect();
-    let mut heads = [HeadTensors::new(whole(&buffers[0]), at(&buffers[1], 0, 8)).gradient(whole(&buffers[2]))];
+    // labels and mask in one buffer, which the statistics stage binds once
+    let [labels, mask] = [0, 16].map(|offset| at(&buffers[1], offset, 8));
+    let apart = storage(&gpu, &[0; 8]);
+    let mut heads =
+        [HeadTensors::new(whole(&buffers[0]), labels).gradient(whole(&buffers[2])).mask(whole(&apart))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
     let words = "head 0: the tensors of one item, and what its stage needs: expected at most 4 storage buffers \
                  (maxStorageBuffersPerShaderStage), got 5";
     assert_eq!(error.to_string(), words);
-    heads[0].gradient = None;
+    heads[0].mask = Some(mask);
     assert!(plan.bind(&heads).is_ok());
 
     let too_many = Head::new([1 << 20, 1 << 10, 1 << 10], Loss::monai_dice_ce()).labels(LabelType::U16);
