@@ -23,13 +23,16 @@ function upload(base64) {
   return buffer;
 }
 
+// whole words are copied, and the bytes of the range returned
 async function download(buffer, offset, size) {
-  const host = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const first = offset - (offset % 4);
+  const words = Math.ceil((offset + size - first) / 4) * 4;
+  const host = device.createBuffer({ size: words, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   const encoder = device.createCommandEncoder();
-  encoder.copyBufferToBuffer(buffer, offset, host, 0, size);
+  encoder.copyBufferToBuffer(buffer, first, host, 0, words);
   device.queue.submit([encoder.finish()]);
   await host.mapAsync(GPUMapMode.READ);
-  return Buffer.from(host.getMappedRange()).toString('base64');
+  return Buffer.from(host.getMappedRange(), offset - first, size).toString('base64');
 }
 
 // a pipeline for each text and layout

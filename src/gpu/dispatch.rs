@@ -30,11 +30,13 @@ impl Dispatch {
         entries: Vec<Entry<'a>>,
     ) -> Self {
         let all: Vec<_> = std::iter::once(Entry::whole(Access::Uniform, table)).chain(entries).collect();
+        let ranges: Vec<BoundRange> = all.iter().map(BoundRange::new).collect();
+        debug_assert!(aliasing(&ranges).is_none(), "{}: {:?}", compiled.entry, aliasing(&ranges));
         Self {
             pipeline: compiled.pipeline.clone(),
             layout: compiled.layout.clone(),
             bindings: bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
-            entries: all.into_iter().map(BoundRange::new).collect(),
+            entries: ranges,
             grid,
             text: compiled.text.clone(),
             entry_point: compiled.entry,
@@ -76,6 +78,20 @@ impl Dispatch {
     }
 }
 
+/// Two bindings of a dispatch that WebGPU refuses: their ranges overlap, and one may be written; or one may be written, and
+/// the other reads the same buffer by another access. wgpu's own back ends accept the first.
+fn aliasing(ranges: &[BoundRange]) -> Option<[&BoundRange; 2]> {
+    let refused = |one: &BoundRange, other: &BoundRange| {
+        let written = one.access == Access::ReadWrite || other.access == Access::ReadWrite;
+        let overlap = one.offset < other.offset + other.size && other.offset < one.offset + one.size;
+        one.buffer == other.buffer && written && (overlap || one.access != other.access)
+    };
+    ranges
+        .iter()
+        .enumerate()
+        .find_map(|(index, one)| ranges[index + 1..].iter().find(|other| refused(one, other)).map(|other| [one, other]))
+}
+
 /// A dispatch as data, which any WebGPU program can run.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -104,9 +120,9 @@ pub struct BoundRange {
 }
 
 impl BoundRange {
-    fn new(Entry { access, binding }: Entry<'_>) -> Self {
+    fn new(Entry { access, binding }: &Entry<'_>) -> Self {
         Self {
-            access,
+            access: *access,
             buffer: binding.buffer.clone(),
             offset: binding.offset,
             size: binding.size.map_or(binding.buffer.size() - binding.offset, u64::from),

@@ -3,14 +3,17 @@
 //! WebGPU lets no two bindings of a dispatch overlap where one may be written, and a buffer that a dispatch writes to is
 //! bound `read_write` wherever it is bound. An offset is rounded down to the device's alignment, so the bindings of two
 //! tensors may overlap although the tensors do not. So in a buffer that is written, tensors whose bindings would overlap share
-//! one, whatever their roles and types. Others share where that loses nothing, or where a dispatch would have too many:
+//! one, whatever their roles and types. Others share where that gains, or where a dispatch would have too many:
 //!
 //! 1. tensors of one role and type, if no two of these bindings overlap, or nothing in the buffer is written;
-//! 2. else each tensor by itself, but for those that would overlap;
-//! 3. where that is more than the device has, as many neighbours as the largest binding holds.
+//! 2. else, of several heads that load and store alike, as many neighbours as the largest binding holds: their text then has
+//!    no switch over bindings;
+//! 3. else each tensor by itself, but for those that would overlap;
+//! 4. where that is more than the device has, as many neighbours as the largest binding holds.
 //!
 //! What is larger than that is bound in windows.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::slots::{BindingKind, Role, SlotKind, Unit};
@@ -160,6 +163,8 @@ fn groups(
     if like_is_allowed && !few {
         return Ok(like);
     }
+    // several tensors of a kind, by themselves, are a switch in each load
+    let few = few || like.len() < here.len() && loses_nothing(pieces, here, limits);
     let mut each: Vec<Group> = here.iter().map(alone).collect();
     each.sort_by_key(|group| group.bytes.start);
     let mut joined: Vec<Group> = Vec::new();
@@ -180,15 +185,21 @@ fn groups(
     Ok(if like_is_allowed && count(&like) <= count(&joined) { like } else { joined })
 }
 
+/// Whether tensors are loaded and stored in one binding as they are alone: those of a kind all wide or none, and all that is
+/// written in one unit.
+fn loses_nothing(pieces: &[Piece], here: &[usize], limits: BindingLimits) -> bool {
+    let (mut of_kinds, mut written) = (HashMap::new(), None);
+    here.iter().all(|&piece| {
+        let Piece { role, extent, .. } = &pieces[piece];
+        let slot = SlotKind { role: *role, format: extent.format, wide: extent.wide && limits.wide, binding: 0 };
+        let as_others = *of_kinds.entry((slot.role, slot.format)).or_insert(slot.wide) == slot.wide;
+        let as_written = !slot.role.is_written() || *written.get_or_insert(slot.unit()) == slot.unit();
+        as_others && as_written
+    })
+}
+
 impl Bound {
-    fn push(
-        &mut self,
-        pieces: &[Piece],
-        group: &Group,
-        buffer: &wgpu::Buffer,
-        written: bool,
-        limits: BindingLimits,
-    ) {
+    fn push(&mut self, pieces: &[Piece], group: &Group, buffer: &wgpu::Buffer, written: bool, limits: BindingLimits) {
         let binding = to_u32(self.bindings.len());
         let first_slot = self.slots.len();
         for &index in &group.pieces {

@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use super::tensors::Format;
 use crate::error::Tensor;
-use crate::spec::{FloatType, LabelType};
 
 /// What a slot reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,21 +119,15 @@ pub(crate) struct SlotKind {
 
 impl SlotKind {
     /// The words that it loads or stores at once.
-    pub(crate) const fn unit(&self) -> Unit {
-        match (self.format, self.wide) {
-            (Format::Float(FloatType::F16 | FloatType::Bf16), false) if self.role.is_written() => Unit::AtomicWord,
-            (Format::Integer(LabelType::U8 | LabelType::I8), true)
-            | (Format::Integer(LabelType::U8 | LabelType::I8 | LabelType::U16 | LabelType::I16), false)
-            | (Format::Integer(LabelType::U32 | LabelType::I32) | Format::Float(_), false) => Unit::Word,
-            (Format::Integer(LabelType::I64), false)
-            | (
-                Format::Integer(LabelType::U16 | LabelType::I16) | Format::Float(FloatType::F16 | FloatType::Bf16),
-                true,
-            ) => Unit::Pair,
-            (
-                Format::Integer(LabelType::U32 | LabelType::I32 | LabelType::I64) | Format::Float(FloatType::F32),
-                true,
-            ) => Unit::Quad,
+    pub(crate) const fn unit(self) -> Unit {
+        let bits = self.format.bits();
+        if !self.wide && bits == 16 && self.role.is_written() {
+            return Unit::AtomicWord;
+        }
+        match if self.wide { 4 * bits } else { bits } {
+            ..=32 => Unit::Word,
+            33..=64 => Unit::Pair,
+            _ => Unit::Quad,
         }
     }
 }
@@ -161,8 +154,8 @@ impl Unit {
     /// The unit of a binding that these slots share. All that is written covers whole units, since WebGPU lets an invocation
     /// that writes a part of a vector touch the rest; what is read may be a part of one.
     pub(crate) fn of_slots<'a>(slots: impl Iterator<Item = &'a SlotKind> + Clone) -> Self {
-        let written = slots.clone().filter(|slot| slot.role.is_written()).map(SlotKind::unit).min();
-        written.or_else(|| slots.map(SlotKind::unit).max()).unwrap_or(Self::Word)
+        let written = slots.clone().filter(|slot| slot.role.is_written()).map(|slot| slot.unit()).min();
+        written.or_else(|| slots.map(|slot| slot.unit()).max()).unwrap_or(Self::Word)
     }
 }
 

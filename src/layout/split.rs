@@ -86,13 +86,7 @@ struct Draft {
 
 impl Draft {
     /// The dispatch with one more head, or with a run of its items.
-    fn with(
-        &self,
-        head: usize,
-        items: &Range<u32>,
-        tensors: Tensors,
-        limits: DispatchLimits,
-    ) -> Result<Self, Error> {
+    fn with(&self, head: usize, items: &Range<u32>, tensors: Tensors, limits: DispatchLimits) -> Result<Self, Error> {
         let mut draft = self.clone();
         draft.logits += logits(&tensors);
         let at = draft.heads.len();
@@ -205,9 +199,8 @@ fn runs_of_items(
     of_items: &dyn Fn(&Range<u32>) -> Tensors,
     limits: DispatchLimits,
 ) -> Result<Vec<Range<u32>>, Error> {
-    let bindings = |run: &Range<u32>| {
-        Draft::default().with(head, run, of_items(run), limits).map(|draft| draft.bound.count())
-    };
+    let bindings =
+        |run: &Range<u32>| Draft::default().with(head, run, of_items(run), limits).map(|draft| draft.bound.count());
     let most_items = limits.logits / logits(&of_items(&(0..1))).max(1);
     let least_runs = u64::from(items).div_ceil(most_items.max(1));
     for runs in u32::try_from(least_runs).unwrap_or(items)..=items {

@@ -64,7 +64,8 @@ fn bind(
     let shared = &plan.shared;
     let heads = tensors::check_heads(&shared.heads.spec.heads, tensors)?;
     let upstream = scalars.upstream.as_ref();
-    let upstream = upstream.map(|upstream| tensors::check_scalars("upstream gradient", upstream, 1, &heads)).transpose()?;
+    let upstream =
+        upstream.map(|upstream| tensors::check_scalars("upstream gradient", upstream, 1, &heads)).transpose()?;
     let count = u64::from(table::HEAD_WEIGHTS) * heads.len() as u64;
     let weights = scalars.weights.as_ref();
     let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, &heads)).transpose()?;
@@ -101,7 +102,8 @@ fn bind(
         Some(upstream) => {
             let copied = gradient(false)?;
             // WebGPU: what a dispatch writes to, it may not read by another binding
-            let written = heads.iter().flat_map(HeadExtents::writes).any(|(_, extent)| extent.buffer == upstream.buffer);
+            let written =
+                heads.iter().flat_map(HeadExtents::writes).any(|(_, extent)| extent.buffer == upstream.buffer);
             match if written { None } else { gradient(true).ok() } {
                 Some(bound) if bound.len() <= copied.len() => (bound, Upstream::Bound(upstream)),
                 _ => (copied, Upstream::Copied(upstream)),
@@ -171,10 +173,8 @@ impl Binder<'_> {
     fn copy_upstream(&self, upstream: &Extent, alignment: u64) -> Dispatch {
         let Self { shared, scratch } = self;
         let (binding, element) = tensors::aligned(upstream, alignment);
-        let entries = vec![
-            Entry { access: Access::Read, binding },
-            Entry::whole(Access::ReadWrite, &scratch.coefficients),
-        ];
+        let entries =
+            vec![Entry { access: Access::Read, binding }, Entry::whole(Access::ReadWrite, &scratch.coefficients)];
         let (text, accesses) = (compose::upstream().into(), accesses(&entries));
         let pipelines = &shared.settings.pipelines;
         let compiled = pipelines.pipeline(text, "copy_upstream", &[], accesses, shared.variant.unchecked);

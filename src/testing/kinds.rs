@@ -2,7 +2,10 @@
 
 use std::iter::successors;
 
-use crate::spec::{Alpha, ClassWeighting, OverlapKind, PixelKind, Reduction, ScalarAlpha};
+use crate::spec::{
+    Alpha, ClassWeighting, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Reduction,
+    ScalarAlpha,
+};
 
 /// Every overlap kind; generalized Dice with each of its weightings.
 pub fn overlap_kinds() -> impl Iterator<Item = OverlapKind> {
@@ -41,4 +44,26 @@ pub fn reductions() -> impl Iterator<Item = Reduction> {
         Reduction::Sum => Some(Reduction::SumOfItemMeans),
         Reduction::SumOfItemMeans => None,
     })
+}
+
+/// Eight heads: few classes and many, even rows and odd ones, labels of several types.
+#[must_use]
+pub fn eight_heads() -> LossSpec {
+    let types = [LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32];
+    let shapes = [
+        vec![2, 4, 8, 8, 8],
+        vec![1, 3, 7, 5],
+        vec![3, 2, 9],
+        vec![2, 14, 4, 4, 4],
+        vec![1, 40, 3, 11],
+        vec![2, 5, 1],
+        vec![1, 2, 16, 16],
+        vec![2, 21, 6, 6],
+    ];
+    let heads = shapes.into_iter().zip(types.into_iter().cycle()).zip(1_u8..);
+    let heads = heads.map(|((shape, labels), weight)| {
+        let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
+        Head::new(shape, loss).labels(labels).weight(0.25 * f32::from(weight))
+    });
+    LossSpec { heads: heads.collect() }
 }

@@ -7,13 +7,15 @@ pub mod draw;
 mod evaluate;
 mod kinds;
 mod plans;
+mod pool;
 pub mod shaders;
 mod small;
 mod tensors;
 
 pub use compare::{Comparison, Differences, Expected, ExpectedHead, Tolerance, compare};
 pub use evaluate::{check, evaluate};
-pub use kinds::{overlap_kinds, pixel_kinds, reductions};
+pub use kinds::{eight_heads, overlap_kinds, pixel_kinds, reductions};
 pub use plans::Plans;
+pub use pool::{Place, Pool, PooledGradient};
 pub use small::small_copy;
 pub use tensors::Tensors;

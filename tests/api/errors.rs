@@ -455,8 +455,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     // labels and mask in one buffer, which the statistics stage binds once
     let [labels, mask] = [0, 16].map(|offset| at(&buffers[1], offset, 8));
     let apart = storage(&gpu, &[0; 8]);
-    let mut heads =
-        [HeadTensors::new(whole(&buffers[0]), labels).gradient(whole(&buffers[2])).mask(whole(&apart))];
+    let mut heads = [HeadTensors::new(whole(&buffers[0]), labels).gradient(whole(&buffers[2])).mask(whole(&apart))];
     let error = plan.bind(&heads).map(|_| ()).expect_err("refused");
     let words = "head 0: the tensors of one item, and what its stage needs: expected at most 4 storage buffers \
                  (maxStorageBuffersPerShaderStage), got 5";

@@ -15,6 +15,7 @@ mod hostile;
 mod kinds;
 mod log_form;
 mod one_channel;
+mod pools;
 mod random;
 mod report;
 mod steps;

@@ -1,160 +1,128 @@
-//! Tensors anywhere in pooled buffers: odd offsets, shared buffers, and what lies around them.
+//! Tensors anywhere in pooled buffers: odd offsets, shared buffers, and what lies around them. That no two bindings of a dispatch
+//! overlap where one is written, which WebGPU refuses and wgpu does not, is checked at every dispatch that is made with debug
+//! assertions.
 
 use std::num::NonZeroU64;
 
 use segloss::host::{HostResult, label_bytes};
-use segloss::{Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Target, wgpu};
+use segloss::testing::{Place, Pool, PooledGradient, eight_heads};
+use segloss::{
+    Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Tensor, wgpu,
+};
 
 use crate::common::{
     self, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, gpu, random_tensors, storage,
 };
 
-/// Fills the bytes between tensors, to detect a write past an end.
-const GUARD: u8 = 0xa5;
-
-/// The range of a tensor: its buffer, first byte and length.
-#[derive(Clone, Copy)]
-struct Span {
-    pool: usize,
-    first: usize,
-    length: usize,
-}
-
-/// Tensors of all heads in a few buffers, with gaps between them.
-struct Pools {
-    contents: Vec<Vec<u8>>,
-    heads: Vec<[Span; 3]>,
-}
-
-impl Pools {
-    fn bindings<'a>(&self, buffers: &'a [wgpu::Buffer]) -> Vec<HeadTensors<'a>> {
-        let bind = |span: Span| wgpu::BufferBinding {
-            buffer: &buffers[span.pool],
-            offset: span.first as u64,
-            size: NonZeroU64::new(span.length as u64),
-        };
-        let heads = self.heads.iter();
-        heads
-            .map(|[logits, target, gradient]| HeadTensors::new(bind(*logits), bind(*target)).gradient(bind(*gradient)))
-            .collect()
-    }
-}
-
-/// `gap(random)`: elements between two tensors; `pool_of(role)`: the buffer for logits (0), target (1), gradient (2).
-fn lay_out(
-    spec: &LossSpec,
-    tensors: &[Tensors],
-    pool_of: impl Fn(usize) -> usize,
-    mut gap: impl FnMut() -> usize,
-) -> Pools {
-    let mut contents: Vec<Vec<u8>> = vec![Vec::new(); 3];
-    let mut heads = Vec::new();
-    for (head, tensors) in spec.heads.iter().zip(tensors) {
-        let Target::Labels(label_type) = head.target else { unreachable!("labels are the only target") };
-        let logits: Vec<u8> = bytemuck::cast_slice(&tensors.logits).to_vec();
-        let mut labels = label_bytes(&tensors.labels, label_type);
-        labels.truncate(tensors.labels.len() * label_type.bits() as usize / 8);
-        let nothing = vec![GUARD; logits.len()];
-        let mut place = |role: usize, bytes: &[u8], element: usize| {
-            let pool = pool_of(role);
-            let buffer = &mut contents[pool];
-            buffer.resize(buffer.len().next_multiple_of(element) + element * gap(), GUARD);
-            let first = buffer.len();
-            buffer.extend_from_slice(bytes);
-            Span { pool, first, length: bytes.len() }
-        };
-        let element = label_type.bits() as usize / 8;
-        heads.push([place(0, &logits, 4), place(1, &labels, element), place(2, &nothing, 4)]);
-    }
-    for buffer in &mut contents {
-        buffer.resize((buffer.len() + 64).next_multiple_of(4), GUARD);
-    }
-    Pools { contents, heads }
-}
-
-/// Runs a step on the pools, and checks that nothing but the gradients changed.
-fn run_pooled(gpu: &Gpu, spec: &LossSpec, pools: &Pools) -> HostResult {
-    let buffers: Vec<wgpu::Buffer> = pools.contents.iter().map(|bytes| storage(gpu, bytes)).collect();
-    let bindings = pools.bindings(&buffers);
-    let plan = Plan::new(&gpu.device, &gpu.queue, spec).expect("the plan is made");
-    let step = plan.bind(&bindings).expect("the tensors are bound");
+/// Runs a step on the pool, and checks that nothing but the gradients changed.
+fn run_pooled(gpu: &Gpu, spec: &LossSpec, pool: &Pool) -> HostResult {
+    let buffers = pool.upload(&gpu.device);
+    let plan = gpu.plans.plan(spec).expect("the plan is made");
+    let step = plan.bind(&pool.bindings(&buffers)).expect("the tensors are bound");
     let report = forward_backward(gpu, &step);
-
     let after: Vec<Vec<u8>> = buffers.iter().map(|buffer| download(gpu, buffer)).collect();
-    let mut untouched = after.clone();
-    let mut gradients = Vec::new();
-    for [.., Span { pool, first, length }] in &pools.heads {
-        gradients.push(bytemuck::pod_collect_to_vec(&after[*pool][*first..first + length]));
-        untouched[*pool][*first..first + length].fill(GUARD);
-    }
-    assert!(untouched == pools.contents, "{}: bytes outside of the gradients changed", gpu.name);
-    HostResult { report, gradients, voxel_losses: Vec::new() }
+    pool.result(report, &after).unwrap_or_else(|error| panic!("{}: {error}", gpu.name))
 }
 
-fn eight_heads() -> LossSpec {
-    let types = [LabelType::U8, LabelType::U16, LabelType::I32, LabelType::U32];
-    let shapes = [
-        vec![2, 4, 8, 8, 8],
-        vec![1, 3, 7, 5],
-        vec![3, 2, 9],
-        vec![2, 14, 4, 4, 4],
-        vec![1, 40, 3, 11],
-        vec![2, 5, 1],
-        vec![1, 2, 16, 16],
-        vec![2, 21, 6, 6],
-    ];
-    let heads = shapes.into_iter().zip(types.into_iter().cycle()).zip(1_u8..);
-    let heads = heads.map(|((shape, labels), weight)| {
-        let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
-        Head::new(shape, loss).labels(labels).weight(0.25 * f32::from(weight))
-    });
-    LossSpec { heads: heads.collect() }
-}
-
-fn check(gpu: &Gpu, pool_of: impl Fn(usize) -> usize, gap: impl FnMut() -> usize) {
+fn eight_pooled(place: impl FnMut(usize, Tensor) -> Place) -> (LossSpec, Vec<Tensors>, Pool) {
     let spec = eight_heads();
     let mut random = fastrand::Rng::with_seed(17);
     let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
-    let result = run_pooled(gpu, &spec, &lay_out(&spec, &tensors, pool_of, gap));
+    let pool = Pool::new(&spec, &tensors, |_| PooledGradient::Overwrite, place);
+    (spec, tensors, pool)
+}
+
+fn check(gpu: &Gpu, place: impl FnMut(usize, Tensor) -> Place) {
+    let (spec, tensors, pool) = eight_pooled(place);
+    let result = run_pooled(gpu, &spec, &pool);
     let worst = differences(&result, &evaluate(&spec, &tensors, 1.0));
     assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{}: {worst:?}", gpu.name);
+}
+
+/// One buffer for each of logits, target and gradient.
+fn a_buffer_a_role(tensor: Tensor) -> usize {
+    match tensor {
+        Tensor::Logits => 0,
+        Tensor::Target => 1,
+        _ => 2,
+    }
 }
 
 #[test]
 fn eight_heads_in_one_pooled_buffer_at_odd_offsets() {
     for gpu in all_gpus() {
         let mut random = fastrand::Rng::with_seed(19);
-        check(&gpu, |_| 0, || random.usize(1..9));
+        check(&gpu, |_, _| Place { buffer: 0, alignment: 1, gap: random.usize(1..9) });
     }
+}
+
+#[test]
+fn eight_heads_in_one_pooled_buffer_at_the_alignment_of_a_device() {
+    check(&gpu(), |_, _| Place { buffer: 0, alignment: 256, gap: 0 });
 }
 
 #[test]
 fn eight_heads_in_a_buffer_a_role_at_odd_offsets() {
     for gpu in all_gpus() {
         let mut random = fastrand::Rng::with_seed(23);
-        check(&gpu, |role| role, || random.usize(1..9));
+        check(&gpu, |_, tensor| Place { buffer: a_buffer_a_role(tensor), alignment: 1, gap: random.usize(1..9) });
     }
 }
 
 #[test]
 fn eight_heads_in_a_buffer_a_role_without_gaps() {
-    check(&gpu(), |role| role, || 0);
+    check(&gpu(), |_, tensor| Place { buffer: a_buffer_a_role(tensor), alignment: 1, gap: 0 });
 }
 
 #[test]
-fn pooled_heads_fit_the_smallest_device_in_one_dispatch_each() {
-    // WebGPU's default of 8 storage buffers: logits share one binding, gradients share one, and so do labels of one
-    // type
-    let gpu = common::gpu_with_limits(wgpu::Limits::default());
-    let spec = eight_heads();
-    let mut random = fastrand::Rng::with_seed(29);
-    let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
-    let pools = lay_out(&spec, &tensors, |_| 0, || 3);
-    let buffer = storage(&gpu, &pools.contents[0]);
-    let bindings = pools.bindings(std::slice::from_ref(&buffer));
-    let plan = Plan::with_variant(&gpu.device, &gpu.queue, &spec, common::one_dispatch(&gpu));
-    let step = plan.and_then(|plan| plan.bind(&bindings)).expect("the plan is made and the tensors are bound");
-    assert_eq!(step.dispatches(), (1, 1));
+fn pooled_heads_fit_the_smallest_devices_in_one_dispatch_each() {
+    // WebGPU's default of 8 storage buffers, and the 4 of the Android profiles: one binding has all tensors
+    for most in [8, 4] {
+        let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: most, ..wgpu::Limits::default() };
+        let gpu = common::gpu_with_limits(limits);
+        for place in [
+            Place { buffer: 0, alignment: 1, gap: 3 },
+            Place { buffer: 0, alignment: 256, gap: 0 },
+            Place { buffer: 0, alignment: 256, gap: 1 },
+        ] {
+            let (spec, _, pool) = eight_pooled(|_, _| place);
+            let buffers = pool.upload(&gpu.device);
+            let plan = gpu.plans.with_variant(&spec, common::one_dispatch(&gpu));
+            let step = plan.and_then(|plan| plan.bind(&pool.bindings(&buffers)));
+            let step = step.expect("the plan is made and the tensors are bound");
+            assert_eq!(step.dispatches(), (1, 1), "{place:?}");
+        }
+    }
+}
+
+#[test]
+fn pooled_heads_of_all_types_share_a_binding() {
+    // 4 storage buffers: the tensors have one in the gradient stage, and two in statistics
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() };
+    let gpu = common::gpu_with_limits(limits);
+    let loss = || Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy());
+    let f32s = Head::new([2, 3, 8, 4], loss()).mask(true).weight_map(true).sample_mask(true).unreduced(true);
+    let halves = Head::new([2, 3, 8, 4], loss()).logits(FloatType::F16).labels(LabelType::I64);
+    let regions = Loss { activation: Activation::Sigmoid, ..Loss::new().pixel(Pixel::binary_cross_entropy()) };
+    let regions = Head::new([1, 2, 4, 5], regions).logits(FloatType::Bf16).probabilities(FloatType::F32);
+    let all = LossSpec { heads: vec![f32s.clone(), halves, regions] };
+    let f32s = LossSpec::new().head(f32s);
+    for (spec, alignment, gap) in [(&f32s, 256, 0), (&f32s, 1, 1), (&all, 256, 0), (&all, 1, 1)] {
+        let mut random = fastrand::Rng::with_seed(41);
+        let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
+        for mode in [PooledGradient::Overwrite, PooledGradient::Accumulate, PooledGradient::InPlace] {
+            let pool = Pool::new(spec, &tensors, |_| mode, |_, _| Place { buffer: 0, alignment, gap });
+            let buffers = pool.upload(&gpu.device);
+            let plan = gpu.plans.with_variant(spec, common::one_dispatch(&gpu)).expect("the plan is made");
+            let step = plan.bind(&pool.bindings(&buffers)).expect("the tensors are bound");
+            assert_eq!(step.dispatches(), (1, 1), "{mode:?}");
+            let report = forward_backward(&gpu, &step);
+            let after: Vec<Vec<u8>> = buffers.iter().map(|buffer| download(&gpu, buffer)).collect();
+            let result = pool.result(report, &after).unwrap_or_else(|error| panic!("{mode:?}: {error}"));
+            let worst = differences(&result, &evaluate(spec, &tensors, 1.0));
+            assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{mode:?}: {worst:?}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 31] = [
+pub const MUTANTS: [Mutant; 33] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -103,8 +103,8 @@ pub const MUTANTS: [Mutant; 31] = [
     },
     Mutant {
         name: "half of a word that is not cleared",
-        file: "shaders/shared/store_halves_scalar.wgsl",
-        find: "    atomicAnd(&tensor_x0_w0[element / 2u], others);\n",
+        file: "shaders/shared/binding_atomics.wgsl",
+        find: "    atomicAnd(&words_b0_w0[first], others);\n",
         replace: "",
         test: "kernels::halves::odd_rows_at_odd_offsets_share_words_and_nothing_else_changes",
     },
@@ -166,7 +166,7 @@ pub const MUTANTS: [Mutant; 31] = [
     },
     Mutant {
         name: "a label without its sign",
-        file: "shaders/shared/quad_8.wgsl",
+        file: "shaders/shared/integers_wide_8.wgsl",
         find: "bitcast<vec4<u32>>(bitcast<vec4<i32>>(labels << vec4<u32>(24u)) >> vec4<u32>(24u))",
         replace: "labels",
         test: "kernels::hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
@@ -180,7 +180,7 @@ pub const MUTANTS: [Mutant; 31] = [
     },
     Mutant {
         name: "high words that are not read",
-        file: "shaders/shared/quad_64.wgsl",
+        file: "shaders/shared/integers_wide_64.wgsl",
         find: "low, high == sign",
         replace: "low, vec4<bool>(true)",
         test: "kernels::hostile::labels_of_all_bit_patterns_are_classes_or_counted_out_of_range",
@@ -208,9 +208,9 @@ pub const MUTANTS: [Mutant; 31] = [
     },
     Mutant {
         name: "a first window for all",
-        file: "shaders/shared/floats_scalar.wgsl",
-        find: "switch element >> WINDOW_x0 {",
-        replace: "switch (element >> WINDOW_x0) * 0u {",
+        file: "shaders/shared/binding_words.wgsl",
+        find: "word = words_b0_w0[at]; } //# each w",
+        replace: "word = words_b0_w0[at * 0u]; } //# each w",
         test: "kernels::windows::items_beyond_the_bindings_take_several_dispatches_and_give_the_same_bits",
     },
     Mutant {
@@ -233,5 +233,19 @@ pub const MUTANTS: [Mutant; 31] = [
         find: "return select(before + value, before, is_zero(value));",
         replace: "return select(value, before, is_zero(value));",
         test: "kernels::gradient_modes::accumulating_adds_and_rounds_once",
+    },
+    Mutant {
+        name: "the first word of a quad for all",
+        file: "shaders/shared/binding_quads.wgsl",
+        find: "word = quads_b0_w0[first / 4u][first % 4u];",
+        replace: "word = quads_b0_w0[first / 4u].x;",
+        test: "kernels::views::pooled_heads_of_all_types_share_a_binding",
+    },
+    Mutant {
+        name: "an upstream gradient that stays 1",
+        file: "shaders/upstream.wgsl",
+        find: "if head.rows > 0u {",
+        replace: "if head.rows > 1u {",
+        test: "kernels::views::an_upstream_scalar_inside_the_pool_is_read_where_it_is",
     },
 ];

@@ -29,6 +29,7 @@ use race::Race;
 use workload::{Heads, SMOOTHING, Tensors, Workload, shape_name};
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag each")]
 pub struct Bench {
     #[command(flatten)]
     adapter_args: AdapterArgs,

@@ -1,12 +1,10 @@
 //! Eight heads whose tensors lie in one buffer, as an allocator that pools places them, beside the same heads in buffers of
 //! their own.
 
-use std::num::NonZeroU64;
-
 use anyhow::Result;
+use segloss::testing::{self, Place, Pool, PooledGradient};
 use segloss::tuning::Clock;
-use segloss::wgpu::util::DeviceExt as _;
-use segloss::{Head, HeadTensors, LabelType, LossSpec, Plan, Step, Variant, host, testing, wgpu};
+use segloss::{Head, LossSpec, Plan, Step, Variant};
 
 use super::figures::Figures;
 use super::race::Race;
@@ -45,35 +43,13 @@ pub fn run(clock: &Clock, head: &Head, variant: Variant, rounds: usize, all: &mu
 
 /// A step on one buffer: per head logits, labels and gradient, each `odd` elements behind a multiple of the alignment.
 fn pooled(clock: &Clock, heads: &[Head], variant: Variant, odd: usize) -> Result<Step> {
-    let mut contents: Vec<u8> = Vec::new();
-    let mut place = |bytes: &[u8], element: usize| {
-        contents.resize(contents.len().next_multiple_of(ALIGNMENT) + odd * element, 0);
-        let first = contents.len();
-        contents.extend_from_slice(bytes);
-        (first, bytes.len())
-    };
-    let mut spans = Vec::new();
-    for (head, seed) in heads.iter().zip(1..) {
-        let tensors = testing::Tensors::random(head, SPREAD, seed);
-        let logits = host::float_bytes(&tensors.logits, head.logits);
-        let element = logits.len() / tensors.logits.len();
-        let labels = host::label_bytes(&tensors.labels, LabelType::U8);
-        spans.push([place(&logits, element), place(&labels, 1), place(&vec![0; logits.len()], element)]);
-    }
-    contents.resize(contents.len().next_multiple_of(ALIGNMENT), 0);
-    let usage = wgpu::BufferUsages::STORAGE;
-    let pool =
-        clock.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents: &contents, usage });
-    let bind = |(first, length): (usize, usize)| wgpu::BufferBinding {
-        buffer: &pool,
-        offset: first as u64,
-        size: NonZeroU64::new(length as u64),
-    };
-    let tensors = spans
-        .into_iter()
-        .map(|[logits, labels, gradient]| HeadTensors::new(bind(logits), bind(labels)).gradient(bind(gradient)));
-    let plan = Plan::with_variant(&clock.device, &clock.queue, &LossSpec { heads: heads.to_vec() }, variant)?;
-    let step = plan.bind(&tensors.collect::<Vec<_>>())?;
+    let spec = LossSpec { heads: heads.to_vec() };
+    let tensors: Vec<_> =
+        heads.iter().zip(1..).map(|(head, seed)| testing::Tensors::random(head, SPREAD, seed)).collect();
+    let place = Place { buffer: 0, alignment: ALIGNMENT, gap: odd };
+    let pool = Pool::new(&spec, &tensors, |_| PooledGradient::Overwrite, |_, _| place);
+    let plan = Plan::with_variant(&clock.device, &clock.queue, &spec, variant)?;
+    let step = plan.bind(&pool.bindings(&pool.upload(&clock.device)))?;
     step.warm_up()?;
     Ok(step)
 }

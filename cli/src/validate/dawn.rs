@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use segloss::host::{self, HostResult, HostStep};
 use segloss::testing::cases::{self, Case};
-use segloss::testing::{Expected, Plans, Tensors, Tolerance, compare};
-use segloss::{Access, LossSpec, Recipe, Report, wgpu};
+use segloss::testing::{self, Expected, Place, Plans, Pool, PooledGradient, Tensors, Tolerance, compare};
+use segloss::{Access, FloatType, LossSpec, Recipe, Report, Step, Variant, wgpu};
 use serde::{Deserialize, Serialize};
 
 use super::record::Tool;
@@ -85,6 +85,32 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
     // WebGPU's default limits and no features, so that any implementation can run these plans
     let descriptor = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
+    let plans = Plans::new(&device, &queue);
+    let (mut steps, mut all_expected) = (Vec::new(), Vec::new());
+    for (name, variant) in pooled_variants(&device) {
+        for place in PLACES {
+            let name = format!("eight heads in one buffer, {name}, {place:?}");
+            let (spec, tensors) = eight_heads(place);
+            let pool = Pool::new(&spec, &tensors, |_| PooledGradient::Overwrite, |_, _| place);
+            let buffers = pool.upload(&device);
+            let step = plans.with_variant(&spec, variant)?.bind(&pool.bindings(&buffers))?;
+            let outputs = pool.gradients().map(|(buffer, bytes)| {
+                let [start, end] = [bytes.start as u64, bytes.end as u64];
+                (&buffers[buffer], start..end)
+            });
+            steps.push(data(&device, &queue, &name, &step, outputs)?);
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            step.forward(&mut encoder);
+            step.backward(&mut encoder);
+            let pending = step.report(&mut encoder)?;
+            queue.submit([encoder.finish()]);
+            let report = pending.read_blocking()?;
+            let after: Vec<Vec<u8>> =
+                buffers.iter().map(|buffer| read_back(&device, &queue, buffer)).collect::<Result<_, _>>()?;
+            let result = pool.result(report, &after).map_err(|error| anyhow!("{name}: {error}"))?;
+            all_expected.push(expected(spec, result));
+        }
+    }
     let mut trials: Vec<(String, LossSpec, Vec<Tensors>)> = super::numbers::steps()
         .into_iter()
         .map(|(name, spec)| (name.to_owned(), spec.clone(), super::numbers::tensors(&spec)))
@@ -94,17 +120,13 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
             trials.push((case.id.clone(), spec, tensors));
         }
     }
-    let plans = Plans::new(&device, &queue);
-    let (mut steps, mut all_expected) = (Vec::new(), Vec::new());
     for (name, spec, tensors) in trials {
         let plan = plans.plan(&spec)?;
         let step = HostStep::new(&plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0)?;
         // before the first run, while the scratch buffers have their initial contents
-        steps.push(data(&device, &queue, &name, &step)?);
-        let result = step.run()?;
-        // of Dawn's report only the total is compared
-        let result = HostResult { report: Report { heads: Vec::new(), ..result.report }, ..result };
-        all_expected.push((Expected::of_result(&spec, &result), spec));
+        let outputs = step.gradients().map(|gradient| (gradient, 0..gradient.size()));
+        steps.push(data(&device, &queue, &name, step.step(), outputs)?);
+        all_expected.push(expected(spec, step.run()?));
     }
     let count = steps.len();
     let answers: Answers = node(folder, "replay.mjs", &Steps { backend: backend.to_owned(), steps })?;
@@ -116,8 +138,44 @@ fn run(adapter: &wgpu::Adapter, cases: &[Case], folder: &Path, backend: &str, to
     Ok(answers.adapter)
 }
 
-fn data(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, step: &HostStep) -> Result<StepData> {
-    let recipes = step.step().recipes();
+/// Where an allocator may place tensors: at the largest offset alignment of a device, and at odd elements.
+const PLACES: [Place; 3] = [
+    Place { buffer: 0, alignment: 256, gap: 0 },
+    Place { buffer: 0, alignment: 256, gap: 1 },
+    Place { buffer: 0, alignment: 1, gap: 3 },
+];
+
+/// The device's variant, and one that has all heads in one dispatch, as on hardware.
+fn pooled_variants(device: &wgpu::Device) -> [(&'static str, Variant); 2] {
+    let variant = Variant::for_device(device);
+    [("its variant", variant), ("one dispatch", Variant { heads_per_dispatch: u32::MAX, ..variant })]
+}
+
+/// Eight heads of f32; every other of f16 where tensors follow each other closely.
+fn eight_heads(place: Place) -> (LossSpec, Vec<Tensors>) {
+    let mut spec = testing::eight_heads();
+    if place.alignment == 1 {
+        spec.heads.iter_mut().step_by(2).for_each(|head| head.logits = FloatType::F16);
+    }
+    let tensors = super::numbers::tensors(&spec);
+    (spec, tensors)
+}
+
+/// What Dawn is expected to compute: of its report only the total is compared.
+fn expected(spec: LossSpec, result: HostResult) -> (Expected, LossSpec) {
+    let result = HostResult { report: Report { heads: Vec::new(), ..result.report }, ..result };
+    (Expected::of_result(&spec, &result), spec)
+}
+
+/// A step as data. `outputs`: the bytes of each head's gradient.
+fn data<'a>(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    name: &str,
+    step: &Step,
+    outputs: impl Iterator<Item = (&'a wgpu::Buffer, std::ops::Range<u64>)>,
+) -> Result<StepData> {
+    let recipes = step.recipes();
     let mut buffers: Vec<wgpu::Buffer> = Vec::new();
     let mut index = |buffer: &wgpu::Buffer| {
         buffers.iter().position(|known| known == buffer).unwrap_or_else(|| {
@@ -149,9 +207,14 @@ fn data(device: &wgpu::Device, queue: &wgpu::Queue, name: &str, step: &HostStep)
     let finish = recipes.iter().find(|recipe| recipe.entry_point == "finish").context("a step has a finish")?;
     // table, statistics, coefficients, report
     let report = &finish.bindings.get(3).context("finish writes a report")?.buffer;
-    let outputs = std::iter::once(report).chain(step.gradients());
-    let outputs = outputs.map(|buffer| Range { access: None, buffer: index(buffer), offset: 0, size: buffer.size() });
-    let outputs = outputs.collect();
+    let mut output = |buffer: &wgpu::Buffer, bytes: std::ops::Range<u64>| Range {
+        access: None,
+        buffer: index(buffer),
+        offset: bytes.start,
+        size: bytes.end - bytes.start,
+    };
+    let report = output(report, 0..report.size());
+    let outputs = std::iter::once(report).chain(outputs.map(|(buffer, bytes)| output(buffer, bytes))).collect();
     let contents = buffers.iter().map(|buffer| Ok(BASE64_STANDARD.encode(read_back(device, queue, buffer)?)));
     Ok(StepData { name: name.to_owned(), buffers: contents.collect::<Result<_>>()?, dispatches, outputs })
 }
