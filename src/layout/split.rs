@@ -41,15 +41,7 @@ const LEAST_ALIGNMENT: u64 = 32;
 
 impl DispatchLimits {
     pub(crate) fn new(limits: &wgpu::Limits, own: u32, variant: Variant) -> Self {
-        // the table of heads is a binding as well, and a buffer of the stage, but not a storage buffer
-        let (bound, most, table) = [
-            (Limit::StorageBuffers, limits.max_storage_buffers_per_shader_stage, 0),
-            (Limit::Buffers, limits.max_buffers_and_acceleration_structures_per_shader_stage, 1),
-            (Limit::Bindings, limits.max_bindings_per_bind_group, 1),
-        ]
-        .into_iter()
-        .min_by_key(|(_, most, table)| most.saturating_sub(*table))
-        .expect("three limits");
+        let (bound, most, table) = most_buffers(limits);
         Self {
             storage_buffers: most.saturating_sub(table + own),
             bound,
@@ -64,6 +56,29 @@ impl DispatchLimits {
             logits: u64::MAX,
         }
     }
+}
+
+/// The limit that allows the fewest storage buffers in a stage, its value, and 1 where it counts the table of heads as well:
+/// that is a binding, and a buffer of the stage, but not a storage buffer.
+fn most_buffers(limits: &wgpu::Limits) -> (Limit, u32, u32) {
+    [
+        (Limit::StorageBuffers, limits.max_storage_buffers_per_shader_stage, 0),
+        (Limit::Buffers, limits.max_buffers_and_acceleration_structures_per_shader_stage, 1),
+        (Limit::Bindings, limits.max_bindings_per_bind_group, 1),
+    ]
+    .into_iter()
+    .min_by_key(|(_, most, table)| most.saturating_sub(*table))
+    .expect("three limits")
+}
+
+/// Refuses a plan whose finish stage, which binds `needed` storage buffers whatever the tensors are, cannot run.
+pub(crate) fn check_finish(needed: u32, limits: &wgpu::Limits) -> Result<(), Error> {
+    let (bound, most, table) = most_buffers(limits);
+    if needed + table <= most {
+        return Ok(());
+    }
+    let what = "the buffers of the finish stage".to_owned();
+    Err(Error::Limit { head: None, what, bound, needed: (needed + table).into(), available: most.into() })
 }
 
 /// A head's tensors in a stage, or those of a run of its items.

@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::gpu::device;
 use crate::layout::driver::Driver;
 use crate::layout::heads::Heads;
-use crate::layout::split::check_items;
+use crate::layout::split::{check_finish, check_items};
 use crate::layout::variant::Variant;
 use crate::layout::{HeadLayout, Layout};
 use crate::report::Mailbox;
 use crate::spec::LossSpec;
-use head_pipelines::HeadPipelines;
+use head_pipelines::{HeadPipelines, finish_accesses};
 pub use options::PlanOptions;
 use options::PlanSettings;
 use scratch::{PlanScratch, check_scratch};
@@ -104,6 +104,8 @@ impl Plan {
         let layout = Layout::new(spec, variant)?;
         check_scratch(&layout, &limits)?;
         check_items(spec, &layout, &limits, variant)?;
+        let of_finish = finish_accesses(distributed, layout.has_top_k()).len();
+        check_finish(u32::try_from(of_finish).expect("a few"), &limits)?;
         let shared = device::checked(device, "making a plan", || {
             let scratch = PlanScratch::new(device, spec, &layout);
             let pipelines = HeadPipelines::new(spec, &layout, variant, distributed, pipelines);
