@@ -138,6 +138,13 @@ pub enum Error {
         difference: String,
     },
 
+    /// The device was asked a question with a known answer, and was wrong. See [`Answers`](crate::Answers).
+    #[error("the device answers wrong: {question}")]
+    WrongAnswer {
+        /// What it was asked.
+        question: &'static str,
+    },
+
     /// A file of remembered variants cannot be read or written. It is left unchanged.
     #[error("{path}: {problem}")]
     TuningFile {

@@ -60,9 +60,10 @@ pub use error::{Bound, Error, Tensor};
 pub use gpu::adapter::{AdapterChoice, open_adapter};
 pub use gpu::device::Access;
 pub use gpu::dispatch::{BoundRange, Recipe};
+pub use layout::answers::Answers;
 pub use layout::tensors::{Gradient, HeadTensors, Scalars};
 pub use layout::variant::Variant;
-pub use plan::{Plan, PlanOptions};
+pub use plan::{Ask, Plan, PlanOptions};
 pub use report::{
     ClassCounts, GlobalSums, HeadReport, ItemCounts, NonFinite, Pending, PendingGlobalSums, PendingReport, Report,
     Term, VoxelPosition,

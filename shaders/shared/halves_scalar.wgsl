@@ -4,15 +4,16 @@
 
 //# stand-in
 fn word_b0(first: u32) -> u32 { return first; }
-fn decode_x0(half: u32) -> f32 { return f32(half); }
+fn decode_quad_x0(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(); }
 //# end
 
-fn one_x0(element: u32) -> f32 {
-    return decode_x0((word_b0(element / 2u) >> ((element % 2u) * 16u)) & 0xffffu);
+fn half_x0(element: u32) -> u32 {
+    return (word_b0(element / 2u) >> ((element % 2u) * 16u)) & 0xffffu;
 }
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<f32> {
     let i = vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u));
-    return vec4<f32>(one_x0(i.x), one_x0(i.y), one_x0(i.z), one_x0(i.w));
+    let words = vec2<u32>(half_x0(i.x) | (half_x0(i.y) << 16u), half_x0(i.z) | (half_x0(i.w) << 16u));
+    return decode_quad_x0(words);
 }

@@ -6,16 +6,10 @@
 
 //# stand-in
 fn pair_b0(first: u32) -> vec2<u32> { return vec2<u32>(first); }
-fn decode_x0(half: u32) -> f32 { return f32(half); }
+fn decode_quad_x0(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(); }
 //# end
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<f32> {
-    let words = pair_b0(first / 2u);
-    return vec4<f32>(
-        decode_x0(words.x & 0xffffu),
-        decode_x0(words.x >> 16u),
-        decode_x0(words.y & 0xffffu),
-        decode_x0(words.y >> 16u),
-    );
+    return decode_quad_x0(pair_b0(first / 2u));
 }

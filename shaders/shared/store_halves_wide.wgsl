@@ -7,31 +7,15 @@
 //# stand-in
 fn pair_b0(first: u32) -> vec2<u32> { return vec2<u32>(first); }
 fn set_pair_b0(first: u32, pair: vec2<u32>) {}
-fn decode_x0(half: u32) -> f32 { return f32(half); }
+fn decode_quad_x0(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-fn encode_x0(value: f32) -> u32 { return u32(value); }
+fn encode_quad_x0(value: vec4<f32>) -> vec2<u32> { return vec2<u32>(); }
 //# end
-
-fn quad_of_x0(words: vec2<u32>) -> vec4<f32> {
-    return vec4<f32>(
-        decode_x0(words.x & 0xffffu),
-        decode_x0(words.x >> 16u),
-        decode_x0(words.y & 0xffffu),
-        decode_x0(words.y >> 16u),
-    );
-}
-
-fn words_of_x0(value: vec4<f32>) -> vec2<u32> {
-    return vec2<u32>(
-        encode_x0(value.x) | (encode_x0(value.y) << 16u),
-        encode_x0(value.z) | (encode_x0(value.w) << 16u),
-    );
-}
 
 //# if accumulate
 fn sum_x0(before: vec2<u32>, value: vec4<f32>) -> vec2<u32> {
-    let sum = words_of_x0(quad_of_x0(before) + value);
+    let sum = encode_quad_x0(decode_quad_x0(before) + value);
     // the bits that stay: those of the halves that 0 is added to
     let stays = select(vec4<u32>(), vec4<u32>(0xffffu, 0xffff0000u, 0xffffu, 0xffff0000u), is_zero(value));
     let kept = stays.xz | stays.yw;
@@ -41,8 +25,8 @@ fn sum_x0(before: vec2<u32>, value: vec4<f32>) -> vec2<u32> {
 
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
-    var words = words_of_x0(value);
+    var words = encode_quad_x0(value);
     words = sum_x0(pair_b0(first / 2u), value); //# if accumulate
     set_pair_b0(first / 2u, words);
-    return !any(not_finite(quad_of_x0(words)));
+    return !any(not_finite(decode_quad_x0(words)));
 }

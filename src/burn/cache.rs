@@ -19,8 +19,8 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    pub fn new(device: &wgpu::Device) -> Self {
-        Self { settings: PlanSettings::new(device, PlanOptions::default()), kept: Arc::default() }
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, options: PlanOptions) -> Result<Self, Error> {
+        Ok(Self { settings: PlanSettings::new(device, queue, options)?, kept: Arc::default() })
     }
 
     /// The plan of this specification: a kept one, or a new one.

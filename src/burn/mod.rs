@@ -45,7 +45,7 @@ use ::burn::tensor::{Device, Tensor};
 pub use tensors::HeadTensors;
 
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanOptions};
 use crate::report::PendingReport;
 use crate::spec::LossSpec;
 use cache::Plans;
@@ -73,14 +73,24 @@ pub struct LossTensor {
 impl Bridge {
     /// A bridge to a burn device and its setup: both from `Device::wgpu_options().init_with_setup()`, or the device
     /// made from the setup with `Device::wgpu_options().setup(…).init()`. The setup of another device is not detected
-    /// here: wgpu then decides what happens.
+    /// here: wgpu then decides what happens. The device is asked whether what its driver states is true
+    /// ([`Answers`](crate::Answers)), and waited for.
     ///
     /// # Errors
-    /// [`Error::Device`] where the device is not one of burn's wgpu back end.
+    /// [`Error::Device`] where the device is not one of burn's wgpu back end or does not answer,
+    /// [`Error::WrongAnswer`] where it cannot do what every loss needs.
     pub fn new(device: &Device, setup: &WgpuSetup) -> Result<Self, Error> {
+        Self::with_options(device, setup, PlanOptions::default())
+    }
+
+    /// A bridge whose plans have these options.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Variant`] for a variant that the device cannot run.
+    pub fn with_options(device: &Device, setup: &WgpuSetup, options: PlanOptions) -> Result<Self, Error> {
         let cube = tensors::cube_device(device)?;
         let on = BurnDevice { cube, device: setup.device.clone(), queue: setup.queue.clone() };
-        let plans = Plans::new(&on.device);
+        let plans = Plans::new(&on.device, &on.queue, options)?;
         Ok(Self { on, plans })
     }
 

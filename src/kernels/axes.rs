@@ -1,5 +1,6 @@
 //! What the text of a voxel stage depends on, as axes: a new setting is a new line of [`AXES`].
 
+use crate::layout::answers::BuiltInF16;
 use crate::layout::defaults::INTEGRATED;
 use crate::layout::slots::{BindingKind, DispatchText, HeadSlots, Role, SlotKind, Unit};
 use crate::layout::tensors::Format;
@@ -23,7 +24,7 @@ type Named = (&'static str, fn(&mut ChosenStep));
 
 /// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
 #[rustfmt::skip]
-pub(super) const AXES: [Axis; 15] = [
+pub(super) const AXES: [Axis; 16] = [
     Axis { what: "classes", choices: &[
         ("4-classes", |step| step.classes = 4),
         ("17-classes", |_| {}),
@@ -77,6 +78,10 @@ pub(super) const AXES: [Axis; 15] = [
         ("f16", |step| step.slots.floats = FloatType::F16),
         ("bf16", |step| step.slots.floats = FloatType::Bf16),
     ] },
+    Axis { what: "f16", choices: &[
+        ("integers", |_| {}),
+        ("built-in", |step| step.slots.f16 = BuiltInF16 { decodes: true, encodes: true }),
+    ] },
     Axis { what: "loads", choices: &[("scalar", |_| {}), ("wide", |step| step.slots.wide = true)] },
     Axis { what: "windows", choices: &[("1-window", |_| {}), ("3-windows", |step| step.slots.windows = 3)] },
     Axis { what: "binding", choices: &[
@@ -107,13 +112,14 @@ fn is(choice: &Choice, what: &str, wanted: &str) -> bool {
 }
 
 /// Whether such a step exists: a loss has a term; a focal term has an activation; a workgroup that is one subgroup reduces by
-/// subgroup operations; and the type of labels varies only where there are labels.
+/// subgroup operations; the type of labels varies only where there are labels, and the conversion of f16 where there is f16.
 pub(super) fn exists(choice: &Choice) -> bool {
     let nothing = is_empty(choice, "overlap") && is_empty(choice, "pixel");
     let focal = is(choice, "pixel", "focal") && is(choice, "activation", "none");
     let one_subgroup = is(choice, "classes", "17-classes-one-subgroup") && !is(choice, "reduction", "subgroup");
     let labels = is(choice, "target", "probabilities") && !is(choice, "labels", "u8");
-    !(nothing || focal || one_subgroup || labels)
+    let f16 = is(choice, "f16", "built-in") && !is(choice, "floats", "f16");
+    !(nothing || focal || one_subgroup || labels || f16)
 }
 
 fn is_empty(choice: &Choice, what: &str) -> bool {
@@ -186,6 +192,7 @@ impl ChosenStep {
 pub(super) struct Slots {
     pub labels: LabelType,
     pub floats: FloatType,
+    pub f16: BuiltInF16,
     pub wide: bool,
     pub windows: u32,
     /// Tensors lie in a buffer that is written, at the device's alignment.
@@ -199,6 +206,7 @@ impl Slots {
     pub const PLAIN: Self = Self {
         labels: LabelType::U8,
         floats: FloatType::F32,
+        f16: BuiltInF16 { decodes: false, encodes: false },
         wide: false,
         windows: 1,
         pooled: false,

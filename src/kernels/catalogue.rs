@@ -62,12 +62,30 @@ pub fn all_permutations() -> u64 {
 /// for such steps. Each has a name, a specification, and a variant of hardware adapters with the chosen ways to hold classes,
 /// to load and to reduce.
 #[must_use]
-pub fn covering_steps() -> Vec<(String, LossSpec, Variant)> {
+pub fn covering_steps() -> Vec<CoveringStep> {
     let named = cover::every_pair(runs_alone).into_iter().map(|choice| {
         let step = ChosenStep::new(&choice);
-        (name_of(&choice), step.spec(), Variant { wide: step.slots.wide, ..step.variant })
+        CoveringStep {
+            name: name_of(&choice),
+            spec: step.spec(),
+            variant: Variant { wide: step.slots.wide, ..step.variant },
+            built_in_f16: step.slots.f16.decodes,
+        }
     });
     named.collect()
+}
+
+/// One of [`covering_steps`].
+#[derive(Clone, Debug)]
+pub struct CoveringStep {
+    /// Its choices.
+    pub name: String,
+    /// Its heads.
+    pub spec: LossSpec,
+    /// A variant of hardware adapters.
+    pub variant: Variant,
+    /// Whether f16 is converted by WGSL's built-in functions, where the device's are exact.
+    pub built_in_f16: bool,
 }
 
 /// Keeps the first shader of each name.
@@ -84,6 +102,10 @@ fn of_choice(choice: &Choice) -> [ComposedShader; 2] {
 
 fn all_small_stages() -> Vec<ComposedShader> {
     let mut all = vec![ComposedShader::new("copy_upstream", "", compose::upstream())];
+    let asked = [("", false, false), ("subgroups", true, false), ("one-subgroup", true, true)];
+    all.extend(
+        asked.map(|(name, subgroups, one)| ComposedShader::new("ask", name, compose::ask(64, 6, subgroups, one))),
+    );
     for (name, loss) in [
         ("dice-ce", Loss::monai_dice_ce()),
         ("generalized-dice", Loss::monai_generalized_dice()),
@@ -138,8 +160,9 @@ pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
 /// Statistics and gradient of heads whose tensors each have a slot of their own.
 fn voxel_stages(choices: &str, spec: &LossSpec, variant: Variant, slots: Slots) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
-    let statistics = compose::statistics(&slots.dispatch(spec, false), &layout, variant);
-    let gradient = compose::gradient(&slots.dispatch(spec, true), &layout, variant, !slots.pooled && !slots.shared);
+    let statistics = compose::statistics(&slots.dispatch(spec, false), &layout, variant, slots.f16);
+    let bound = !slots.pooled && !slots.shared;
+    let gradient = compose::gradient(&slots.dispatch(spec, true), &layout, variant, slots.f16, bound);
     [ComposedShader::new("statistics", choices, statistics), ComposedShader::new("gradient", choices, gradient)]
 }
 
@@ -166,6 +189,7 @@ fn small_stages(spec: &LossSpec, choices: &str, variant: Variant) -> Vec<Compose
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::answers::BuiltInF16;
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     fn validate(name: &str, source: &str) -> naga::Module {
@@ -226,7 +250,7 @@ mod tests {
     fn the_arithmetic_of_like_heads_is_emitted_once() {
         let spec = LossSpec { heads: vec![Head::new([2, 4, 16, 16, 16], Loss::monai_dice_ce()); 5] };
         let layout = Layout::new(&spec, VARIANT).expect("fits");
-        let text = compose::statistics(&Slots::PLAIN.dispatch(&spec, false), &layout, VARIANT);
+        let text = compose::statistics(&Slots::PLAIN.dispatch(&spec, false), &layout, VARIANT, BuiltInF16::default());
         assert_eq!(text.matches("fn statistics_g").count(), 1);
         assert_eq!(text.matches("fn load_logits").count(), 5);
     }

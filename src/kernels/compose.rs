@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::groups::{Group, Groups};
 use super::template::{Values, constant, numbered, numbers, renamed, render};
 use crate::layout::Layout;
+use crate::layout::answers::BuiltInF16;
 use crate::layout::slots::{BindingKind, DispatchText, Role, SlotKind, Unit};
 use crate::layout::tensors::Format;
 use crate::layout::variant::{Split, Variant};
@@ -60,6 +61,7 @@ mod files {
     pub const FINISH: &str = file!("finish.wgsl");
     pub const FINISH_OVERLAP: &str = file!("finish_overlap.wgsl");
     pub const FINISH_PIXEL: &str = file!("finish_pixel.wgsl");
+    pub const ASK: &str = file!("ask.wgsl");
     pub const UPSTREAM: &str = file!("upstream.wgsl");
     pub const GRADIENT: &str = file!("gradient.wgsl");
     pub const GRADIENT_REGISTERS: &str = file!("gradient_registers.wgsl");
@@ -76,10 +78,11 @@ struct VoxelStage {
     upstream_bound: bool,
     /// Storage bindings besides the slots.
     own: u32,
+    f16: BuiltInF16,
 }
 
 /// The shader of a statistics dispatch.
-pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Variant) -> String {
+pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Variant, f16: BuiltInF16) -> String {
     let stage = VoxelStage {
         main: files::STATISTICS,
         registers: files::STATISTICS_REGISTERS,
@@ -87,6 +90,7 @@ pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Vari
         writes_gradient: false,
         upstream_bound: false,
         own: layout.statistics_bindings(),
+        f16,
     };
     let reduce = if variant.subgroups { files::REDUCE_SUBGROUP } else { files::REDUCE_WORKGROUP };
     let rows = constant("ROWS", variant.rows());
@@ -94,7 +98,13 @@ pub(crate) fn statistics(dispatch: &DispatchText, layout: &Layout, variant: Vari
 }
 
 /// The shader of a gradient dispatch. `upstream_bound`: the upstream gradient is read from the caller's buffer.
-pub(crate) fn gradient(dispatch: &DispatchText, layout: &Layout, variant: Variant, upstream_bound: bool) -> String {
+pub(crate) fn gradient(
+    dispatch: &DispatchText,
+    layout: &Layout,
+    variant: Variant,
+    f16: BuiltInF16,
+    upstream_bound: bool,
+) -> String {
     let stage = VoxelStage {
         main: files::GRADIENT,
         registers: files::GRADIENT_REGISTERS,
@@ -102,8 +112,15 @@ pub(crate) fn gradient(dispatch: &DispatchText, layout: &Layout, variant: Varian
         writes_gradient: true,
         upstream_bound,
         own: layout.gradient_bindings(upstream_bound),
+        f16,
     };
     whole(&voxel_stage(&stage, dispatch, layout, variant))
+}
+
+/// The questions to a device, in a workgroup of so many invocations: entry point `ask`.
+pub(crate) fn ask(invocations: u32, halves: u32, subgroups: bool, one_subgroup: bool) -> String {
+    let values = Values::default().flag("subgroups", subgroups).flag("one_subgroup", one_subgroup);
+    whole(&(constant("INVOCATIONS", invocations) + &constant("HALVES", halves) + &render(files::ASK, &values)))
 }
 
 /// The shader that copies the caller's upstream gradient: entry point `copy_upstream`.
@@ -190,7 +207,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
         number += kind.windows;
     }
     for (index, slot) in (0..).zip(&dispatch.slots) {
-        text.extend(slot.role.lists().iter().map(|list| load_or_store(*slot, *list, index)));
+        text.extend(slot.role.lists().iter().map(|list| load_or_store(*slot, *list, index, stage.f16)));
     }
     if splits.iter().any(|split| split.lanes > 1) {
         let share = if variant.shares_by_subgroup() { files::SHARE_SUBGROUP } else { files::SHARE_WORKGROUP };
@@ -276,7 +293,7 @@ fn binding<'a>(kind: BindingKind, index: u32, number: u32, slots: impl Iterator<
 }
 
 /// The load or store of one slot in one of its lists.
-fn load_or_store(kind: SlotKind, list: Role, index: u32) -> String {
+fn load_or_store(kind: SlotKind, list: Role, index: u32, f16: BuiltInF16) -> String {
     let stores = matches!(list, Role::VoxelLosses | Role::Gradient);
     let files: &[&str] = match (kind.format, stores, kind.wide) {
         (Format::Integer(LabelType::I64), _, false) => &[files::INTEGERS_64],
@@ -296,6 +313,8 @@ fn load_or_store(kind: SlotKind, list: Role, index: u32) -> String {
     };
     let values = Values::default()
         .flag("accumulate", kind.role == Role::AccumulatedGradient)
+        .flag("decodes_f16", f16.decodes)
+        .flag("encodes_f16", f16.encodes)
         .flag("signed", matches!(kind.format, Format::Integer(LabelType::I8 | LabelType::I16)));
     let mut text = String::new();
     if matches!(kind.format, Format::Integer(_)) && !kind.wide {

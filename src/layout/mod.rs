@@ -1,5 +1,6 @@
 //! Where each head's work and scratch lie: a pure function of shapes and settings.
 
+pub(crate) mod answers;
 pub(crate) mod bindings;
 pub(crate) mod defaults;
 pub(crate) mod driver;

@@ -33,6 +33,17 @@ macro_rules! words {
 }
 
 words! {
+    /// What a device is asked: the words of its answers.
+    ASKED_SUM: u32 = 0;
+    ASKED_TREE: u32 = 1;
+    ASKED_SUBGROUP_SUM: u32 = 2;
+    ASKED_SUBGROUP_LEAST: u32 = 3;
+    ASKED_OUT_OF_ORDER: u32 = 4;
+    /// Four digits of a histogram.
+    ASKED_DIGITS: u32 = 5;
+    /// Words before the halves.
+    ANSWERS: u32 = 9;
+
     /// The word of the coefficients that has the upstream gradient.
     UPSTREAM: u32 = 0;
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::gpu::device;
+use crate::layout::answers::Answers;
 use crate::layout::driver::Driver;
 use crate::layout::heads::Heads;
 use crate::layout::split::{check_finish, check_items};
@@ -18,8 +19,8 @@ use crate::layout::{HeadLayout, Layout};
 use crate::report::Mailbox;
 use crate::spec::LossSpec;
 use head_pipelines::{HeadPipelines, finish_accesses};
-pub use options::PlanOptions;
 use options::PlanSettings;
+pub use options::{Ask, PlanOptions};
 use scratch::{PlanScratch, check_scratch};
 use shared::Shared;
 
@@ -37,14 +38,16 @@ pub struct Plan {
 impl Plan {
     /// A plan with the default variant for the device.
     ///
-    /// Takes the device with its limits and features as it is. Pipelines that read or write the caller's tensors are
+    /// Takes the device with its limits and features as it is, and asks it whether what its driver states is true
+    /// ([`Answers`]): that waits for the device once. Pipelines that read or write the caller's tensors are
     /// compiled at the first [`bind`](Self::bind), and kept.
     ///
     /// # Errors
     /// [`Error::NoHeads`] and [`Error::Spec`] for a specification that is wrong, [`Error::Limit`] where the device's
-    /// limits are too small, [`Error::DeviceLost`], [`Error::OutOfMemory`], and [`Error::Device`] where wgpu refuses.
+    /// limits are too small, [`Error::WrongAnswer`] where it cannot do what every loss needs, [`Error::DeviceLost`],
+    /// [`Error::OutOfMemory`], and [`Error::Device`] where wgpu refuses or the device does not answer.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, spec: &LossSpec) -> Result<Self, Error> {
-        Self::with_variant(device, queue, spec, Variant::for_device(device))
+        Self::with_options(device, queue, spec, PlanOptions::default())
     }
 
     /// A plan with this variant of the kernels: short for [`PlanOptions::variant`].
@@ -71,7 +74,8 @@ impl Plan {
         spec: &LossSpec,
         options: PlanOptions,
     ) -> Result<Self, Error> {
-        Self::make(device, queue, spec, &PlanSettings::new(device, options))
+        spec.validate()?;
+        Self::make(device, queue, spec, &PlanSettings::new(device, queue, options)?)
     }
 
     /// A plan of another specification, on the same device and with the same options. Siblings share the pipelines of
@@ -102,6 +106,9 @@ impl Plan {
         check_scratch(&Layout::new(spec, variant)?, &limits)?;
         let variant = variant.within_iterations(spec, &driver)?;
         let layout = Layout::new(spec, variant)?;
+        if layout.has_top_k() && !settings.answers.workgroup_atomics {
+            return Err(Error::WrongAnswer { question: "a histogram by workgroup atomics, which a top-k needs" });
+        }
         check_scratch(&layout, &limits)?;
         check_items(spec, &layout, &limits, variant)?;
         let of_finish = finish_accesses(distributed, layout.has_top_k()).len();
@@ -145,6 +152,12 @@ impl Plan {
     pub fn memory(&self) -> u64 {
         let shared = &self.shared;
         shared.scratch.bytes() + shared.reports.bytes() + shared.global_sums.as_ref().map_or(0, Mailbox::bytes)
+    }
+
+    /// What the device answered, or what is believed of its driver: the facts on which the plan rests.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        self.shared.settings.answers
     }
 
     /// The variant of the kernels.

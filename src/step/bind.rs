@@ -165,7 +165,8 @@ impl Binder<'_> {
         let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
         let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
         own.extend(scratch.losses.iter().map(|losses| (Access::ReadWrite, losses.as_entire_buffer_binding())));
-        let compose = |text: &DispatchText| compose::statistics(text, &shared.heads.layout, shared.variant);
+        let compose =
+            |text: &DispatchText| compose::statistics(text, &shared.heads.layout, shared.variant, shared.settings.f16);
         dispatch(shared, slots, "statistics", compose, &own, 0)
     }
 
@@ -199,7 +200,9 @@ impl Binder<'_> {
         if shared.heads.layout.checks_finite() {
             own.push((Access::ReadWrite, scratch.report.as_entire_buffer_binding()));
         }
-        let compose = |text: &DispatchText| compose::gradient(text, &shared.heads.layout, shared.variant, bound);
+        let compose = |text: &DispatchText| {
+            compose::gradient(text, &shared.heads.layout, shared.variant, shared.settings.f16, bound)
+        };
         dispatch(shared, slots, "gradient", compose, &own, element)
     }
 }

@@ -10,8 +10,9 @@ use super::search::{Candidate, End, Found, Progress, Trials, search};
 use super::{Clock, ClockKind, Kept};
 use crate::error::Error;
 use crate::host::HostStep;
+use crate::layout::answers::Answers;
 use crate::layout::variant::Variant;
-use crate::plan::Plan;
+use crate::plan::{Ask, Plan, PlanOptions};
 use crate::reference::Evaluation;
 use crate::spec::{Head, LossSpec};
 use crate::testing::{Expected, Tensors, evaluate, small_copy};
@@ -107,7 +108,8 @@ pub fn tune(
 /// Measures, and remembers the choice where races decided it.
 fn measure(mut gpu: Gpu, measured: &Measured, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Tuned, Error> {
     let (device, spec) = (gpu.clock.device.clone(), gpu.spec.clone());
-    let (default, candidates) = (Variant::for_device(&device), Candidates::new(&device, &spec));
+    let default = gpu.answers.within(Variant::for_device(&device));
+    let candidates = Candidates::new(&device, &spec);
     let found = search(&mut gpu, default, &candidates, measured.budget, progress)?;
     if found.decides() {
         let of = |which: usize| found.pairs.iter().map(|pair| pair[which]).sum::<f64>();
@@ -122,6 +124,8 @@ fn measure(mut gpu: Gpu, measured: &Measured, progress: &mut dyn FnMut(Progress<
 /// The tensors of a specification on a device, and what a step on them should give.
 struct Gpu {
     clock: Clock,
+    /// Asked once, for all plans.
+    answers: Answers,
     start: Instant,
     spec: LossSpec,
     whole: Trial,
@@ -170,6 +174,7 @@ impl Gpu {
         let small = Trial::draw(&small_spec);
         Ok(Self {
             clock: Clock::new(device.clone(), queue.clone()),
+            answers: Answers::of(device, queue)?,
             start,
             spec: spec.clone(),
             whole: Trial::Drawn(Trial::draw(spec)),
@@ -185,7 +190,9 @@ impl Trials for Gpu {
     type Ready = HostStep;
 
     fn prepare(&mut self, variant: Variant) -> Result<HostStep, Error> {
-        let plan = Plan::with_variant(&self.clock.device, &self.clock.queue, &self.spec, variant)?;
+        let options =
+            PlanOptions { variant: Some(variant), ask: Ask::Answered(self.answers), ..PlanOptions::default() };
+        let plan = Plan::with_options(&self.clock.device, &self.clock.queue, &self.spec, options)?;
         let step = self.whole.bind(&plan)?;
         step.step().warm_up()?;
         Ok(step)

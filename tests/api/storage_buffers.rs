@@ -1,5 +1,7 @@
 //! Devices with few storage buffers per stage: what fits, and the table of it in docs/storage-buffers.md.
 
+use std::fmt::Write as _;
+
 use segloss::testing::{Place, Pool, PooledGradient};
 use segloss::{
     Bound, Error, FloatType, HardCounts, Head, HeadTensors, Loss, LossSpec, Overlap, Pixel, Plan, Tensor, wgpu,
@@ -104,7 +106,7 @@ fn the_table_of_storage_buffers_is_what_devices_take() {
             });
             takes.map_or("more than 10".to_owned(), |(least, _)| least.to_string())
         });
-        table += &format!("\n| {name} | {} |", least.join(" | "));
+        write!(table, "\n| {name} | {} |", least.join(" | ")).expect("written");
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/storage-buffers.md");
     let document = std::fs::read_to_string(path).expect("the document");

@@ -6,6 +6,7 @@ mod common;
 #[path = "../common/specs.rs"]
 mod specs;
 
+mod answers;
 mod big;
 mod cases;
 mod gradient_modes;
