@@ -80,7 +80,10 @@ fn count(trace: &str) -> Vec<(String, usize)> {
             current = Some(id);
         } else if line.trim_start().starts_with("DispatchWorkgroups(") {
             let label = &labels[current.as_ref().expect("a pipeline was set")];
-            *counts.entry(label.clone()).or_default() += 1;
+            // a plan asks its device once; a step does not
+            if label != "segloss: ask" {
+                *counts.entry(label.clone()).or_default() += 1;
+            }
         }
     }
     counts.into_iter().collect()
@@ -154,7 +157,7 @@ fn siblings_that_compose_to_the_same_text_compile_it_once() {
         }
     });
     let created = trace.lines().filter(|line| line.starts_with("CreateComputePipeline(")).count();
-    assert_eq!(created, 4, "statistics, combine, finish and gradient");
+    assert_eq!(created, 5, "the questions to the device, and statistics, combine, finish and gradient");
 }
 
 #[test]

@@ -3,11 +3,42 @@
 use std::num::NonZeroU64;
 
 use segloss::host::{self, HostResult};
-use segloss::{Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
+use segloss::{
+    Activation, Answers, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu,
+};
 
 use crate::common::{
     self, Tensors, all_gpus, differences, download, evaluate, forward_backward, random_tensors, storage,
 };
+
+/// Devices convert by WGSL's built-in functions or by integers, whichever is right and faster there: it may not matter which.
+#[test]
+fn built_in_functions_and_integers_give_the_same_bits() {
+    for gpu in all_gpus() {
+        let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+        let exact = answers.decodes_f16 && answers.encodes_f16;
+        // every half as a logit, rows of any length, gradients from subnormal to infinite
+        let logits: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
+        for voxels in [1 << 15, (1 << 15) - 1] {
+            let loss = Loss { activation: Activation::None, ..Loss::new().overlap(Overlap::dice()) };
+            let head = Head::new([1, 2, voxels], loss).logits(FloatType::F16);
+            let mut tensors = random_tensors(&head, 1.0, &mut fastrand::Rng::with_seed(5));
+            tensors.logits = logits[..2 * voxels].to_vec();
+            let spec = LossSpec::new().head(head);
+            for upstream in [1.0, 1e-3, 3e4, 1e9] {
+                let run = |built_in| {
+                    let plan = gpu.plans.with(&spec, None, Some(built_in)).expect("the plan is made");
+                    let result = host::run(&plan, &[tensors.data()], upstream).expect("the step runs");
+                    let bits = |x: &f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
+                    result.gradients[0].iter().map(bits).collect::<Vec<_>>()
+                };
+                if exact {
+                    assert!(run(true) == run(false), "{}: {voxels} voxels, upstream {upstream}", gpu.name);
+                }
+            }
+        }
+    }
+}
 
 #[test]
 fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {

@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 33] = [
+pub const MUTANTS: [Mutant; 37] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -247,5 +247,33 @@ pub const MUTANTS: [Mutant; 33] = [
         find: "if head.rows > 0u {",
         replace: "if head.rows > 1u {",
         test: "kernels::views::an_upstream_scalar_inside_the_pool_is_read_where_it_is",
+    },
+    Mutant {
+        name: "subnormal halves that are flushed",
+        file: "shaders/shared/half_f16.wgsl",
+        find: "select(above, below, size < vec4<u32>(0x400u))",
+        replace: "select(above, vec4<u32>(), size < vec4<u32>(0x400u))",
+        test: "kernels::halves::every_half_is_read_exactly",
+    },
+    Mutant {
+        name: "a tie that is rounded up",
+        file: "shaders/shared/half_f16.wgsl",
+        find: "let odd = (size >> vec4<u32>(13u)) & vec4<u32>(1u);",
+        replace: "let odd = vec4<u32>(1u);",
+        test: "kernels::halves::built_in_functions_and_integers_give_the_same_bits",
+    },
+    Mutant {
+        name: "a driver whose subgroup sums are one lane's",
+        file: "shaders/ask.wgsl",
+        find: "let sum_of_subgroup = subgroupAdd(number);",
+        replace: "let sum_of_subgroup = number;",
+        test: "kernels::answers::every_adapter_answers_right_what_its_kernels_rest_on",
+    },
+    Mutant {
+        name: "a driver that flushes subnormal halves",
+        file: "shaders/ask.wgsl",
+        find: "let pair = unpack2x16float(questions[1u + i]);",
+        replace: "let pair = unpack2x16float(questions[1u + i]) * vec2<f32>((questions[1u + i] & vec2<u32>(0x7c00u, 0x7c000000u)) != vec2<u32>());",
+        test: "kernels::answers::every_adapter_answers_right_what_its_kernels_rest_on",
     },
 ];
