@@ -8,32 +8,78 @@ use segloss::{
 };
 
 use crate::common::{
-    self, Tensors, all_gpus, differences, download, evaluate, forward_backward, random_tensors, storage,
+    self, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, random_tensors, storage,
 };
 
-/// Devices convert by WGSL's built-in functions or by integers, whichever is right and faster there: it may not matter which.
+/// The ways in which a device may convert: by integers, and f16 by WGSL's built-in functions where the device's are exact. A
+/// device takes what is faster there, so both are held to the same bits.
+fn conversions(gpu: &Gpu, float: FloatType) -> Vec<Option<bool>> {
+    let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+    let exact = answers.decodes_f16 && answers.encodes_f16;
+    if float == FloatType::F16 && exact { vec![Some(false), Some(true)] } else { vec![Some(false)] }
+}
+
+/// The gradient by logits of `float` with these numbers as target, a head per row length: it is −t, rounded to the type. The
+/// denominator is clamped at 2^40, and the upstream gradient is 2^39. Sums of 64 numbers of at most 2^30 stay below the clamp.
+fn minus_gradients(
+    gpu: &Gpu,
+    values: &[f32],
+    [logits, target]: [FloatType; 2],
+    built_in: Option<bool>,
+) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let overlap = Overlap::dice().denominator_floor(2.0_f32.powi(40)).reduction(Reduction::Sum);
+    let loss = Loss { activation: Activation::None, ..Loss::new().overlap(overlap) };
+    let of_rows = |voxels: usize| {
+        let items = values.len() / voxels;
+        let values = values[..items * voxels].to_vec();
+        let head = Head::new([items, 1, voxels], loss.clone()).logits(logits).probabilities(target);
+        let tensors = Tensors { logits: vec![0.0; values.len()], probabilities: values.clone(), ..Tensors::default() };
+        let plan = gpu.plans.with(&LossSpec::new().head(head), None, built_in).expect("the plan is made");
+        let given = host::run(&plan, &[tensors.data()], 2.0_f32.powi(39)).expect("the step runs");
+        (values, given.gradients[0].iter().map(|dz| -dz).collect())
+    };
+    [64, 61].map(of_rows).to_vec()
+}
+
+/// All numbers of a type that a sum of 64 holds. Numbers that are subnormal in f32 may be flushed to 0.
+fn all_of(float: FloatType) -> Vec<f32> {
+    let bits: Vec<u16> = (0..=u16::MAX).collect();
+    let all = host::floats_of_bytes(bytemuck::cast_slice(&bits), float);
+    all.into_iter().filter(|x: &f32| (*x == 0.0 || x.is_normal()) && x.abs() <= 2.0_f32.powi(30)).collect()
+}
+
 #[test]
-fn built_in_functions_and_integers_give_the_same_bits() {
+fn every_half_is_read_exactly() {
     for gpu in all_gpus() {
-        let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
-        let exact = answers.decodes_f16 && answers.encodes_f16;
-        // every half as a logit, rows of any length, gradients from subnormal to infinite
-        let logits: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
-        for voxels in [1 << 15, (1 << 15) - 1] {
-            let loss = Loss { activation: Activation::None, ..Loss::new().overlap(Overlap::dice()) };
-            let head = Head::new([1, 2, voxels], loss).logits(FloatType::F16);
-            let mut tensors = random_tensors(&head, 1.0, &mut fastrand::Rng::with_seed(5));
-            tensors.logits = logits[..2 * voxels].to_vec();
-            let spec = LossSpec::new().head(head);
-            for upstream in [1.0, 1e-3, 3e4, 1e9] {
-                let run = |built_in| {
-                    let plan = gpu.plans.with(&spec, None, Some(built_in)).expect("the plan is made");
-                    let result = host::run(&plan, &[tensors.data()], upstream).expect("the step runs");
-                    let bits = |x: &f32| if x.is_nan() { u32::MAX } else { x.to_bits() };
-                    result.gradients[0].iter().map(bits).collect::<Vec<_>>()
-                };
-                if exact {
-                    assert!(run(true) == run(false), "{}: {voxels} voxels, upstream {upstream}", gpu.name);
+        for float in [FloatType::F16, FloatType::Bf16] {
+            let values = all_of(float);
+            assert!(values.len() > 30_000, "{}", values.len());
+            for built_in in conversions(&gpu, float) {
+                for (expected, given) in minus_gradients(&gpu, &values, [FloatType::F32, float], built_in) {
+                    assert_eq!(given, expected, "{}: {float:?}, {built_in:?}", gpu.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_tie_between_halves_is_rounded_to_even() {
+    for gpu in all_gpus() {
+        for float in [FloatType::F16, FloatType::Bf16] {
+            // each number of the type, and half of the way to the next with what is beside it
+            let half_way = if float == FloatType::F16 { 0x1000 } else { 0x8000 };
+            let near = |x: &f32| {
+                let next = |by: u32| f32::from_bits(x.to_bits() + by);
+                let subnormal = (x.abs() < 2.0_f32.powi(-14)).then(|| x + x.signum() * 2.0_f32.powi(-25));
+                [*x, next(half_way - 1), next(half_way), next(half_way + 1)].into_iter().chain(subnormal)
+            };
+            let values: Vec<f32> = all_of(float).iter().filter(|x| **x != 0.0).flat_map(near).collect();
+            for built_in in conversions(&gpu, float) {
+                for (exact, given) in minus_gradients(&gpu, &values, [float, FloatType::F32], built_in) {
+                    let mut expected = host::floats_of_bytes(&host::float_bytes(&exact, float), float);
+                    expected.truncate(exact.len());
+                    assert_eq!(given, expected, "{}: {float:?}, {built_in:?}", gpu.name);
                 }
             }
         }
@@ -54,35 +100,6 @@ fn a_gradient_is_rounded_once_to_nearest_at_every_magnitude() {
                 // the same arithmetic, then one rounding
                 let rounded = host::floats_of_bytes(&host::float_bytes(&full.gradients[0], float), float);
                 assert_eq!(half.gradients[0], rounded, "{}: {float:?}, 2^{exponent}", gpu.name);
-            }
-        }
-    }
-}
-
-/// With a denominator that is clamped at 2^40 and an upstream gradient of 2^39, the gradient is −t: it reads the target
-/// back.
-#[test]
-fn every_half_is_read_exactly() {
-    for gpu in all_gpus() {
-        for float in [FloatType::F16, FloatType::Bf16] {
-            let bits: Vec<u16> = (0..=u16::MAX).collect();
-            let all = host::floats_of_bytes(bytemuck::cast_slice(&bits), float);
-            // sums of 64 numbers stay below the clamp; numbers that are subnormal in f32 may be flushed to 0
-            let fits = |x: &f32| (*x == 0.0 || x.is_normal()) && x.abs() <= 2.0_f32.powi(30);
-            let mut values: Vec<f32> = all.into_iter().filter(fits).collect();
-            values.truncate(values.len() / 64 * 64);
-            assert!(values.len() > 30_000, "{}", values.len());
-            let overlap = Overlap::dice().denominator_floor(2.0_f32.powi(40)).reduction(Reduction::Sum);
-            let loss = Loss { activation: Activation::None, ..Loss::new().overlap(overlap) };
-            for voxels in [64, 61] {
-                let items = values.len() / voxels;
-                let values = values[..items * voxels].to_vec();
-                let head = Head::new([items, 1, voxels], loss.clone()).probabilities(float);
-                let tensors =
-                    [Tensors { logits: vec![0.0; values.len()], probabilities: values.clone(), ..Tensors::default() }];
-                let given = common::run(&gpu, &LossSpec::new().head(head), &tensors, 2.0_f32.powi(39));
-                let read: Vec<f32> = given.gradients[0].iter().map(|dz| -dz).collect();
-                assert_eq!(read, values, "{}: {float:?}", gpu.name);
             }
         }
     }

@@ -260,7 +260,7 @@ pub const MUTANTS: [Mutant; 37] = [
         file: "shaders/shared/half_f16.wgsl",
         find: "let odd = (size >> vec4<u32>(13u)) & vec4<u32>(1u);",
         replace: "let odd = vec4<u32>(1u);",
-        test: "kernels::halves::built_in_functions_and_integers_give_the_same_bits",
+        test: "kernels::halves::every_tie_between_halves_is_rounded_to_even",
     },
     Mutant {
         name: "a driver whose subgroup sums are one lane's",
@@ -273,7 +273,8 @@ pub const MUTANTS: [Mutant; 37] = [
         name: "a driver that flushes subnormal halves",
         file: "shaders/ask.wgsl",
         find: "let pair = unpack2x16float(questions[1u + i]);",
-        replace: "let pair = unpack2x16float(questions[1u + i]) * vec2<f32>((questions[1u + i] & vec2<u32>(0x7c00u, 0x7c000000u)) != vec2<u32>());",
+        replace: "let word = questions[1u + i]; let is_normal = (vec2<u32>(word) & vec2<u32>(0x7c00u, 0x7c000000u)) != vec2<u32>(); \
+                  let pair = select(vec2<f32>(), unpack2x16float(word), is_normal);",
         test: "kernels::answers::every_adapter_answers_right_what_its_kernels_rest_on",
     },
 ];
