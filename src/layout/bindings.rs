@@ -68,10 +68,12 @@ pub(crate) struct BindingLimits {
     pub alignment: u64,
     /// Whether four elements may be loaded at once.
     pub wide: bool,
+    /// The most elements of a binding that several tensors share.
+    pub elements: u64,
 }
 
-/// The most elements of a binding that several tensors share: indices, and steps past an end, stay far below 2^32.
-const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
+/// [`BindingLimits::elements`] of every device: indices, and steps past an end, stay far below 2^32.
+pub(crate) const MOST_SHARED_ELEMENTS: u64 = 1 << 31;
 
 /// Tensors that share a binding, by their indices among the pieces, and the bytes that they cover.
 #[derive(Clone, Debug)]
@@ -91,9 +93,9 @@ impl Group {
     }
 
     /// Whether several tensors may share it: every element has an index.
-    fn has_indices(&self, pieces: &[Piece]) -> bool {
+    fn has_indices(&self, pieces: &[Piece], limits: BindingLimits) -> bool {
         let least = self.pieces.iter().map(|&piece| pieces[piece].extent.format.bytes()).min();
-        self.pieces.len() == 1 || self.length() / least.unwrap_or(1) <= MOST_SHARED_ELEMENTS
+        self.pieces.len() == 1 || self.length() / least.unwrap_or(1) <= limits.elements
     }
 }
 
@@ -142,7 +144,7 @@ fn groups(
         let bytes = bytes.start - bytes.start % limits.alignment..bytes.end.next_multiple_of(4);
         Group { bytes, pieces: vec![piece] }
     };
-    let fits = |group: &Group| group.length() <= limits.largest && group.has_indices(pieces);
+    let fits = |group: &Group| group.length() <= limits.largest && group.has_indices(pieces, limits);
     let mut like: Vec<Group> = Vec::new();
     for piece in here {
         let this = alone(piece);
@@ -172,7 +174,7 @@ fn groups(
         match joined.last_mut() {
             Some(last) if overlap(last, &group) && (written || fits(&last.with(&group))) => {
                 let both = last.with(&group);
-                if !both.has_indices(pieces) {
+                if !both.has_indices(pieces, limits) {
                     return Err(TooFarApart { piece: group.pieces[0] });
                 }
                 *last = both;
@@ -240,4 +242,109 @@ pub(crate) fn windows(length: u64, largest: u64) -> (u32, u32) {
 
 fn to_u32(index: usize) -> u32 {
     u32::try_from(index).expect("a dispatch has few slots")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::AdapterChoice;
+    use crate::gpu::device::buffer;
+    use crate::layout::tensors::Format;
+    use crate::spec::{FloatType, LabelType};
+
+    const F32: Format = Format::Float(FloatType::F32);
+    const F16: Format = Format::Float(FloatType::F16);
+    const U8: Format = Format::Integer(LabelType::U8);
+    const LIMITS: BindingLimits =
+        BindingLimits { largest: 1 << 20, alignment: 256, wide: true, elements: MOST_SHARED_ELEMENTS };
+
+    fn pool() -> wgpu::Buffer {
+        let (device, _) = AdapterChoice::default().open().expect("an adapter");
+        buffer(&device, "pool", 1 << 16, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// Tensors of one head, or of as many as there are logits.
+    fn pieces(buffer: &wgpu::Buffer, tensors: &[(Role, Format, Range<u64>)]) -> Vec<Piece> {
+        let piece = |(role, format, bytes): &(Role, Format, Range<u64>)| {
+            let wide = (bytes.start / format.bytes()).is_multiple_of(4);
+            let extent = Extent { buffer: buffer.clone(), bytes: bytes.clone(), format: *format, wide };
+            Piece { head: 0, role: *role, extent }
+        };
+        tensors.iter().map(piece).collect()
+    }
+
+    /// The unit and the bytes of each binding.
+    fn bound(pieces: &[Piece], most: u32, limits: BindingLimits) -> Vec<(Unit, Range<u64>)> {
+        let bound = bind(pieces, most, limits).expect("near enough");
+        bound.bindings.into_iter().map(|binding| (binding.kind.unit, binding.bytes)).collect()
+    }
+
+    #[test]
+    fn aligned_tensors_of_a_head_have_bindings_of_their_own_and_one_where_the_device_has_no_more() {
+        let pool = pool();
+        let (logits, labels, gradient) = (0..1024, 1024..1280, 1280..2304);
+        let head = [(Role::Logits, F32, logits), (Role::Labels, U8, labels), (Role::Gradient, F32, gradient)];
+        let head = pieces(&pool, &head);
+        let own = [(Unit::Quad, 0..1024), (Unit::Word, 1024..1280), (Unit::Quad, 1280..2304)];
+        assert_eq!(bound(&head, 3, LIMITS), own);
+        assert_eq!(bound(&head, 2, LIMITS), [(Unit::Quad, 0..2304)]);
+    }
+
+    #[test]
+    fn tensors_whose_bindings_would_overlap_share_one_and_the_others_do_not() {
+        let pool = pool();
+        // the labels begin in the last 256 bytes of the logits
+        let tensors = [(Role::Logits, F32, 0..1040), (Role::Labels, U8, 1040..1300), (Role::Gradient, F32, 2048..3088)];
+        let own = [(Unit::Quad, 0..1312), (Unit::Quad, 2048..3088)];
+        assert_eq!(bound(&pieces(&pool, &tensors), 8, LIMITS), own);
+        // nothing is written: bindings may overlap
+        let read = [(Unit::Quad, 0..1040), (Unit::Word, 1024..1300)];
+        assert_eq!(bound(&pieces(&pool, &tensors[..2]), 8, LIMITS), read);
+    }
+
+    #[test]
+    fn a_gradient_of_halves_that_share_words_makes_its_binding_atomic() {
+        let pool = pool();
+        let tensors = [(Role::Logits, F16, 2..514), (Role::Gradient, F16, 514..1026), (Role::Labels, U8, 2048..2304)];
+        let own = [(Unit::AtomicWord, 0..1028), (Unit::Word, 2048..2304)];
+        assert_eq!(bound(&pieces(&pool, &tensors), 8, LIMITS), own);
+    }
+
+    #[test]
+    fn heads_that_load_alike_share_a_binding_and_unlike_ones_do_not() {
+        let pool = pool();
+        let head = |first: u64, format: Format| {
+            [(Role::Logits, format, first..first + 512), (Role::Gradient, format, first + 512..first + 1024)]
+        };
+        let alike = [head(0, F32), head(1024, F32)].concat();
+        assert_eq!(bound(&pieces(&pool, &alike), 8, LIMITS), [(Unit::Quad, 0..2048)]);
+        let unlike = [head(0, F32), head(1024, F16)].concat();
+        assert_eq!(bound(&pieces(&pool, &unlike), 8, LIMITS).len(), 4);
+        // where the device has too few, the narrowest that is written decides
+        assert_eq!(bound(&pieces(&pool, &unlike), 3, LIMITS), [(Unit::Pair, 0..2048)]);
+    }
+
+    #[test]
+    fn a_shared_range_beyond_the_largest_binding_comes_in_windows() {
+        let pool = pool();
+        let tensors = [(Role::Logits, F32, 4..40_004), (Role::Gradient, F32, 40_004..80_004)];
+        let small = BindingLimits { largest: 1 << 14, ..LIMITS };
+        let bound = bind(&pieces(&pool, &tensors), 8, small).expect("near enough");
+        let [binding] = &bound.bindings[..] else { panic!("{bound:?}") };
+        assert_eq!((binding.bytes.clone(), binding.kind.window, binding.kind.windows), (0..80_004, 12, 5));
+        assert_eq!(bound.count(), 5);
+        assert_eq!(binding.window_bytes(4), 65_536..80_004);
+        assert_eq!(bound.places, [(0, 1), (1, 10_001)]);
+    }
+
+    #[test]
+    fn tensors_that_must_share_a_binding_of_too_many_elements_are_refused() {
+        let pool = pool();
+        let tensors = [(Role::Logits, F32, 4..40_004), (Role::Gradient, F32, 40_004..80_004)];
+        let few = BindingLimits { elements: 20_000, ..LIMITS };
+        let refused = bind(&pieces(&pool, &tensors), 8, few).expect_err("too many elements");
+        assert_eq!(refused.piece, 1);
+        let apart = [(Role::Logits, F32, 4..40_004), (Role::Gradient, F32, 40_192..80_192)];
+        assert_eq!(bound(&pieces(&pool, &apart), 8, few).len(), 2);
+    }
 }

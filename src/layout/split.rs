@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::Layout;
-use super::bindings::{BindingLimits, Bound, Piece, TooFarApart, bind, windows};
+use super::bindings::{BindingLimits, Bound, MOST_SHARED_ELEMENTS, Piece, TooFarApart, bind, windows};
 use super::slots::{DispatchText, HeadSlots, Role};
 use super::tensors::{self, Extent};
 use super::variant::Variant;
@@ -51,6 +51,7 @@ impl DispatchLimits {
                 largest: largest_binding(limits),
                 alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
                 wide: variant.wide,
+                elements: MOST_SHARED_ELEMENTS,
             },
             heads: variant.heads_per_dispatch,
             logits: u64::MAX,

@@ -52,6 +52,7 @@ pub fn on_adapter(
         published(adapter, cases, &mut all, tick)?;
         let (device, queue) = open_adapter(adapter)?;
         let (here, plans) = (Variant::for_device(&device), Plans::new(&device, &queue));
+        answers(Answers::of(&device, &queue)?, &device, &mut all);
         all.variant = here.numbers().map(|(name, number)| (name.to_owned(), number)).collect();
         let mut worst = Worst::default();
         every_pair(here, &plans, &mut worst, &mut all, tick);
@@ -67,6 +68,27 @@ pub fn on_adapter(
         Vec::new()
     });
     (all, results)
+}
+
+/// What the device answered to questions with known answers. One that the driver says it can, and cannot, is a failure.
+fn answers(answers: Answers, device: &wgpu::Device, all: &mut Adapter) {
+    let states_subgroups = device.features().contains(wgpu::Features::SUBGROUP);
+    let stated = [
+        ("sums over a workgroup", answers.workgroup_sums, true),
+        ("workgroup atomics", answers.workgroup_atomics, true),
+        ("sums over subgroups", answers.subgroup_sums, states_subgroups),
+        ("lanes in order", answers.one_subgroup, Variant::for_device(device).subgroup_size > 0),
+        // WGSL leaves these open
+        ("f16 unpacked exactly", answers.decodes_f16, false),
+        ("f16 packed exactly", answers.encodes_f16, false),
+    ];
+    for (what, answer, is_stated) in stated {
+        all.states.push((what.to_owned(), if answer { "yes" } else { "no" }.to_owned()));
+        if is_stated && !answer {
+            let message = "the driver states it, and the device answers wrong".to_owned();
+            all.failures.push(Failure { what: what.to_owned(), message });
+        }
+    }
 }
 
 /// Plans on a device of its own.
