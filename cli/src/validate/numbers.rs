@@ -11,7 +11,8 @@ use segloss::testing::cases::{self, Case, Outcome};
 use segloss::testing::shaders::{CoveringStep, covering_steps};
 use segloss::testing::{self, Comparison, Differences, Expected, Plans, Tensors, Tolerance, draw};
 use segloss::{
-    AdapterChoice, Error, HardCounts, Head, LabelType, Loss, LossSpec, Pixel, Plan, Variant, open_adapter, wgpu,
+    AdapterChoice, Answers, Error, HardCounts, Head, LabelType, Loss, LossSpec, Pixel, Plan, Variant, open_adapter,
+    wgpu,
 };
 
 use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
