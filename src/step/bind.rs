@@ -104,8 +104,12 @@ fn bind(
             // WebGPU: what a dispatch writes to, it may not read by another binding
             let written =
                 heads.iter().flat_map(HeadExtents::writes).any(|(_, extent)| extent.buffer == upstream.buffer);
+            // a binding for it may cost no dispatch, and no tensor its own binding
+            let size = |dispatches: &[DispatchSlots]| {
+                (dispatches.len(), dispatches.iter().map(|slots| slots.bound.count()).sum::<u32>())
+            };
             match if written { None } else { gradient(true).ok() } {
-                Some(bound) if bound.len() <= copied.len() => (bound, Upstream::Bound(upstream)),
+                Some(bound) if size(&bound) == size(&copied) => (bound, Upstream::Bound(upstream)),
                 _ => (copied, Upstream::Copied(upstream)),
             }
         }

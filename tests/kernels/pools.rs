@@ -67,7 +67,7 @@ fn tensors_anywhere_give_the_bits_of_buffers_of_their_own() {
     });
     let ran = Cell::new(0);
     // hardly two of them share a kernel
-    runner(8)
+    runner(4)
         .run(&spec(1..4), |(spec, seed)| {
             let (tensors, scale) = (tensors(&spec, seed), upstream(seed));
             let gpu = [&four, &eight, &own][usize::from(fastrand::Rng::with_seed(seed).u8(0..3))];
@@ -81,5 +81,5 @@ fn tensors_anywhere_give_the_bits_of_buffers_of_their_own() {
             Ok(())
         })
         .expect("holds");
-    assert!(ran.get() >= 4, "{} ran", ran.get());
+    assert!(ran.get() >= 2, "{} ran", ran.get());
 }
