@@ -38,10 +38,15 @@ fn every_adapter_answers_right_what_its_kernels_rest_on() {
         let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
         let stated = Variant::for_device(&gpu.device);
         println!("{}: {answers:?}", gpu.name);
-        assert!(answers.workgroup_sums && answers.workgroup_atomics && answers.decodes_f16, "{answers:?}");
+        assert!(answers.workgroup_sums && answers.workgroup_atomics, "{answers:?}");
         assert_eq!((answers.subgroup_sums, answers.one_subgroup), (stated.subgroups, stated.subgroup_size > 0));
-        // SwiftShader makes a NaN of what is beyond the largest half
-        assert_eq!(answers.encodes_f16, !gpu.name.starts_with("SwiftShader"), "{answers:?}");
+        // WGSL leaves these open; SwiftShader makes a NaN of what is beyond the largest half
+        let f16 = (answers.decodes_f16, answers.encodes_f16);
+        if gpu.name.contains("llvmpipe") {
+            assert_eq!(f16, (true, true));
+        } else if gpu.name.contains("SwiftShader") {
+            assert_eq!(f16, (true, false));
+        }
         let plan = Plan::new(&gpu.device, &gpu.queue, &spec()).expect("the plan is made");
         assert_eq!((plan.answers(), plan.variant()), (answers, stated));
         check(&gpu, &plan);
@@ -52,16 +57,14 @@ fn every_adapter_answers_right_what_its_kernels_rest_on() {
 fn a_plan_whose_device_cannot_sum_over_subgroups_sums_through_workgroup_memory() {
     let gpu = gpu();
     let right = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
-    assert!(right.subgroup_sums && right.one_subgroup, "{right:?}: the test needs subgroups of one size");
-    let lies = [
-        (Answers { subgroup_sums: false, ..right }, (false, 0)),
-        (Answers { one_subgroup: false, ..right }, (true, 0)),
-        (
-            Answers { decodes_f16: false, encodes_f16: false, ..right },
-            (true, Variant::for_device(&gpu.device).subgroup_size),
-        ),
-    ];
-    for (answers, expected) in lies {
+    let stated = Variant::for_device(&gpu.device);
+    for answers in [
+        Answers { subgroup_sums: false, ..right },
+        Answers { one_subgroup: false, ..right },
+        Answers { decodes_f16: false, encodes_f16: false, ..right },
+    ] {
+        let subgroups = stated.subgroups && answers.subgroup_sums;
+        let expected = (subgroups, if subgroups && answers.one_subgroup { stated.subgroup_size } else { 0 });
         let plan = with(&gpu, answers, None).expect("the plan is made");
         assert_eq!(plan.answers(), answers);
         assert_eq!((plan.variant().subgroups, plan.variant().subgroup_size), expected, "{answers:?}");
@@ -76,17 +79,18 @@ fn what_contradicts_an_answer_is_a_typed_error() {
     let right = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
     let stated = Variant::for_device(&gpu.device);
     let refused = |answers, variant| with(&gpu, answers, variant).map(|_| ()).expect_err("refused").to_string();
-    assert_eq!(
-        refused(Answers { subgroup_sums: false, ..right }, Some(stated)),
-        "variant: subgroups: expected false: the device's sums over subgroups are wrong, got true"
-    );
-    assert_eq!(
-        refused(Answers { one_subgroup: false, ..right }, Some(stated)),
-        format!(
-            "variant: subgroup_size: expected 0: a workgroup of that size is not one subgroup with lanes in order, got {}",
-            stated.subgroup_size
-        )
-    );
+    if stated.subgroups {
+        assert_eq!(
+            refused(Answers { subgroup_sums: false, ..right }, Some(stated)),
+            "variant: subgroups: expected false: the device's sums over subgroups are wrong, got true"
+        );
+    }
+    if stated.subgroup_size > 0 {
+        let expected =
+            "variant: subgroup_size: expected 0: a workgroup of that size is not one subgroup with lanes in order";
+        let error = refused(Answers { one_subgroup: false, ..right }, Some(stated));
+        assert_eq!(error, format!("{expected}, got {}", stated.subgroup_size));
+    }
     assert_eq!(
         refused(Answers { workgroup_sums: false, ..right }, None),
         "the device answers wrong: a sum through workgroup memory"
