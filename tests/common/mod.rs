@@ -6,7 +6,9 @@ use segloss::reference::Evaluation;
 pub use segloss::testing::{Differences, Plans, Tensors};
 use segloss::testing::{Expected, Tolerance};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{AdapterChoice, Head, HeadTensors, LossSpec, Report, Step, Target, Variant, open_adapter, testing, wgpu};
+use segloss::{
+    AdapterChoice, Answers, Head, HeadTensors, LossSpec, Report, Step, Target, Variant, open_adapter, testing, wgpu,
+};
 
 /// A device of this machine.
 pub struct Gpu {
@@ -51,6 +53,11 @@ fn open(adapter: &wgpu::Adapter) -> Gpu {
     let info = adapter.get_info();
     let (device, queue) = open_adapter(adapter).expect("the adapter opens");
     Gpu::new(format!("{} ({:?})", info.name, info.backend), device, queue)
+}
+
+/// What the device answers to questions with known answers.
+pub fn answers(gpu: &Gpu) -> Answers {
+    Answers::of(&gpu.device, &gpu.queue).expect("the device answers")
 }
 
 /// [`Tensors::random`] with a seed drawn from `random`.

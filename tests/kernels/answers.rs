@@ -2,7 +2,7 @@
 
 use segloss::{Answers, Ask, Error, FloatType, Head, Loss, LossSpec, Pixel, Plan, PlanOptions, Variant, host};
 
-use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors};
+use crate::common::{self, Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors};
 
 fn spec() -> LossSpec {
     let loss = || Loss::monai_dice().pixel(Pixel::cross_entropy().label_smoothing(0.1));
@@ -35,7 +35,7 @@ fn with(gpu: &Gpu, answers: Answers, variant: Option<Variant>) -> Result<Plan, E
 #[test]
 fn every_adapter_answers_right_what_its_kernels_rest_on() {
     for gpu in all_gpus() {
-        let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+        let answers = common::answers(&gpu);
         let stated = Variant::for_device(&gpu.device);
         println!("{}: {answers:?}", gpu.name);
         assert!(answers.workgroup_sums && answers.workgroup_atomics, "{answers:?}");
@@ -56,7 +56,7 @@ fn every_adapter_answers_right_what_its_kernels_rest_on() {
 #[test]
 fn a_plan_whose_device_cannot_sum_over_subgroups_sums_through_workgroup_memory() {
     let gpu = gpu();
-    let right = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+    let right = common::answers(&gpu);
     let stated = Variant::for_device(&gpu.device);
     for answers in [
         Answers { subgroup_sums: false, ..right },
@@ -76,7 +76,7 @@ fn a_plan_whose_device_cannot_sum_over_subgroups_sums_through_workgroup_memory()
 #[test]
 fn what_contradicts_an_answer_is_a_typed_error() {
     let gpu = gpu();
-    let right = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+    let right = common::answers(&gpu);
     let stated = Variant::for_device(&gpu.device);
     let refused = |answers, variant| with(&gpu, answers, variant).map(|_| ()).expect_err("refused").to_string();
     if stated.subgroups {

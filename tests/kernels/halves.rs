@@ -3,9 +3,7 @@
 use std::num::NonZeroU64;
 
 use segloss::host::{self, HostResult};
-use segloss::{
-    Activation, Answers, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu,
-};
+use segloss::{Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Reduction, wgpu};
 
 use crate::common::{
     self, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, random_tensors, storage,
@@ -14,7 +12,7 @@ use crate::common::{
 /// The ways in which a device may convert: by integers, and f16 by WGSL's built-in functions where the device's are exact. A
 /// device takes what is faster there, so both are held to the same bits.
 fn conversions(gpu: &Gpu, float: FloatType) -> Vec<Option<bool>> {
-    let answers = Answers::of(&gpu.device, &gpu.queue).expect("the device answers");
+    let answers = common::answers(gpu);
     let exact = answers.decodes_f16 && answers.encodes_f16;
     if float == FloatType::F16 && exact { vec![Some(false), Some(true)] } else { vec![Some(false)] }
 }
