@@ -145,8 +145,8 @@ const PLACES: [Place; 3] = [
     Place { buffer: 0, alignment: 1, gap: 3 },
 ];
 
-/// The device's variant, and one that has all heads in one dispatch, as on hardware: aligned alone, since software drivers
-/// compile it for a minute.
+/// The device's variant, and one that has all heads in one dispatch, as on hardware: aligned alone, since SwiftShader
+/// takes long to compile it.
 fn pooled_variants(device: &wgpu::Device) -> [(&'static str, Variant, &'static [Place]); 2] {
     let variant = Variant::for_device(device);
     let one_dispatch = Variant { heads_per_dispatch: u32::MAX, ..variant };
