@@ -135,3 +135,25 @@ impl BoundRange {
         Entry { access: self.access, binding }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::adapter::AdapterChoice;
+    use crate::gpu::device::buffer;
+
+    #[test]
+    fn bindings_that_webgpu_refuses_are_found() {
+        let (device, _) = AdapterChoice::default().open().expect("an adapter");
+        let [one, other] = [0, 1].map(|_| buffer(&device, "pool", 256, wgpu::BufferUsages::STORAGE));
+        let range =
+            |access, buffer: &wgpu::Buffer, offset, size| BoundRange { access, buffer: buffer.clone(), offset, size };
+        let is_refused = |ranges: [BoundRange; 2]| aliasing(&ranges).is_some();
+        let (read, written) = (Access::Read, Access::ReadWrite);
+        assert!(is_refused([range(written, &one, 0, 260), range(written, &one, 256, 64)]), "they overlap");
+        assert!(is_refused([range(read, &one, 0, 256), range(written, &one, 256, 64)]), "read and written");
+        assert!(!is_refused([range(written, &one, 0, 256), range(written, &one, 256, 64)]), "side by side");
+        assert!(!is_refused([range(read, &one, 0, 260), range(read, &one, 256, 64)]), "only read");
+        assert!(!is_refused([range(read, &one, 0, 260), range(written, &other, 0, 64)]), "two buffers");
+    }
+}
