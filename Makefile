@@ -138,7 +138,7 @@ reports: ## the committed reports of `make validate`, made again; writes docs/va
 validate-tools:
 	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
 	@if ! command -v npm > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq nodejs npm; fi
-	npm ci --prefix cli/dawn --no-audit --no-fund --silent
+	npm ci --prefix cli/web --no-audit --no-fund --silent
 	test -f $(DXC) || { $(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
 	    --platform manylinux_2_28_x86_64 -d $(WHEEL) compushady-lrtu==0.18.0 \
 	    && $(PYTHON) -m zipfile -e $(WHEEL)/*.whl $(WHEEL); }

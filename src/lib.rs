@@ -59,14 +59,14 @@ pub mod tuning;
 pub use error::{Bound, Error, Tensor};
 pub use gpu::adapter::{AdapterChoice, open_adapter};
 pub use gpu::device::Access;
-pub use gpu::dispatch::{BoundRange, Recipe};
+pub use gpu::dispatch::{BoundRange, Recipe, Stage};
 pub use layout::answers::Answers;
 pub use layout::tensors::{Gradient, HeadTensors, Scalars};
 pub use layout::variant::Variant;
 pub use plan::{Ask, Plan, PlanOptions};
 pub use report::{
     ClassCounts, GlobalSums, HeadReport, ItemCounts, NonFinite, Pending, PendingGlobalSums, PendingReport, Report,
-    Term, VoxelPosition,
+    ReportWord, ReportWords, Term, VoxelPosition,
 };
 pub use spec::{
     Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,

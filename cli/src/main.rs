@@ -4,6 +4,7 @@
 mod adapters;
 mod bench;
 mod check;
+mod page;
 mod read_back;
 mod shaders;
 mod tune;
@@ -35,6 +36,8 @@ enum Verb {
     Validate(Box<validate::Validate>),
     /// Finds the fastest variant of the kernels for this adapter, and remembers it.
     Tune(tune::Tune),
+    /// Writes one page that validates and measures the kernels in any browser with WebGPU.
+    Page(page::Page),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(),
         Verb::Validate(validate) => validate.run(),
         Verb::Tune(tune) => tune.run(),
+        Verb::Page(page) => page.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::device::{Access, Entry, bind_group};
 use super::pipelines::Compiled;
+use crate::error::Tensor;
 
 /// One dispatch, ready to encode.
 #[derive(Clone, Debug)]
@@ -44,8 +45,9 @@ impl Dispatch {
     }
 
     /// The dispatch as data.
-    pub(crate) fn recipe(&self) -> Recipe {
+    pub(crate) fn recipe(&self, stage: Stage) -> Recipe {
         Recipe {
+            stage,
             source: self.text.clone(),
             entry_point: self.entry_point,
             bindings: self.entries.clone(),
@@ -92,9 +94,20 @@ fn aliasing(ranges: &[BoundRange]) -> Option<[&BoundRange; 2]> {
         .find_map(|(index, one)| ranges[index + 1..].iter().find(|other| refused(one, other)).map(|other| [one, other]))
 }
 
+/// The half of a step that a dispatch belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is encoded by [`Step::forward`](crate::Step::forward).
+    Forward,
+    /// It is encoded by [`Step::backward`](crate::Step::backward).
+    Backward,
+}
+
 /// A dispatch as data, which any WebGPU program can run.
 #[derive(Clone, Debug)]
 pub struct Recipe {
+    /// The half of the step that it belongs to.
+    pub stage: Stage,
     /// The WGSL text.
     pub source: Arc<str>,
     /// Its entry point.
@@ -117,6 +130,8 @@ pub struct BoundRange {
     pub offset: u64,
     /// Its length in bytes.
     pub size: u64,
+    /// The callers' tensors that lie in it, each with the index of its head; none in a buffer of the plan's or of the step's.
+    pub tensors: Vec<(usize, Tensor)>,
 }
 
 impl BoundRange {
@@ -126,6 +141,7 @@ impl BoundRange {
             buffer: binding.buffer.clone(),
             offset: binding.offset,
             size: binding.size.map_or(binding.buffer.size() - binding.offset, u64::from),
+            tensors: Vec::new(),
         }
     }
 
@@ -147,7 +163,9 @@ mod tests {
         let (device, _) = AdapterChoice::default().open().expect("an adapter");
         let [one, other] = [0, 1].map(|_| buffer(&device, "pool", 256, wgpu::BufferUsages::STORAGE));
         let range =
-            |access, buffer: &wgpu::Buffer, offset, size| BoundRange { access, buffer: buffer.clone(), offset, size };
+            |access, buffer: &wgpu::Buffer, offset, size| {
+                BoundRange { access, buffer: buffer.clone(), offset, size, tensors: Vec::new() }
+            };
         let is_refused = |ranges: [BoundRange; 2]| aliasing(&ranges).is_some();
         let (read, written) = (Access::Read, Access::ReadWrite);
         assert!(is_refused([range(written, &one, 0, 260), range(written, &one, 256, 64)]), "they overlap");

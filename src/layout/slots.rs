@@ -104,6 +104,20 @@ impl Role {
             Self::Gradient | Self::AccumulatedGradient | Self::GradientInPlace => "gradient",
         }
     }
+
+    /// The callers' tensors that have this role.
+    pub(crate) const fn tensors(self) -> &'static [Tensor] {
+        match self {
+            Self::Logits => &[Tensor::Logits],
+            Self::Labels | Self::Probabilities => &[Tensor::Target],
+            Self::Mask => &[Tensor::Mask],
+            Self::WeightMap => &[Tensor::WeightMap],
+            Self::SampleMask => &[Tensor::SampleMask],
+            Self::VoxelLosses => &[Tensor::VoxelLosses],
+            Self::Gradient | Self::AccumulatedGradient => &[Tensor::Gradient],
+            Self::GradientInPlace => &[Tensor::Logits, Tensor::Gradient],
+        }
+    }
 }
 
 /// How a slot loads or stores.

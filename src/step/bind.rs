@@ -9,7 +9,7 @@ use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
-use crate::layout::slots::{DispatchText, Role};
+use crate::layout::slots::{DispatchText, HeadSlots, Role};
 use crate::layout::split::{DispatchLimits, DispatchSlots, split};
 use crate::layout::table::{self, HeadRow};
 use crate::layout::tensors::{self, Extent, GradientMode, HeadExtents, HeadTensors, Scalars};
@@ -222,12 +222,31 @@ fn dispatch(
     upstream: u32,
 ) -> Dispatch {
     let (rows, workgroups) = table_rows(shared, slots, upstream);
-    let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
-    let entries: Vec<_> = own.chain(tensor_entries(slots)).collect();
+    let first = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
+    let entries: Vec<_> = first.chain(tensor_entries(slots)).collect();
+    let own = own.len();
     let compiled = shared.compiled(stage, slots.text(), accesses(&entries), compose);
     let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
-    Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries)
+    let mut dispatch = Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries);
+    // the table and the stage's own buffers come first
+    for (entry, tensors) in dispatch.entries[1 + own..].iter_mut().zip(bound_tensors(slots)) {
+        entry.tensors = tensors;
+    }
+    dispatch
+}
+
+/// The tensors of each of [`tensor_entries`].
+fn bound_tensors(slots: &DispatchSlots) -> impl Iterator<Item = Vec<(usize, Tensor)>> {
+    slots.bound.bindings.iter().zip(0..).flat_map(|(binding, index)| {
+        let here = |slot: u32| slots.bound.slots[slot as usize].binding == index;
+        let of_head = |head: &HeadSlots| {
+            let roles = head.slots.iter().filter(|(_, (slot, _))| here(*slot)).flat_map(|(role, _)| role.tensors());
+            roles.map(|tensor| (head.head, *tensor)).collect::<Vec<_>>()
+        };
+        let tensors: Vec<_> = slots.heads.iter().flat_map(of_head).collect();
+        std::iter::repeat_n(tensors, binding.kind.windows as usize)
+    })
 }
 
 fn tensor_entries(slots: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {

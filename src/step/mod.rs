@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::gpu::device::checked;
-use crate::gpu::dispatch::{Dispatch, Recipe};
+use crate::gpu::dispatch::{Dispatch, Recipe, Stage};
 use crate::plan::Plan;
 use crate::plan::stages::HeadStages;
-use crate::report::{GlobalSums, Mailbox, PendingGlobalSums, PendingReport};
+use crate::report::{GlobalSums, Mailbox, PendingGlobalSums, PendingReport, ReportWords};
 
 /// Labels of compute passes.
 const STATISTICS: &str = "segloss: statistics";
@@ -182,7 +182,14 @@ impl Step {
     /// Every dispatch of forward and backward, in order, as data.
     #[must_use]
     pub fn recipes(&self) -> Vec<Recipe> {
-        self.dispatches_in_order().map(Dispatch::recipe).collect()
+        let forward = self.forward_dispatches().map(|(_, dispatch)| dispatch.recipe(Stage::Forward));
+        forward.chain(self.backward_dispatches().map(|dispatch| dispatch.recipe(Stage::Backward))).collect()
+    }
+
+    /// Where the forward writes the report, and what its words are: for a reader of [`recipes`](Self::recipes).
+    #[must_use]
+    pub fn report_words(&self) -> ReportWords {
+        ReportWords::new(&self.stages.scratch.report, &self.plan.shared.heads)
     }
 
     fn dispatches_in_order(&self) -> impl Iterator<Item = &Dispatch> {

@@ -64,6 +64,8 @@ pub struct ExpectedHead {
     pub item_counts: Option<Vec<Vec<[u64; 4]>>>,
     /// The overlap term of each row and class before its reduction, row-major.
     pub overlap_losses: Option<Vec<f64>>,
+    /// Their rows.
+    pub overlap_rows: usize,
     /// The pixel term of each voxel.
     pub voxel_losses: Option<Vec<f64>>,
     /// The gradient of the logits.
@@ -131,6 +133,7 @@ impl ExpectedHead {
             hard_counts: counted.then(|| (0..head.classes()).map(over_items).collect()),
             item_counts: of_items.then(|| evaluation.hard_counts.clone()),
             overlap_losses: (head.unreduced && overlap).then(|| evaluation.overlap_losses.concat()),
+            overlap_rows: evaluation.overlap_losses.len(),
             voxel_losses: head.voxel_losses().then(|| evaluation.voxel_losses.clone()),
             gradient: Some(evaluation.gradient.clone()),
             scale: if scale < 1e-9 { 1.0 } else { scale },

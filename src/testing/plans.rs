@@ -13,6 +13,8 @@ use crate::spec::LossSpec;
 pub struct Plans {
     device: wgpu::Device,
     queue: wgpu::Queue,
+    /// What the first plan does about the device's answers; later ones have those of the first.
+    ask: Ask,
     firsts: Mutex<Vec<(Key, Plan)>>,
 }
 
@@ -23,7 +25,13 @@ impl Plans {
     /// No plans yet, on this device.
     #[must_use]
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
-        Self { device: device.clone(), queue: queue.clone(), firsts: Mutex::default() }
+        Self::asking(device, queue, Ask::Device)
+    }
+
+    /// No plans yet, on a device that is asked, or not.
+    #[must_use]
+    pub fn asking(device: &wgpu::Device, queue: &wgpu::Queue, ask: Ask) -> Self {
+        Self { device: device.clone(), queue: queue.clone(), ask, firsts: Mutex::default() }
     }
 
     /// Another plan, as [`Plan::new`] makes it.
@@ -52,7 +60,7 @@ impl Plans {
         if let Some((_, first)) = firsts.iter().find(|(of, _)| *of == key) {
             return first.sibling(spec);
         }
-        let ask = firsts.first().map_or(Ask::Device, |(_, first)| Ask::Answered(first.answers()));
+        let ask = firsts.first().map_or(self.ask, |(_, first)| Ask::Answered(first.answers()));
         let options = PlanOptions { variant, ask, built_in_f16, ..PlanOptions::default() };
         let plan = Plan::with_options(&self.device, &self.queue, spec, options)?;
         firsts.push((key, plan.clone()));

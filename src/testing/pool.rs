@@ -133,6 +133,36 @@ impl Pool {
         }
     }
 
+    /// What the buffers hold before a step.
+    #[must_use]
+    pub fn contents(&self) -> &[Vec<u8>] {
+        &self.contents
+    }
+
+    /// Each tensor: its head, the number of its buffer, and its bytes there.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, Tensor, usize, Range<usize>)> {
+        let heads = self.tensors.iter().enumerate();
+        heads.flat_map(|(head, tensors)| tensors.iter().map(move |(tensor, buffer, bytes)| (head, *tensor, *buffer, bytes.clone())))
+    }
+
+    /// The number of a buffer and bytes of it that belong to no tensor.
+    #[must_use]
+    pub fn guards(&self) -> Vec<(usize, Range<usize>)> {
+        let mut guards = Vec::new();
+        for (buffer, contents) in self.contents.iter().enumerate() {
+            let mut here: Vec<_> = self.tensors().filter(|(_, _, of, _)| *of == buffer).map(|(.., bytes)| bytes).collect();
+            here.sort_by_key(|bytes| bytes.start);
+            let mut end = 0;
+            for bytes in here.into_iter().chain([contents.len()..contents.len()]) {
+                if bytes.start > end {
+                    guards.push((buffer, end..bytes.start));
+                }
+                end = bytes.end;
+            }
+        }
+        guards
+    }
+
     /// The buffer and the bytes of each head's gradient.
     pub fn gradients(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
         self.tensors.iter().zip(&self.modes).map(|(tensors, mode)| {

@@ -116,7 +116,7 @@ impl Floor {
         let tile = u64::from(width * workgroup * loads) * 4;
         let window = (limits.max_storage_buffer_binding_size / tile.max(256) * tile.max(256))
             .min(input.size().next_multiple_of(256));
-        let source = text(kind, width, workgroup, loads);
+        let (name, source) = self::candidate(kind, [width, workgroup, loads]);
         let descriptor = wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: every index is compared with the length of the arrays before it is used.
         let module =
@@ -148,11 +148,16 @@ impl Floor {
             dispatches.push((pipeline.clone(), bindings, [workgroups.div_ceil(y), y]));
             first += size;
         }
-        let kind_name = if kind == Kind::Read { "read-and-sum" } else { "copy" };
-        let name = format!("{kind_name}, {width}-wide, {workgroup} invocations, {loads} loads each");
         let bytes = if kind == Kind::Read { input.size() } else { 2 * input.size() };
         Ok(Self { name, bytes, dispatches })
     }
+}
+
+/// The name and the WGSL of a kernel of the grid.
+pub fn candidate(kind: Kind, [width, workgroup, loads]: [u32; 3]) -> (String, String) {
+    let kind_name = if kind == Kind::Read { "read-and-sum" } else { "copy" };
+    let name = format!("{kind_name}, {width}-wide, {workgroup} invocations, {loads} loads each");
+    (name, text(kind, width, workgroup, loads))
 }
 
 /// The WGSL. An invocation's loads are a workgroup apart, so that neighbours read neighbouring addresses.

@@ -2,7 +2,7 @@
 
 mod compare;
 pub mod figures;
-mod floor;
+pub mod floor;
 mod peers;
 mod plot;
 mod pooled;

@@ -34,7 +34,7 @@ pub struct Heads {
 }
 
 #[derive(Clone, Debug)]
-struct Shape(Vec<usize>);
+pub struct Shape(pub Vec<usize>);
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Dtype {
@@ -43,7 +43,7 @@ enum Dtype {
     Bf16,
 }
 
-fn to_shape(text: &str) -> Result<Shape, String> {
+pub fn to_shape(text: &str) -> Result<Shape, String> {
     parse_shape(text).map(Shape)
 }
 

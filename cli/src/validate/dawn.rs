@@ -187,7 +187,7 @@ fn data<'a>(
     };
     let dispatches: Vec<_> = recipes
         .iter()
-        .map(|Recipe { source, entry_point, bindings, grid }| DispatchData {
+        .map(|Recipe { source, entry_point, bindings, grid, .. }| DispatchData {
             source: for_tint(source),
             entry_point,
             bindings: bindings

@@ -25,10 +25,12 @@ use segloss::wgpu;
 use crate::AdapterArgs;
 use crate::adapters::name;
 use crate::bench::commit;
+pub use numbers::{shapes, steps};
 use numbers::Results;
 use progress::Progress;
 use record::{Adapter, SCHEMA, Shaders, SwitchesInLoops, Validation};
 use translate::Answers;
+pub use translate::uses_subgroups;
 
 #[derive(clap::Args)]
 pub struct Validate {
@@ -198,7 +200,7 @@ impl Validate {
 }
 
 /// The result of a thread.
-fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

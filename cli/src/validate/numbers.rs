@@ -263,8 +263,8 @@ fn step(plan: &Plan, tensors: &[Tensors]) -> Result<HostStep, segloss::Error> {
     HostStep::new(plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0)
 }
 
-/// Compares shapes that reach the device's limits with the reference.
-fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) {
+/// Shapes that reach these limits, with their names.
+pub fn shapes(limits: &wgpu::Limits) -> Vec<(String, Vec<usize>)> {
     let workgroups = limits.max_compute_workgroups_per_dimension as usize;
     let binding = limits.max_storage_buffer_binding_size;
     let mut shapes = vec![
@@ -277,7 +277,12 @@ fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(
     if binding / 4 < MOST_LOGITS {
         shapes.push((format!("logits beyond the largest binding, {binding} bytes"), vec![1, 2, voxels]));
     }
-    for (what, shape) in shapes {
+    shapes
+}
+
+/// Compares shapes that reach the device's limits with the reference.
+fn sizes(limits: &wgpu::Limits, plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) {
+    for (what, shape) in shapes(limits) {
         tick("shapes at the limits");
         let head = Head::new(shape.clone(), Loss::monai_dice_ce()).labels(LabelType::U16);
         let spec = LossSpec::new().head(head);

@@ -70,13 +70,15 @@ fn asking(mut heads: Vec<Head>, case: &Case) -> Vec<Head> {
 }
 
 /// The results that the file expects.
-fn expected(case: &Case) -> Expected {
+#[must_use]
+pub fn expected(case: &Case) -> Expected {
     let wide = |numbers: &[Number]| numbers.iter().map(|number| number.0).collect::<Vec<_>>();
     let mut heads = vec![ExpectedHead::default(); case.heads.len()];
     for (head, expected) in heads.iter_mut().zip(case.expected.heads.iter().flatten()) {
         head.overlap = expected.overlap.map(|term| term.0);
         head.pixel = expected.pixel.map(|term| term.0);
         head.overlap_losses = expected.overlap_losses.as_ref().map(|rows| wide(&rows.concat()));
+        head.overlap_rows = expected.overlap_losses.as_ref().map_or(0, Vec::len);
         head.voxel_losses = expected.voxel_losses.as_deref().map(wide);
         head.hard_counts =
             expected.hard_counts.as_ref().map(|counts| counts.iter().map(|c| c.map(u64::from)).collect());

@@ -1,0 +1,143 @@
+//! What a page times: a step of each shape with label smoothing and without, several heads in one dispatch and in one each, and
+//! the floors.
+
+use anyhow::Result;
+use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
+use segloss::{Alpha, FloatType, Head, Loss, LossSpec, Overlap, Pixel, Tensor, Variant};
+
+use super::document::{Bench, Contender, Floor, Needs};
+use super::export::{About, Export, Source, apart, buffers};
+use super::paper::Paper;
+use super::sets::{Kind, hashed};
+use crate::bench::floor;
+use crate::bench::workload::{SMOOTHING, dice_ce, head, shape_name};
+use crate::validate::joined;
+
+/// The largest offset alignment that a device may state.
+const ALIGNMENT: usize = 256;
+/// The floors that are tried: elements per load, invocations, loads per invocation.
+const FLOORS: [[u32; 3]; 6] = [[1, 8, 64], [4, 8, 16], [1, 64, 16], [4, 64, 4], [4, 64, 16], [4, 256, 4]];
+
+/// A loss on hashed tensors that is timed.
+struct Timed {
+    spec: LossSpec,
+    pool: Pool,
+    loss: usize,
+}
+
+impl Timed {
+    /// Each loss with its name. They are evaluated side by side, since the reference is slow.
+    fn all(export: &mut Export, losses: &[(String, LossSpec)], kinds: &[&Kind]) -> Result<Vec<Self>> {
+        let evaluated: Vec<_> = std::thread::scope(|scope| {
+            let evaluate = |(_, spec): &(String, LossSpec)| -> Result<(Vec<Tensors>, Expected)> {
+                let tensors = hashed(spec);
+                let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, 1.0)?);
+                Ok((tensors, expected))
+            };
+            let threads: Vec<_> = losses.iter().map(|loss| scope.spawn(move || evaluate(loss))).collect();
+            threads.into_iter().map(joined).collect()
+        });
+        let tile = kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1);
+        let add = |((name, spec), evaluated): (&(String, LossSpec), Result<(Vec<Tensors>, Expected)>)| {
+            let (tensors, expected) = evaluated?;
+            let pool = if spec.heads.len() > 1 { by_role(spec, &tensors) } else { apart(spec, &tensors) };
+            let loss = export.loss(name, spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
+            Ok(Self { spec: spec.clone(), pool, loss })
+        };
+        losses.iter().zip(evaluated).map(add).collect()
+    }
+
+    fn step(&self, export: &mut Export, name: &str, kind: &Kind, variant: Variant) -> Result<usize> {
+        let Paper { device, queue, plans, .. } = &kind.paper;
+        let buffers = buffers(device, &self.pool);
+        let step = plans.with(&self.spec, Some(variant), Some(false))?.bind(&self.pool.bindings(&buffers))?;
+        let about = About { set: "bench", name, variant: kind.name, own_kind_only: true, needs: Needs::default(), restore: false };
+        export.step(about, self.loss, (&self.pool, &buffers), (device, queue), &step)
+    }
+}
+
+/// A buffer per role.
+fn by_role(spec: &LossSpec, tensors: &[Tensors]) -> Pool {
+    let place = |_, tensor| {
+        let buffer = match tensor {
+            Tensor::Logits => 0,
+            Tensor::Gradient => 1,
+            _ => 2,
+        };
+        Place { buffer, alignment: ALIGNMENT, gap: 0 }
+    };
+    Pool::new(spec, tensors, |_| PooledGradient::Overwrite, place)
+}
+
+/// Bytes that a forward must read, and a backward must read and write.
+fn bytes(spec: &LossSpec) -> [u64; 2] {
+    let of = |head: &Head| (head.items() * head.voxels()) as u64;
+    let labels: u64 = spec.heads.iter().map(of).sum();
+    let logits: u64 = spec.heads.iter().map(|head| of(head) * head.classes() as u64 * 4).sum();
+    [logits + labels, 2 * logits + labels]
+}
+
+fn logits(spec: &LossSpec) -> u64 {
+    spec.heads.iter().map(|head| (head.items() * head.voxels() * head.classes()) as u64).sum()
+}
+
+/// Soft Dice and cross-entropy of one shape, with label smoothing and without.
+pub fn shape(export: &mut Export, shape: &[usize], kinds: &[&Kind]) -> Result<()> {
+    let name = shape_name(shape);
+    let spec = |smoothing| LossSpec { heads: vec![head(shape, dice_ce(smoothing), FloatType::F32)] };
+    let (smooth, plain) = (spec(SMOOTHING), spec(0.0));
+    let names = [name.clone(), format!("{name} without smoothing")];
+    let losses = [(names[0].clone(), smooth.clone()), (names[1].clone(), plain)];
+    let timed = Timed::all(export, &losses, kinds)?;
+    for kind in kinds {
+        let smooth_step = timed[0].step(export, &names[0], kind, kind.paper.variant)?;
+        let plain_step = timed[1].step(export, &names[1], kind, kind.paper.variant)?;
+        let contenders = vec![
+            Contender { name: "segloss", steps: vec![smooth_step] },
+            Contender { name: "segloss without smoothing", steps: vec![plain_step] },
+        ];
+        let (bytes, logits) = (bytes(&smooth), logits(&smooth));
+        export.document.benches.push(Bench { shape: name.clone(), variant: kind.name, contenders, bytes, logits, floors: true });
+    }
+    Ok(())
+}
+
+/// Five unlike heads, in one dispatch and in one each; tensors are pooled by role, so that few bindings suffice.
+pub fn five_heads(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
+    let focal = Loss::new().overlap(Overlap::tversky(0.3, 0.7)).pixel(Pixel::focal(2.0, Alpha::None));
+    let heads = vec![
+        head(&[1, 4, 48, 48, 48], dice_ce(SMOOTHING), FloatType::F32),
+        head(&[1, 14, 24, 24, 24], Loss::nnunet_dc_ce(), FloatType::F32),
+        head(&[1, 2, 48, 48, 48], focal, FloatType::F32),
+        head(&[1, 3, 24, 24, 24], Loss::monai_generalized_dice(), FloatType::F32),
+        head(&[1, 8, 12, 12, 12], Loss::torch_cross_entropy(), FloatType::F32),
+    ];
+    let spec = LossSpec { heads };
+    let name = "five unlike heads";
+    let timed = Timed::all(export, &[(name.to_owned(), spec.clone())], kinds)?;
+    for kind in kinds {
+        let one = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
+        let each = Variant { heads_per_dispatch: 1, ..one };
+        let mut contenders = Vec::new();
+        for (contender, variant) in [("one dispatch", one), ("a dispatch each", each)] {
+            let name = format!("{name}, {contender}");
+            let step = timed[0].step(export, &name, kind, variant)?;
+            contenders.push(Contender { name: contender, steps: vec![step] });
+        }
+        let (bytes, logits) = (bytes(&spec), logits(&spec));
+        export.document.benches.push(Bench { shape: name.to_owned(), variant: kind.name, contenders, bytes, logits, floors: false });
+    }
+    Ok(())
+}
+
+/// The floors that a page chooses from.
+pub fn floors(export: &mut Export) {
+    for [width, workgroup, loads] in FLOORS {
+        for kind in [floor::Kind::Read, floor::Kind::Copy] {
+            let (name, text) = floor::candidate(kind, [width, workgroup, loads]);
+            let shader = export.shader(&text, "main");
+            let copies = kind == floor::Kind::Copy;
+            export.document.floors.push(Floor { name, copies, shader, tile: u64::from(width * workgroup * loads) * 4 });
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `segloss page`: one HTML file that validates and measures the kernels in any browser with WebGPU.
+
+mod benches;
+mod bundle;
+mod document;
+mod expected;
+mod export;
+mod paper;
+mod sets;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use segloss::testing::cases::{self, Case};
+
+use crate::bench::workload::{Shape, to_shape};
+use document::Document;
+use export::Export;
+use sets::Kind;
+
+#[derive(clap::Args)]
+pub struct Page {
+    /// The file to write.
+    #[arg(long, value_name = "FILE", default_value = "segloss.html")]
+    out: PathBuf,
+    /// Also write what is in the page as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Case files (`segloss-cases/1`).
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    cases: Vec<PathBuf>,
+    /// Take one in this many of the cases.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    every: usize,
+    /// Shape of logits to time, `NxCxD[xHxW]`; may be given several times.
+    #[arg(long, value_name = "SHAPE", value_parser = to_shape,
+        default_values = ["1x4x64x64x64", "1x4x128x128x128", "2x4x128x128x128", "4x4x128x128x128"])]
+    shape: Vec<Shape>,
+}
+
+impl Page {
+    pub fn run(self) -> Result<ExitCode> {
+        let document = self.document()?;
+        let json = serde_json::to_string(&document)?;
+        if let Some(path) = &self.json {
+            std::fs::write(path, &json).with_context(|| path.display().to_string())?;
+        }
+        let page = bundle::page(&json)?;
+        std::fs::write(&self.out, &page).with_context(|| self.out.display().to_string())?;
+        let Document { steps, shaders, .. } = document;
+        println!("{}: {} kB, {} steps, {} shaders", self.out.display(), page.len() / 1000, steps.len(), shaders.len());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn document(&self) -> Result<Document> {
+        let mut cases: Vec<Case> = Vec::new();
+        for file in &self.cases {
+            cases.extend(cases::read(file)?.cases);
+        }
+        let (hardware, software) = (Kind::hardware()?, Kind::software()?);
+        let subgroups = Kind::hardware_with_subgroups()?;
+        let both = [&hardware, &software];
+        let mut export = Export::new();
+        let begun = std::time::Instant::now();
+        let told = |what: &str| eprintln!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
+        sets::headline(&mut export, &[&hardware, &software, &subgroups])?;
+        told("headline");
+        sets::published(&mut export, &cases, self.every, &both)?;
+        told("cases");
+        sets::pooled(&mut export, &both)?;
+        sets::windows(&mut export, &both)?;
+        told("windows");
+        // there are many, of a few hundred elements each
+        export.samples = 250;
+        sets::covering(&mut export)?;
+        export.samples = 1000;
+        told("covering");
+        sets::sizes(&mut export, &both)?;
+        told("sizes");
+        benches::floors(&mut export);
+        benches::five_heads(&mut export, &both)?;
+        for Shape(shape) in &self.shape {
+            benches::shape(&mut export, shape, &both)?;
+            told("bench");
+        }
+        Ok(export.document)
+    }
+}

@@ -1,0 +1,257 @@
+//! The steps that a page and a Dawn replay check, in sets: `headline`, `cases`, `covering`, `pooled`, `windows`, `sizes`.
+
+use anyhow::{Result, anyhow};
+use segloss::testing::cases::{self, Case};
+use segloss::testing::shaders::{CoveringStep, covering_steps};
+use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
+use segloss::{FloatType, Head, LabelType, Loss, LossSpec, Scalars, Variant, wgpu};
+
+use super::document::Needs;
+use super::export::{About, Export, Source, apart, buffers};
+use super::paper::{Paper, States};
+use crate::validate::steps;
+
+/// The upstream gradient of the headline steps.
+const UPSTREAM: f32 = 0.5;
+/// Sizes that every subgroup of a device may have, for the steps whose workgroup is one subgroup.
+const SUBGROUP_SIZES: [u32; 2] = [4, 32];
+/// The largest binding of the steps in windows: of a few hundred kB there are several.
+const SMALL_BINDING: u64 = 1 << 16;
+/// Storage buffers of devices that have more than WebGPU demands.
+const MORE_STORAGE_BUFFERS: u32 = 16;
+
+/// Where an allocator may place tensors: at the largest offset alignment of a device, and at odd elements.
+const PLACES: [Place; 3] = [
+    Place { buffer: 0, alignment: 256, gap: 0 },
+    Place { buffer: 0, alignment: 256, gap: 1 },
+    Place { buffer: 0, alignment: 1, gap: 3 },
+];
+
+/// A kind of device that plans are made for.
+pub struct Kind {
+    pub name: &'static str,
+    pub states: States,
+    pub paper: Paper,
+}
+
+impl Kind {
+    fn open(name: &'static str, states: States) -> Result<Self> {
+        Ok(Self { name, states, paper: Paper::open(states)? })
+    }
+
+    pub fn hardware() -> Result<Self> {
+        Self::open("hardware", States::of(wgpu::DeviceType::DiscreteGpu))
+    }
+
+    pub fn hardware_with_subgroups() -> Result<Self> {
+        Self::open("hardware", States { subgroups: true, ..States::of(wgpu::DeviceType::DiscreteGpu) })
+    }
+
+    pub fn software() -> Result<Self> {
+        Self::open("software", States::of(wgpu::DeviceType::Cpu))
+    }
+}
+
+/// A loss on tensors of its own, that steps are made of.
+struct Trial<'a> {
+    name: &'a str,
+    spec: &'a LossSpec,
+    pool: Pool,
+    loss: usize,
+}
+
+impl<'a> Trial<'a> {
+    /// On hashed tensors, each in a buffer of its own, against the reference.
+    fn hashed(export: &mut Export, name: &'a str, spec: &'a LossSpec, upstream: f32, tile: u32) -> Result<Self> {
+        let tensors = hashed(spec);
+        let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, upstream)?);
+        let pool = apart(spec, &tensors);
+        let loss = export.loss(name, spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
+        Ok(Self { name, spec, pool, loss })
+    }
+
+    /// A step of it in this variant, or the kind's.
+    fn step(&self, export: &mut Export, about: About<'_>, paper: &Paper, variant: Option<Variant>, built_in_f16: bool) -> Result<usize> {
+        let plan = paper.plans.with(self.spec, variant, Some(built_in_f16))?;
+        let buffers = buffers(&paper.device, &self.pool);
+        let step = plan.bind(&self.pool.bindings(&buffers))?;
+        export.step(about, self.loss, (&self.pool, &buffers), (&paper.device, &paper.queue), &step)
+    }
+
+    fn about(&self, set: &'static str, kind: &Kind) -> About<'a> {
+        About {
+            set,
+            name: self.name,
+            variant: kind.name,
+            own_kind_only: false,
+            needs: Needs::default(),
+            restore: false,
+        }
+    }
+}
+
+fn scalar(device: &wgpu::Device, value: f32) -> wgpu::Buffer {
+    use wgpu::util::DeviceExt as _;
+    device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: None,
+        contents: bytemuck::bytes_of(&value),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+    })
+}
+
+pub fn hashed(spec: &LossSpec) -> Vec<Tensors> {
+    spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::hashed(head, seed)).collect()
+}
+
+fn smallest_tile(kinds: &[&Kind]) -> u32 {
+    kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1)
+}
+
+/// Steps that have every kernel, in every kind's variant; one head also of 16 bits.
+pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
+    let mut all: Vec<(String, LossSpec)> = steps().into_iter().map(|(name, spec)| (name.to_owned(), spec)).collect();
+    for float in [FloatType::F16, FloatType::Bf16] {
+        let head = Head::new([2, 4, 33, 17, 9], Loss::monai_dice_ce()).logits(float);
+        all.push((format!("4 classes, {}", super::expected::name(float)), LossSpec::new().head(head)));
+    }
+    for (name, spec) in &all {
+        let trial = Trial::hashed(export, name, spec, UPSTREAM, smallest_tile(kinds))?;
+        for kind in kinds {
+            let subgroups = if kind.states.subgroups { ", subgroups" } else { "" };
+            let name = format!("{name}, {}{subgroups}", kind.name);
+            let Paper { device, queue, plans, .. } = &kind.paper;
+            let (upstream, buffers) = (scalar(device, UPSTREAM), buffers(device, &trial.pool));
+            let scalars = Scalars { upstream: Some(upstream.as_entire_buffer_binding()), weights: None };
+            let step = plans.with(spec, None, Some(false))?.bind_with(&trial.pool.bindings(&buffers), &scalars)?;
+            let about = About { name: &name, ..trial.about("headline", kind) };
+            export.step(about, trial.loss, (&trial.pool, &buffers), (device, queue), &step)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every `every`-th case of published implementations, in the variant of the adapter's kind.
+pub fn published(export: &mut Export, all: &[Case], every: usize, kinds: &[&Kind]) -> Result<()> {
+    for case in all.iter().step_by(every.max(1)) {
+        let Ok((spec, tensors)) = cases::trial(case) else { continue };
+        let tolerance = Tolerance { loss: case.tolerance.loss, gradient: case.tolerance.grad, ..Tolerance::DEVICE };
+        let expected = cases::expected(case);
+        let tile = smallest_tile(kinds);
+        let pool = apart(&spec, &tensors);
+        let loss = export.loss(&case.id, &spec, (&pool, Source::Data), (expected, tolerance), tile);
+        let trial = Trial { name: &case.id, spec: &spec, pool, loss };
+        for kind in kinds {
+            let about = About { own_kind_only: kinds.len() > 1, ..trial.about("cases", kind) };
+            trial.step(export, about, &kind.paper, None, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Steps that cover every pair of choices, in variants of hardware.
+pub fn covering(export: &mut Export) -> Result<()> {
+    let states = States::of(wgpu::DeviceType::DiscreteGpu);
+    let plain = Kind::open("hardware", states)?;
+    let more = Kind::open("hardware", States { storage_buffers: MORE_STORAGE_BUFFERS, ..states })?;
+    let subgroups = Kind::open("hardware", States { subgroups: true, storage_buffers: MORE_STORAGE_BUFFERS, ..states })?;
+    let one_size = |subgroup_size| {
+        Kind::open("hardware", States { subgroups: true, subgroup_size, storage_buffers: MORE_STORAGE_BUFFERS, ..states })
+    };
+    let one_size = SUBGROUP_SIZES.map(|size| (size, one_size(size)));
+    let chunk = Kind::software()?.paper.variant.chunk;
+    for CoveringStep { name, spec, variant: wanted, built_in_f16 } in covering_steps() {
+        let of_sizes = one_size.iter().map(|(size, kind)| Ok((*size, kind.as_ref().map_err(|error| anyhow!("{error:#}"))?)));
+        let kinds: Vec<(u32, &Kind)> = match (wanted.subgroup_size > 0, wanted.subgroups) {
+            (true, _) => of_sizes.collect::<Result<_>>()?,
+            (_, true) => vec![(0, &subgroups)],
+            _ => vec![(0, &plain)],
+        };
+        let trial = Trial::hashed(export, &name, &spec, 1.0, wanted.tile)?;
+        for (subgroup_size, kind) in kinds {
+            let invocations = if subgroup_size > 0 { subgroup_size } else { wanted.invocations };
+            // the chunk of a software driver: SwiftShader's compiler cannot take every one
+            let variant = Variant { invocations, subgroup_size, chunk, ..wanted };
+            let name = if subgroup_size > 0 { format!("{name}, {subgroup_size} lanes") } else { name.clone() };
+            let needs = Needs { built_in_f16, subgroup_size: subgroup_size.into(), ..Needs::default() };
+            let about = About { name: &name, needs, ..trial.about("covering", kind) };
+            let steps = export.document.steps.len();
+            if trial.step(export, about, &kind.paper, Some(variant), built_in_f16).is_err() {
+                // it does not bind at the default limits
+                let needs = Needs { built_in_f16, subgroup_size: subgroup_size.into(), ..Needs::default() };
+                let about = About { name: &name, needs, ..trial.about("covering", kind) };
+                assert_eq!(export.document.steps.len(), steps, "a step that failed is not there");
+                trial.step(export, about, &more.paper, Some(variant), built_in_f16)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Eight heads whose tensors lie in one buffer, in dispatches of one head and in one of all; and gradients that are added to, or
+/// overwrite the logits.
+pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
+    for (number, place) in PLACES.into_iter().enumerate() {
+        let mut spec = testing::eight_heads();
+        if place.alignment == 1 {
+            // f32 and f16 in turns, where tensors follow each other closely
+            spec.heads.iter_mut().step_by(2).for_each(|head| head.logits = FloatType::F16);
+        }
+        let tensors = hashed(&spec);
+        let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0)?);
+        let where_ = ["aligned", "one element past it", "packed"][number];
+        let name = format!("eight heads in one buffer, {where_}");
+        let overwrite = Pool::new(&spec, &tensors, |_| PooledGradient::Overwrite, |_, _| place);
+        let tile = smallest_tile(kinds);
+        let loss = export.loss(&name, &spec, (&overwrite, Source::Data), (expected, Tolerance::DEVICE), tile);
+        let trial = Trial { name: &name, spec: &spec, pool: overwrite, loss };
+        for kind in kinds {
+            let one_dispatch = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
+            let apart = Variant { heads_per_dispatch: 1, ..one_dispatch };
+            // SwiftShader takes long to compile what has all heads at odd places
+            let both = [("one dispatch", one_dispatch, number > 0), ("a dispatch each", apart, kind.name == "hardware")];
+            for (dispatches, variant, own_kind_only) in both {
+                let name = format!("{name}, {dispatches}, {}", kind.name);
+                let about = About { name: &name, own_kind_only, ..trial.about("pooled", kind) };
+                trial.step(export, about, &kind.paper, Some(variant), false)?;
+            }
+            // at an odd place, a gradient that is added to or overwrites the logits
+            if number == 1 {
+                let mode = |head| [PooledGradient::Accumulate, PooledGradient::InPlace, PooledGradient::Overwrite][head % 3];
+                let pool = Pool::new(&spec, &tensors, mode, |_, _| place);
+                let name = format!("{name}, added to or in place, {}", kind.name);
+                let about = About { name: &name, restore: true, own_kind_only: kind.name == "hardware", ..trial.about("pooled", kind) };
+                Trial { name: &trial.name, spec: &spec, pool, loss }.step(export, about, &kind.paper, Some(apart), false)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Logits and gradients in windows of a binding that is made small, so that every device runs them.
+pub fn windows(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
+    for (float, label_type) in [(FloatType::F32, LabelType::U8), (FloatType::Bf16, LabelType::I64)] {
+        let head = Head::new([1, 4, 33, 21, 15], Loss::monai_dice_ce()).logits(float).labels(label_type);
+        let spec = LossSpec::new().head(head);
+        let name = format!("logits of {} in windows of {SMALL_BINDING} bytes", super::expected::name(float));
+        let trial = Trial::hashed(export, &name, &spec, 1.0, smallest_tile(kinds))?;
+        for kind in kinds {
+            let small = Kind::open(kind.name, States { binding: SMALL_BINDING, ..kind.states })?;
+            let name = format!("{name}, {}", kind.name);
+            trial.step(export, About { name: &name, ..trial.about("windows", &small) }, &small.paper, None, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shapes at the limits that WebGPU lets every device state.
+pub fn sizes(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
+    for (name, shape) in crate::validate::shapes(&wgpu::Limits::default()) {
+        let spec = LossSpec::new().head(Head::new(shape, Loss::monai_dice_ce()).labels(LabelType::U16));
+        let trial = Trial::hashed(export, &name, &spec, 1.0, smallest_tile(kinds))?;
+        for kind in kinds {
+            let about = About { own_kind_only: true, ..trial.about("sizes", kind) };
+            trial.step(export, about, &kind.paper, None, false)?;
+        }
+    }
+    Ok(())
+}
