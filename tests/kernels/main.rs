@@ -11,6 +11,7 @@ mod big;
 mod cases;
 mod gradient_modes;
 mod guards;
+mod hashed;
 mod halves;
 mod hostile;
 mod kinds;

@@ -1,6 +1,8 @@
 //! The report: its contents, and that reading it never blocks a step.
 
-use segloss::{Error, Head, Loss, LossSpec, Overlap, Pixel, Plan, Step, wgpu};
+use segloss::host::HostStep;
+use segloss::testing::{self, Expected, ExpectedWord};
+use segloss::{Error, HardCounts, Head, Loss, LossSpec, Overlap, Pixel, Plan, Stage, Step, Tensor, wgpu};
 
 use crate::common::{self, Buffers, Tensors, gpu, random_tensors};
 
@@ -141,4 +143,82 @@ fn a_report_that_was_never_submitted_is_an_error_not_a_hang() {
     let mut encoder = fixture.encoder();
     let all: Result<Vec<_>, _> = (0..4).map(|_| fixture.step.report(&mut encoder)).collect();
     assert_eq!(all.expect("four are free").len(), 4);
+}
+
+#[test]
+fn the_words_of_a_report_have_the_names_and_the_values_of_its_fields() {
+    let gpu = gpu();
+    let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy());
+    let full = Head::new([2, 3, 7, 5], loss.clone()).hard_counts(HardCounts::Item).unreduced(true).check_finite(true);
+    let spec = LossSpec::new().head(full).head(Head::new([1, 4, 9], loss).weight(0.25));
+    let tensors: Vec<Tensors> = spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::hashed(head, seed)).collect();
+    let plan = gpu.plans.plan(&spec).expect("the plan is made");
+    let data: Vec<_> = tensors.iter().map(Tensors::data).collect();
+    let step = HostStep::new(&plan, &data, 1.0).expect("the tensors are bound");
+    let report = step.run().expect("it runs").report;
+    let words = step.step().report_words();
+    let held: Vec<u32> = bytemuck::pod_collect_to_vec(&common::download(&gpu, &words.buffer));
+    let word = |name: &str| {
+        let found = words.words.iter().find(|word| word.name == name).unwrap_or_else(|| panic!("no word {name}"));
+        (held[found.index as usize], found.is_float)
+    };
+    let float = |value: f32| (value.to_bits(), true);
+    assert_eq!(word("total"), float(report.total));
+    for (index, head) in report.heads.iter().enumerate() {
+        let of = |name: &str| word(&format!("heads[{index}].{name}"));
+        let (overlap, pixel) = (head.overlap.expect("it has one"), head.pixel.expect("it has one"));
+        assert_eq!(of("overlap"), float(overlap.value));
+        assert_eq!(of("overlap.weighted"), float(overlap.weighted));
+        assert_eq!(of("pixel"), float(pixel.value));
+        assert_eq!(of("pixel.weighted"), float(pixel.weighted));
+        assert_eq!(of("soft_dice[2]"), float(head.soft_dice[2]));
+        assert_eq!(of("counted"), (head.counted, false));
+        assert_eq!(of("first_out_of_range.item"), (u32::MAX, false));
+        assert_eq!(of("d_pixel_weight"), float(head.d_pixel_weight));
+    }
+    let first = &report.heads[0];
+    let counts = first.hard_counts.as_ref().expect("it has them");
+    assert_eq!(word("heads[0].hard_counts[1].true_positives"), (counts[1].true_positives, false));
+    assert_eq!(word("heads[0].hard_counts[2].false_negatives"), (counts[2].false_negatives, false));
+    let items = first.item_counts.as_ref().expect("it has them");
+    assert_eq!(word("heads[0].item_counts[1][0].false_positives"), (items[1].classes[0].false_positives, false));
+    assert_eq!(word("heads[0].item_counts[1].counted"), (items[1].counted, false));
+    let losses = first.overlap_losses.as_ref().expect("it has them");
+    let (rows, classes) = (losses.len(), losses[0].len());
+    let last = format!("heads[0].overlap_losses[{}][{}]", rows - 1, classes - 1);
+    assert_eq!(word(&last), float(losses[rows - 1][classes - 1]));
+    assert_eq!(word("heads[0].non_finite.logits"), (0, false));
+    assert!(!words.words.iter().any(|word| word.name == "heads[1].non_finite.logits"));
+    // everything that is compared with the reference has a word
+    let expected = testing::evaluate(&spec, &tensors, 1.0).expect("it is evaluated");
+    for (name, expected) in Expected::of_evaluation(&expected).words() {
+        let (bits, is_float) = word(&name);
+        match expected {
+            ExpectedWord::Loss(value) | ExpectedWord::SoftDice(value) => {
+                assert!(is_float && (f64::from(f32::from_bits(bits)) - value).abs() < 4e-6, "{name}");
+            }
+            ExpectedWord::Count(count) => assert_eq!((bits.into(), is_float), (count, false), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_recipe_says_which_half_of_the_step_it_is_and_which_tensors_a_binding_holds() {
+    let gpu = gpu();
+    let spec = LossSpec::new().head(Head::new([2, 3, 7, 5], Loss::monai_dice_ce()).mask(true));
+    let tensors = Tensors::hashed(&spec.heads[0], 1);
+    let plan = gpu.plans.plan(&spec).expect("the plan is made");
+    let step = HostStep::new(&plan, &[tensors.data()], 1.0).expect("the tensors are bound");
+    let recipes = step.step().recipes();
+    let of_stage = |stage: Stage| recipes.iter().filter(move |recipe| recipe.stage == stage);
+    assert!(of_stage(Stage::Forward).any(|recipe| recipe.entry_point == "finish"));
+    assert!(of_stage(Stage::Backward).all(|recipe| recipe.entry_point == "gradient"));
+    let held = |stage| {
+        let mut held: Vec<_> = of_stage(stage).flat_map(|recipe| &recipe.bindings).flat_map(|b| b.tensors.clone()).collect();
+        held.sort_by_key(|(head, tensor)| (*head, tensor.to_string()));
+        held
+    };
+    let tensors = [Tensor::Logits, Tensor::Mask, Tensor::Target].map(|tensor| (0, tensor));
+    assert_eq!(held(Stage::Forward), tensors);
+    assert_eq!(held(Stage::Backward), [&[(0, Tensor::Gradient)], &tensors[..]].concat());
 }
