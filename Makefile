@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: demo train quick test test-adapters test-burn check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
-    mpi validate validate-tools reports adapter drivers help
+    mpi validate validate-tools reports page page-test page-all page-tools hardware dist npm adapter drivers help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -134,11 +134,55 @@ validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa G
 reports: ## the committed reports of `make validate`, made again; writes docs/validation/
 	$(MAKE) validate VALIDATION=docs/validation
 
-# spirv-val from Debian; Tint and Dawn from npm; Microsoft's DXC for Linux from a PyPI package.
-validate-tools:
-	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
+PAGE := target/segloss.html
+SEGLOSS := $(or $(CARGO_TARGET_DIR),target)/debug/segloss
+
+page: ## one page that validates and measures the kernels in any browser with WebGPU; writes target/segloss.html
+	$(CARGO) build -p segloss-cli
+	$(SEGLOSS) page --out $(PAGE) --cases $(CASES)
+
+page-test: page page-tools ## the page in Chromium and in Firefox, on their software drivers; and with seeded faults, which must turn it red
+	node cli/web/page_test.mjs $(PAGE) --save target/page --segloss $(SEGLOSS)
+	$(SEGLOSS) validate --compare target/page/chromium-validation.json target/page/firefox-validation.json
+	$(SEGLOSS) bench --compare target/page/chromium-bench.json target/page/firefox-bench.json
+
+page-all: page page-tools ## everything of the page in both browsers, in the variants of hardware and of software
+	node cli/web/page_test.mjs $(PAGE) --all
+
+page-tools: npm
+	@if ! command -v apt-get > /dev/null; then exit 0; fi; \
+	for browser in chromium firefox-esr; do command -v $$browser > /dev/null \
+	    || { $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq --no-install-recommends $$browser; }; done
+
+# this machine's own results, which `make page-test` has of its browsers
+hardware: drivers ## the lines of docs/hardware of this machine's browsers and adapters; writes docs/hardware/
+	for backend in vulkan gl; do \
+	    $(SEGLOSS) validate --backend $$backend --trials 8 --out target/hardware/$$backend --cases $(CASES) \
+	        && cp target/hardware/$$backend/validation.json docs/hardware/llvmpipe-$$backend-validation.json \
+	        && $(SEGLOSS) bench --backend $$backend --shape 1x4x64x64x64 --json docs/hardware/llvmpipe-$$backend-bench.json || exit 1; done
+	cp target/page/*-*.json docs/hardware/
+	$(SEGLOSS) hardware
+
+DIST := segloss-$(shell sed -n 's/^version = "\(.*\)"/\1/p' cli/Cargo.toml | head -1)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
+
+dist: ## the tool for this platform, with the cases and the page, for those without Rust; writes target/dist/
+	$(CARGO) build --release -p segloss-cli
+	rm -rf target/dist/$(DIST) && mkdir -p target/dist/$(DIST)/cases
+	cp $(or $(CARGO_TARGET_DIR),target)/release/segloss LICENSE-MIT LICENSE-APACHE target/dist/$(DIST)/
+	strip target/dist/$(DIST)/segloss
+	cp $(CASES) target/dist/$(DIST)/cases/
+	cp cli/DIST.md target/dist/$(DIST)/README.md
+	target/dist/$(DIST)/segloss page --out target/dist/$(DIST)/segloss.html --cases $(CASES)
+	tar -C target/dist -czf target/dist/$(DIST).tar.gz $(DIST)
+	@ls -l target/dist/$(DIST).tar.gz
+
+npm:
 	@if ! command -v npm > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq nodejs npm; fi
 	npm ci --prefix cli/web --no-audit --no-fund --silent
+
+# spirv-val from Debian; Tint and Dawn from npm; Microsoft's DXC for Linux from a PyPI package.
+validate-tools: npm
+	@if ! command -v spirv-val > /dev/null; then $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq spirv-tools; fi
 	test -f $(DXC) || { $(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
 	    --platform manylinux_2_28_x86_64 -d $(WHEEL) compushady-lrtu==0.18.0 \
 	    && $(PYTHON) -m zipfile -e $(WHEEL)/*.whl $(WHEEL); }

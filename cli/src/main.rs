@@ -4,6 +4,7 @@
 mod adapters;
 mod bench;
 mod check;
+mod hardware;
 mod page;
 mod read_back;
 mod shaders;
@@ -38,6 +39,8 @@ enum Verb {
     Tune(tune::Tune),
     /// Writes one page that validates and measures the kernels in any browser with WebGPU.
     Page(page::Page),
+    /// Writes the table of devices in docs/hardware/README.md from the results beside it.
+    Hardware(hardware::Hardware),
     /// Writes the composed WGSL of representative plans.
     Shaders(shaders::Shaders),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => bench.run(),
         Verb::Validate(validate) => validate.run(),
         Verb::Tune(tune) => tune.run(),
+        Verb::Hardware(hardware) => hardware.run(),
         Verb::Page(page) => page.run(),
         Verb::Shaders(shaders) => shaders.run(),
     };

@@ -260,6 +260,8 @@ async function run(mode) {
     unsupported: count('unsupported'),
     bench: found.bench?.figures ?? [],
     ended: ended || found.message || '',
+    // the two files of "Save"
+    files: { validation: found.validation, bench: found.bench },
   };
   say('progress', ended ? `Ended early: ${ended}. What was found stays.` : 'Done.');
   find('outcome').textContent = JSON.stringify(outcome);
@@ -269,7 +271,6 @@ async function run(mode) {
 
 const endedEarly = () => found.validation?.adapters[0].failures.some(({ what }) => what === 'what ended the validation');
 
-const today = () => new Date().toISOString().slice(0, 10);
 const machine = () => ({ ...found.bench, machine: { ...found.bench.machine, adapter: facts ? name() : found.bench.machine.adapter } });
 
 function renamed() {
@@ -294,7 +295,7 @@ function listen() {
   find('save-bench').addEventListener('click', () => save('bench.json', renamed().bench));
   find('copy-row').addEventListener('click', () => {
     const { validation, bench } = renamed();
-    copy(`${HEADER}\n${row(validation, bench, today())}`, 'The row');
+    copy(`${HEADER}\n${row(validation, bench)}`, 'The row');
   });
   find('copy-link').addEventListener('click', async () => {
     const { validation, bench } = renamed();

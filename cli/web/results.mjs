@@ -76,6 +76,7 @@ export function validation(contents, about, results, ended) {
     schema: 'segloss-validation/1',
     version: contents.version,
     commit: contents.commit,
+    date: today(),
     seed: 0,
     shaders: {
       permutations: shaders,
@@ -107,11 +108,14 @@ export function bench(contents, about, measured) {
       software: about.kind === 'software',
     },
     commit: contents.commit,
+    date: today(),
     clock: measured[0]?.clock ?? 'none',
     figures: measured.flatMap(({ figures }) => figures),
     ratios: measured.flatMap(({ ratios }) => ratios),
   };
 }
+
+const today = () => new Date().toISOString().slice(0, 10);
 
 const cell = (text) => String(text).replaceAll('|', '\\|').replaceAll(/\s+/g, ' ');
 
@@ -128,8 +132,8 @@ export function verdict(validation) {
   return { passed, failed, unsupported: add('unsupported'), worst };
 }
 
-// A line of docs/hardware/README.md: the same as hardware.rs writes.
-export function row(validation, bench, date) {
+// A line of docs/hardware/README.md: the same as hardware.rs writes, but for the files.
+export function row(validation, bench) {
   const { passed, failed, worst } = verdict(validation);
   const largest = bench?.ratios.findLast(({ name }) => name === 'time over the floor');
   const of = (stage) => {
@@ -143,19 +147,20 @@ export function row(validation, bench, date) {
     (adapter ?? name.name) + (software ? ' (software)' : ''),
     backend ?? '–',
     driver ?? '–',
-    date,
+    validation.date ?? '',
     says,
     largest?.shape ?? '–',
     speed('forward'),
     speed('backward'),
     largest ? largest.median.toFixed(2) : '–',
+    '–',
   ];
   return `| ${cells.map(cell).join(' | ')} |`;
 }
 
 export const HEADER = [
-  '| adapter | runs in | driver | date | against f64 | shape | forward GB/s | backward GB/s | over the floor |',
-  '|---|---|---|---|---|---|--:|--:|--:|',
+  '| adapter | runs in | driver | date | against f64 | shape | forward GB/s | backward GB/s | over the floor | files |',
+  '|---|---|---|---|---|---|--:|--:|--:|---|',
 ].join('\n');
 
 // Everything as the fragment of an address, which no server sees.

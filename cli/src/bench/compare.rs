@@ -1,13 +1,13 @@
 //! Figures of several files side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::figures::{Figure, Figures, SCHEMA};
 
-pub fn read(path: &PathBuf) -> Result<Figures> {
+pub fn read(path: &Path) -> Result<Figures> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let figures: Figures = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     ensure!(figures.schema == SCHEMA, "{}: expected schema {SCHEMA}, got {}", path.display(), figures.schema);
@@ -17,7 +17,7 @@ pub fn read(path: &PathBuf) -> Result<Figures> {
 /// Prints one row per shape, stage and name, with one column per file. Where a file has forward and backward apart,
 /// their sum is a row too, to compare with what was only timed as a whole.
 pub fn print(paths: &[PathBuf]) -> Result<Vec<Figures>> {
-    let files: Vec<Figures> = paths.iter().map(read).collect::<Result<_>>()?;
+    let files: Vec<Figures> = paths.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let with_sums: Vec<Vec<Figure>> = files.iter().map(|file| sums(&file.figures)).collect();
     let mut rows: Vec<(String, String, String)> = Vec::new();
     for figure in with_sums.iter().flatten() {

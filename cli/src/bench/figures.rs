@@ -12,6 +12,9 @@ pub struct Figures {
     pub machine: Machine,
     /// The commit that was measured.
     pub commit: String,
+    /// When, `YYYY-MM-DD`; empty in older files.
+    #[serde(default)]
+    pub date: String,
     /// `timestamps` of the GPU, or `wall`, the host's time from submission to an idle device. `wall: ` and a reason
     /// where the GPU's timestamps were given up.
     pub clock: String,
@@ -118,6 +121,11 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
     let at = part * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     below + (above - below) * at.fract()
+}
+
+/// The date in UTC, `YYYY-MM-DD`.
+pub fn today() -> String {
+    time::OffsetDateTime::now_utc().date().to_string()
 }
 
 /// The commit of this checkout, or `unknown`.

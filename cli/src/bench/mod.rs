@@ -1,6 +1,6 @@
 //! `segloss bench`: how fast the kernels are on this adapter, and how near to the floor.
 
-mod compare;
+pub mod compare;
 pub mod figures;
 pub mod floor;
 mod peers;
@@ -21,7 +21,7 @@ use segloss::tuning::{self, Clock, ClockKind};
 use segloss::{Head, LossSpec, Plan, Variant, open_adapter, wgpu};
 
 use crate::AdapterArgs;
-pub use figures::commit;
+pub use figures::{commit, today};
 use figures::{Figure, Figures, Machine, Ratio};
 use floor::{Floor, Kind};
 use peers::Peers;
@@ -91,6 +91,7 @@ impl Bench {
             schema: figures::SCHEMA.to_owned(),
             machine: machine(&adapter.get_info(), clock.software),
             commit: figures::commit(),
+            date: today(),
             clock: clock.kind().to_string(),
             figures: Vec::new(),
             ratios: Vec::new(),

@@ -2,6 +2,7 @@
 //! the floors.
 
 use anyhow::Result;
+use rayon::prelude::*;
 use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
 use segloss::{Alpha, FloatType, Head, Loss, LossSpec, Overlap, Pixel, Tensor, Variant};
 
@@ -11,7 +12,6 @@ use super::paper::Paper;
 use super::sets::{Kind, hashed};
 use crate::bench::floor;
 use crate::bench::workload::{SMOOTHING, dice_ce, head, shape_name};
-use crate::validate::joined;
 
 /// The largest offset alignment that a device may state.
 const ALIGNMENT: usize = 256;
@@ -28,15 +28,12 @@ struct Timed {
 impl Timed {
     /// Each loss with its name. They are evaluated side by side, since the reference is slow.
     fn all(export: &mut Export, losses: &[(String, LossSpec)], kinds: &[&Kind]) -> Result<Vec<Self>> {
-        let evaluated: Vec<_> = std::thread::scope(|scope| {
-            let evaluate = |(_, spec): &(String, LossSpec)| -> Result<(Vec<Tensors>, Expected)> {
-                let tensors = hashed(spec);
-                let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, 1.0)?);
-                Ok((tensors, expected))
-            };
-            let threads: Vec<_> = losses.iter().map(|loss| scope.spawn(move || evaluate(loss))).collect();
-            threads.into_iter().map(joined).collect()
-        });
+        let evaluate = |(_, spec): &(String, LossSpec)| -> Result<(Vec<Tensors>, Expected)> {
+            let tensors = hashed(spec);
+            let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, 1.0)?);
+            Ok((tensors, expected))
+        };
+        let evaluated: Vec<_> = losses.par_iter().map(evaluate).collect();
         let tile = kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1);
         let add = |((name, spec), evaluated): (&(String, LossSpec), Result<(Vec<Tensors>, Expected)>)| {
             let (tensors, expected) = evaluated?;
@@ -81,23 +78,27 @@ fn logits(spec: &LossSpec) -> u64 {
     spec.heads.iter().map(|head| (head.items() * head.voxels() * head.classes()) as u64).sum()
 }
 
-/// Soft Dice and cross-entropy of one shape, with label smoothing and without.
-pub fn shape(export: &mut Export, shape: &[usize], kinds: &[&Kind]) -> Result<()> {
-    let name = shape_name(shape);
-    let spec = |smoothing| LossSpec { heads: vec![head(shape, dice_ce(smoothing), FloatType::F32)] };
-    let (smooth, plain) = (spec(SMOOTHING), spec(0.0));
-    let names = [name.clone(), format!("{name} without smoothing")];
-    let losses = [(names[0].clone(), smooth.clone()), (names[1].clone(), plain)];
+/// Soft Dice and cross-entropy of each shape, with label smoothing and without.
+pub fn shapes(export: &mut Export, shapes: &[&[usize]], kinds: &[&Kind]) -> Result<()> {
+    let spec = |shape: &[usize], smoothing| LossSpec { heads: vec![head(shape, dice_ce(smoothing), FloatType::F32)] };
+    let with_and_without = |shape: &&[usize]| {
+        let name = shape_name(shape);
+        [(name.clone(), spec(shape, SMOOTHING)), (format!("{name} without smoothing"), spec(shape, 0.0))]
+    };
+    let losses: Vec<_> = shapes.iter().flat_map(with_and_without).collect();
     let timed = Timed::all(export, &losses, kinds)?;
-    for kind in kinds {
-        let smooth_step = timed[0].step(export, &names[0], kind, kind.paper.variant)?;
-        let plain_step = timed[1].step(export, &names[1], kind, kind.paper.variant)?;
-        let contenders = vec![
-            Contender { name: "segloss", steps: vec![smooth_step] },
-            Contender { name: "segloss without smoothing", steps: vec![plain_step] },
-        ];
-        let (bytes, logits) = (bytes(&smooth), logits(&smooth));
-        export.document.benches.push(Bench { shape: name.clone(), variant: kind.name, contenders, bytes, logits, floors: true });
+    for (both, names) in timed.chunks(2).zip(losses.chunks(2)) {
+        for kind in kinds {
+            let mut contenders = Vec::new();
+            for (index, name) in ["segloss", "segloss without smoothing"].into_iter().enumerate() {
+                let step = both[index].step(export, &names[index].0, kind, kind.paper.variant)?;
+                contenders.push(Contender { name, steps: vec![step] });
+            }
+            let (shape, spec) = &names[0];
+            let (shape, variant, floors) = (shape.clone(), kind.name, true);
+            let (bytes, logits) = (bytes(spec), logits(spec));
+            export.document.benches.push(Bench { shape, variant, contenders, bytes, logits, floors });
+        }
     }
     Ok(())
 }

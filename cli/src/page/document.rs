@@ -189,7 +189,7 @@ pub struct Report {
     pub words: Vec<u32>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct Place {
     pub buffer: usize,
     pub offset: usize,

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use segloss::testing::{self, Expected, ExpectedWord, Pool, PooledGradient, Tensors, Tolerance, fill};
-use segloss::{Access, BoundRange, Head, LossSpec, Recipe, Stage, Step, Tensor, wgpu};
+use segloss::{Access, BoundRange, Head, LossSpec, Recipe, Stage, Step, Tensor, Variant, wgpu};
 
 use super::document::{self, Buffer, Dispatch, Document, Needs, Place, Report, SCHEMA, Shader, TensorData};
 use super::expected;
+use super::native::Native;
 use crate::bench::commit;
 use crate::validate::uses_subgroups;
 use crate::read_back::read_back;
@@ -23,6 +24,8 @@ pub struct Export {
     pub document: Document,
     lines: HashMap<String, i32>,
     expected: Vec<Expected>,
+    /// This machine's adapters, for the bits of steps.
+    pub native: Vec<Native>,
     /// Samples of each output, besides those at the edges of rows and tiles.
     pub samples: usize,
 }
@@ -61,7 +64,7 @@ impl Export {
             benches: Vec::new(),
             floors: Vec::new(),
         };
-        Self { document, lines: HashMap::new(), expected: Vec::new(), samples: 1000 }
+        Self { document, lines: HashMap::new(), expected: Vec::new(), native: Vec::new(), samples: 1000 }
     }
 
     /// Adds a loss on the tensors of a pool. `tile`: voxels of the smallest tile of its steps' variants.
@@ -178,6 +181,16 @@ impl Export {
             bits: Vec::new(),
         });
         Ok(self.document.steps.len() - 1)
+    }
+
+    /// Adds the bits that this machine's adapters have for a step of the document.
+    pub fn bits(&mut self, step: usize, spec: &LossSpec, pool: &Pool, variant: Variant, upstream: f32) {
+        let step = &mut self.document.steps[step];
+        let sizes = self.document.losses[step.loss].outputs.iter();
+        let sizes = sizes.map(|output| output.elements * if output.dtype == "f32" { 4 } else { 2 });
+        let outputs: Vec<_> = step.outputs.iter().copied().zip(sizes).collect();
+        let bits = |native: &Native| native.bits(spec, (pool, variant, upstream), &step.report.words, &outputs).ok();
+        step.bits = self.native.iter().map(bits).collect();
     }
 
     fn dispatch(&mut self, recipe: &Recipe, buffers: &mut Buffers) -> Dispatch {

@@ -5,6 +5,7 @@ mod bundle;
 mod document;
 mod expected;
 mod export;
+mod native;
 mod paper;
 mod sets;
 
@@ -15,8 +16,9 @@ use anyhow::{Context as _, Result};
 use segloss::testing::cases::{self, Case};
 
 use crate::bench::workload::{Shape, to_shape};
-use document::Document;
+pub use document::Document;
 use export::Export;
+use native::Native;
 use sets::Kind;
 
 #[derive(clap::Args)]
@@ -53,6 +55,7 @@ impl Page {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Everything that a page checks and times.
     fn document(&self) -> Result<Document> {
         let mut cases: Vec<Case> = Vec::new();
         for file in &self.cases {
@@ -62,28 +65,35 @@ impl Page {
         let subgroups = Kind::hardware_with_subgroups()?;
         let both = [&hardware, &software];
         let mut export = Export::new();
-        let begun = std::time::Instant::now();
-        let told = |what: &str| eprintln!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
+        export.native = Native::all();
+        export.document.native = export.native.iter().map(|native| native.name.clone()).collect();
         sets::headline(&mut export, &[&hardware, &software, &subgroups])?;
-        told("headline");
         sets::published(&mut export, &cases, self.every, &both)?;
-        told("cases");
         sets::pooled(&mut export, &both)?;
         sets::windows(&mut export, &both)?;
-        told("windows");
         // there are many, of a few hundred elements each
         export.samples = 250;
         sets::covering(&mut export)?;
         export.samples = 1000;
-        told("covering");
         sets::sizes(&mut export, &both)?;
-        told("sizes");
         benches::floors(&mut export);
         benches::five_heads(&mut export, &both)?;
-        for Shape(shape) in &self.shape {
-            benches::shape(&mut export, shape, &both)?;
-            told("bench");
-        }
+        let shapes: Vec<&[usize]> = self.shape.iter().map(|Shape(shape)| &shape[..]).collect();
+        benches::shapes(&mut export, &shapes, &both)?;
         Ok(export.document)
     }
+}
+
+/// One in this many of the published cases is replayed.
+const STRIDE: usize = 8;
+
+/// What Dawn replays: steps at WebGPU's default limits, in the variant of a software driver.
+pub fn for_dawn(cases: &[Case]) -> Result<Document> {
+    let software = Kind::software()?;
+    let mut export = Export::new();
+    sets::pooled(&mut export, &[&software])?;
+    sets::windows(&mut export, &[&software])?;
+    sets::headline(&mut export, &[&software])?;
+    sets::published(&mut export, cases, STRIDE, &[&software])?;
+    Ok(export.document)
 }

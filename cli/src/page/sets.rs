@@ -88,7 +88,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn scalar(device: &wgpu::Device, value: f32) -> wgpu::Buffer {
+pub fn scalar(device: &wgpu::Device, value: f32) -> wgpu::Buffer {
     use wgpu::util::DeviceExt as _;
     device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
         label: None,
@@ -122,7 +122,8 @@ pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             let scalars = Scalars { upstream: Some(upstream.as_entire_buffer_binding()), weights: None };
             let step = plans.with(spec, None, Some(false))?.bind_with(&trial.pool.bindings(&buffers), &scalars)?;
             let about = About { name: &name, ..trial.about("headline", kind) };
-            export.step(about, trial.loss, (&trial.pool, &buffers), (device, queue), &step)?;
+            let index = export.step(about, trial.loss, (&trial.pool, &buffers), (device, queue), &step)?;
+            export.bits(index, spec, &trial.pool, kind.paper.variant, UPSTREAM);
         }
     }
     Ok(())

@@ -81,6 +81,7 @@ fn adapter_lines(place: &str, adapters: [Option<&Adapter>; 2]) -> Vec<Line> {
         let Counts { passed, failed, unsupported } = a.covering;
         format!("{passed} passed, {failed} failed, {unsupported} unsupported")
     });
+    line("every kernel", &|a| format!("{} passed, {} failed", a.steps.passed, a.steps.failed));
     line("same bits", &|a| format!("{} steps, {} not", a.determinism.passed, a.determinism.failed));
     let named = |list: fn(&Adapter) -> &[(String, String)]| {
         unique(adapters.iter().flatten().flat_map(|a| list(a)).map(|(name, _)| name.as_str()).collect())

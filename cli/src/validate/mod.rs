@@ -1,11 +1,11 @@
 //! `segloss validate`: checks whether the kernels are right on this device. Writes one page, and the same as JSON.
 
-mod compare;
+pub mod compare;
 mod dawn;
 mod numbers;
 mod page;
 mod progress;
-mod record;
+pub mod record;
 mod switches;
 mod tools;
 mod translate;
@@ -24,7 +24,7 @@ use segloss::wgpu;
 
 use crate::AdapterArgs;
 use crate::adapters::name;
-use crate::bench::commit;
+use crate::bench::{commit, today};
 pub use numbers::{shapes, steps};
 use numbers::Results;
 use progress::Progress;
@@ -61,7 +61,7 @@ pub struct Validate {
     #[arg(long, value_name = "FILE")]
     dxc: Option<PathBuf>,
     /// The folder of the Node programs and the npm package `webgpu` (Dawn and Tint).
-    #[arg(long, value_name = "DIR", default_value = "cli/dawn")]
+    #[arg(long, value_name = "DIR", default_value = "cli/web")]
     dawn: PathBuf,
     /// The back end for Dawn.
     #[arg(long, value_name = "NAME", default_value = "vulkan")]
@@ -120,11 +120,12 @@ impl Validate {
             computed.iter().enumerate().flat_map(|(i, one)| computed[i + 1..].iter().map(move |other| (*one, *other)));
         let progress = Progress::new(&all, begun);
         progress.tick("Dawn");
-        let dawn = dawn::replay(&adapters[0], cases, &self.dawn, &self.dawn_backend);
+        let dawn = dawn::replay(cases, &self.dawn, &self.dawn_backend);
         let mut validation = Validation {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
+            date: today(),
             seed: self.seed,
             shaders,
             adapters: adapters_found,
@@ -178,7 +179,9 @@ impl Validate {
             println!("HLSL 5.1: {any} of {permutations} permutations have a switch inside a loop");
         }
         for adapter in &validation.adapters {
-            for (what, counts) in [("cases", adapter.cases), ("every pair of choices", adapter.covering)] {
+            let sets =
+                [("cases", adapter.cases), ("every pair of choices", adapter.covering), ("every kernel", adapter.steps)];
+            for (what, counts) in sets {
                 let record::Counts { passed, failed, unsupported } = counts;
                 println!("{}: {what}: {passed} passed, {failed} failed, {unsupported} unsupported", adapter.name);
             }
@@ -200,7 +203,7 @@ impl Validate {
 }
 
 /// The result of a thread.
-pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

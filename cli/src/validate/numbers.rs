@@ -41,6 +41,7 @@ pub fn on_adapter(
         variant: Vec::new(),
         cases: Counts::default(),
         covering: Counts::default(),
+        steps: Counts::default(),
         errors: Vec::new(),
         histogram: Vec::new(),
         sizes: Vec::new(),
@@ -323,8 +324,17 @@ pub fn tensors(spec: &LossSpec) -> Vec<Tensors> {
 fn determinism(plans: &Plans, all: &mut Adapter, tick: &dyn Fn(&str)) -> Result<Results> {
     let mut results = Vec::new();
     for (what, spec) in steps() {
-        let step = step(&plans.plan(&spec)?, &tensors(&spec))?;
+        let tensors = tensors(&spec);
+        let step = step(&plans.plan(&spec)?, &tensors)?;
         let first = step.run()?;
+        let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0)?);
+        match testing::compare(&expected, &first, Tolerance::DEVICE).tolerated() {
+            Ok(_) => all.steps.passed += 1,
+            Err(message) => {
+                all.steps.failed += 1;
+                all.failures.push(Failure { what: what.to_owned(), message });
+            }
+        }
         let mut equal = true;
         for _ in 1..RUNS {
             tick("the same bits");

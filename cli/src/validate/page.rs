@@ -103,6 +103,7 @@ fn adapter(adapter: &Adapter) -> Result<Markup> {
             tr { th { "" } th { "passed" } th { "failed" } th { "unsupported" } }
             (counts("cases of published implementations", adapter.cases))
             (counts("steps that have every pair of choices, against f64", adapter.covering))
+            (counts("steps that have every kernel, against f64", adapter.steps))
             (counts(&runs, adapter.determinism))
         }
         h3 { "Worst errors of these and of random specifications against f64" }

@@ -11,6 +11,9 @@ pub struct Validation {
     /// The version and the commit of this crate.
     pub version: String,
     pub commit: String,
+    /// When it ran, `YYYY-MM-DD`; empty in older reports.
+    #[serde(default)]
+    pub date: String,
     /// The seed of the random specifications.
     pub seed: u64,
     pub shaders: Shaders,
@@ -87,6 +90,9 @@ pub struct Adapter {
     pub cases: Counts,
     /// Steps that cover every pair of choices, against f64.
     pub covering: Counts,
+    /// Steps that have every kernel; in a browser also pooled tensors and windows. None in older reports.
+    #[serde(default)]
+    pub steps: Counts,
     /// Errors of these and of random specifications against f64, by the heads' terms and types.
     pub errors: Vec<Errors>,
     /// The histogram of the gradient errors of all trials, by powers of two.
