@@ -136,60 +136,49 @@ const FAULTS = {
   'a text that does not compile': (contents) => mutate(contents, 'backward', 'fn ', 'fnn '),
 };
 
-const sets = options.all ? '' : '&sets=headline,cases,pooled,windows';
-const kinds = options.all ? '&kinds=all' : '';
-const server = createServer((request, response) => {
-  response.setHeader('content-type', 'text/html; charset=utf-8');
-  response.end(html);
-});
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const address = `http://127.0.0.1:${server.address().port}/segloss.html`;
-const file = pathToFileURL(page).href;
-const begun = Date.now();
-const [chromium, firefox] = await Promise.all(['chromium', 'firefox'].map(launch));
-try {
-  // side by side, since most of the time goes to compilers of one thread: one from a file, one from a server
-  const checked = await Promise.all([
-    open(chromium, `${file}?run=check${sets}${kinds}`),
-    open(firefox, `${address}?run=check${sets}${kinds}`),
-  ]);
-  const results = {};
-  for (const [index, browser] of [chromium, firefox].entries()) {
-    const { passed, failed, unsupported, seconds, files, ended } = checked[index];
-    const words = `${passed} passed, ${failed} failed, ${unsupported} unsupported in ${seconds} s ${ended}`;
-    claim(passed > 0 && failed === 0, `${browser.name}: ${words}`);
-    for (const { what, message } of files.validation.adapters[0].failures) console.log(`  ${what}: ${message}`);
-    for (const { what, message } of files.validation.shaders.tools[0].failures) console.log(`  ${what}: ${message}`);
-    results[browser.name] = { validation: files.validation };
-  }
-  // alone, since they are timed
-  for (const browser of [chromium, firefox]) {
-    const shapes = options.all ? '&shapes=all' : '';
-    const { bench, failed, seconds, files, ended } = await open(browser, `${address}?run=bench${shapes}`);
-    const floors = bench.filter(({ name }) => name === 'floor').length;
-    const words = `${bench.length} figures, ${failed} failed in ${seconds} s ${ended}`;
-    claim(failed === 0 && floors >= 2 && bench.every(({ median_ns }) => median_ns > 0), `${browser.name}: ${words}`);
-    results[browser.name].bench = files.bench;
-  }
-  // a link from one browser, opened in the other
-  const link = await open(firefox, `${address}?run=check&only=${encodeURIComponent(STEP)}`, async (tab) => {
+const only = `sets=headline&only=${encodeURIComponent(STEP)}`;
+
+// Seeds a fault, and looks whether the page sees it.
+async function seeded(browser, fault, change) {
+  const { passed, failed, files } = await open(browser, `${changed(change)}?run=check&${only}`);
+  const all = [...files.validation.adapters[0].failures, ...files.validation.shaders.tools[0].failures];
+  const first = all[0]?.message.split('\n')[0] ?? '';
+  claim(failed === 1 && passed === 0, `${fault} is a failure: ${first.slice(0, 120)}`);
+}
+
+// The link to results of one step, and the verdict that it should show.
+async function linked(browser) {
+  const { seen } = await open(browser, `${address}?run=check&${only}`, async (tab) => {
     await tab.$eval('#copy-link', (button) => button.click());
     await new Promise((done) => setTimeout(done, 500));
     const told = await tab.$eval('#told', (element) => element.textContent);
     // where the clipboard is refused, the page shows the link itself
-    const shown = told.startsWith('http') ? told : await tab.evaluate(() => navigator.clipboard.readText());
-    return { link: shown, verdict: await tab.$eval('#verdict', (element) => element.textContent) };
+    const link = told.startsWith('http') ? told : await tab.evaluate(() => navigator.clipboard.readText());
+    return { link, verdict: await tab.$eval('#verdict', (element) => element.textContent) };
   });
-  const tab = await chromium.browser.newPage();
-  await tab.goto(link.seen.link);
+  return seen;
+}
+
+// Opens a link to another browser's results, and one whose results are markup.
+async function shared({ name, browser }, { link, verdict }) {
+  const tab = await browser.newPage();
+  await tab.goto(link);
   await new Promise((done) => setTimeout(done, 1500));
-  const verdict = await tab.$eval('#verdict', (element) => element.textContent);
-  claim(verdict.startsWith('Right: 1 of 1') && verdict === link.seen.verdict, `a link shows in Chromium what Firefox found: ${verdict}`);
-  // markup in a link is text
+  const seen = await tab.$eval('#verdict', (element) => element.textContent);
+  claim(seen.startsWith('Right: 1 of 1') && seen === verdict, `a link shows in ${name} what another browser found: ${seen}`);
   const hostile = await tab.evaluate(async () => {
     const { fragment } = await import('#results');
-    const adapter = { name: '<img src=x onerror=alert(1)>', states: [['<b>', '<i>']], cases: {}, covering: {}, errors: [],
-      histogram: [], sizes: [], determinism: {}, failures: [{ what: '<script>1</script>', message: '<img src=x>' }] };
+    const adapter = {
+      name: '<img src=x onerror=alert(1)>',
+      states: [['<b>', '<i>']],
+      cases: {},
+      covering: {},
+      errors: [],
+      histogram: [],
+      sizes: [],
+      determinism: {},
+      failures: [{ what: '<script>1</script>', message: '<img src=x>' }],
+    };
     const validation = { schema: 'segloss-validation/1', adapters: [adapter], shaders: { tools: [] } };
     return fragment({ validation, bench: null });
   });
@@ -202,12 +191,48 @@ try {
   });
   claim(shown && tags === 0, 'markup in a link is shown as text');
   await tab.close();
-  for (const [fault, change] of Object.entries(FAULTS)) {
-    const url = `${changed(change)}?run=check&sets=headline&only=${encodeURIComponent(STEP)}`;
-    const { passed, failed, files } = await open(firefox, url);
-    const all = [...files.validation.adapters[0].failures, ...files.validation.shaders.tools[0].failures];
-    const first = all[0]?.message.split('\n')[0] ?? '';
-    claim(failed === 1 && passed === 0, `${fault} is a failure: ${first.slice(0, 120)}`);
+}
+
+const sets = options.all ? '' : '&sets=headline,cases,pooled,windows';
+const kinds = options.all ? '&kinds=all' : '';
+const server = createServer((request, response) => {
+  response.setHeader('content-type', 'text/html; charset=utf-8');
+  response.end(html);
+});
+await new Promise((done) => server.listen(0, '127.0.0.1', done));
+const address = `http://127.0.0.1:${server.address().port}/segloss.html`;
+const file = pathToFileURL(page).href;
+const begun = Date.now();
+const [chromium, firefox] = await Promise.all(['chromium', 'firefox'].map(launch));
+try {
+  const check = (browser, from) => open(browser, `${from}?run=check${sets}${kinds}`);
+  // side by side, since most of the time goes to Chromium's compiler, of one thread
+  const [ofChromium, [ofFirefox, link]] = await Promise.all([
+    check(chromium, file),
+    (async () => {
+      const found = [await check(firefox, address), await linked(firefox)];
+      for (const fault of Object.entries(FAULTS)) await seeded(firefox, ...fault);
+      return found;
+    })(),
+  ]);
+  const results = {};
+  for (const [browser, found] of [[chromium, ofChromium], [firefox, ofFirefox]]) {
+    const { passed, failed, unsupported, seconds, files, ended } = found;
+    const words = `${passed} passed, ${failed} failed, ${unsupported} unsupported in ${seconds} s ${ended}`;
+    claim(passed > 0 && failed === 0, `${browser.name}: ${words}`);
+    for (const { what, message } of files.validation.adapters[0].failures) console.log(`  ${what}: ${message}`);
+    for (const { what, message } of files.validation.shaders.tools[0].failures) console.log(`  ${what}: ${message}`);
+    results[browser.name] = { validation: files.validation };
+  }
+  await shared(chromium, link);
+  // alone, since they are timed
+  for (const browser of [chromium, firefox]) {
+    const shapes = options.all ? '&shapes=all' : '';
+    const { bench, failed, seconds, files, ended } = await open(browser, `${address}?run=bench${shapes}`);
+    const floors = bench.filter(({ name }) => name === 'floor').length;
+    const words = `${bench.length} figures, ${failed} failed in ${seconds} s ${ended}`;
+    claim(failed === 0 && floors >= 2 && bench.every(({ median_ns }) => median_ns > 0), `${browser.name}: ${words}`);
+    results[browser.name].bench = files.bench;
   }
   if (options.save) {
     mkdirSync(options.save, { recursive: true });

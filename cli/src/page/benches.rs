@@ -2,16 +2,15 @@
 //! the floors.
 
 use anyhow::Result;
-use rayon::prelude::*;
-use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
+use segloss::testing::{Place, Pool, PooledGradient, Tensors, Tolerance};
 use segloss::{Alpha, FloatType, Head, Loss, LossSpec, Overlap, Pixel, Tensor, Variant};
 
 use super::document::{Bench, Contender, Floor, Needs};
 use super::export::{About, Export, Source, apart, buffers};
 use super::paper::Paper;
-use super::sets::{Kind, hashed};
+use super::sets::{Evaluated, Kind};
 use crate::bench::floor;
-use crate::bench::workload::{SMOOTHING, dice_ce, head, shape_name};
+use crate::bench::workload::{SMOOTHING, Shape, dice_ce, head, shape_name};
 
 /// The largest offset alignment that a device may state.
 const ALIGNMENT: usize = 256;
@@ -20,28 +19,19 @@ const FLOORS: [[u32; 3]; 6] = [[1, 8, 64], [4, 8, 16], [1, 64, 16], [4, 64, 4], 
 
 /// A loss on hashed tensors that is timed.
 struct Timed {
+    name: String,
     spec: LossSpec,
     pool: Pool,
     loss: usize,
 }
 
 impl Timed {
-    /// Each loss with its name. They are evaluated side by side, since the reference is slow.
-    fn all(export: &mut Export, losses: &[(String, LossSpec)], kinds: &[&Kind]) -> Result<Vec<Self>> {
-        let evaluate = |(_, spec): &(String, LossSpec)| -> Result<(Vec<Tensors>, Expected)> {
-            let tensors = hashed(spec);
-            let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, 1.0)?);
-            Ok((tensors, expected))
-        };
-        let evaluated: Vec<_> = losses.par_iter().map(evaluate).collect();
+    fn new(export: &mut Export, evaluated: Evaluated, kinds: &[&Kind]) -> Self {
+        let Evaluated { name, spec, tensors, expected } = evaluated;
         let tile = kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1);
-        let add = |((name, spec), evaluated): (&(String, LossSpec), Result<(Vec<Tensors>, Expected)>)| {
-            let (tensors, expected) = evaluated?;
-            let pool = if spec.heads.len() > 1 { by_role(spec, &tensors) } else { apart(spec, &tensors) };
-            let loss = export.loss(name, spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
-            Ok(Self { spec: spec.clone(), pool, loss })
-        };
-        losses.iter().zip(evaluated).map(add).collect()
+        let pool = if spec.heads.len() > 1 { by_role(&spec, &tensors) } else { apart(&spec, &tensors) };
+        let loss = export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
+        Self { name, spec, pool, loss }
     }
 
     fn step(&self, export: &mut Export, name: &str, kind: &Kind, variant: Variant) -> Result<usize> {
@@ -79,23 +69,27 @@ fn logits(spec: &LossSpec) -> u64 {
 }
 
 /// Soft Dice and cross-entropy of each shape, with label smoothing and without.
-pub fn shapes(export: &mut Export, shapes: &[&[usize]], kinds: &[&Kind]) -> Result<()> {
+pub fn shapes(shapes: &[Shape]) -> Vec<(String, LossSpec)> {
     let spec = |shape: &[usize], smoothing| LossSpec { heads: vec![head(shape, dice_ce(smoothing), FloatType::F32)] };
-    let with_and_without = |shape: &&[usize]| {
+    let with_and_without = |Shape(shape): &Shape| {
         let name = shape_name(shape);
         [(name.clone(), spec(shape, SMOOTHING)), (format!("{name} without smoothing"), spec(shape, 0.0))]
     };
-    let losses: Vec<_> = shapes.iter().flat_map(with_and_without).collect();
-    let timed = Timed::all(export, &losses, kinds)?;
-    for (both, names) in timed.chunks(2).zip(losses.chunks(2)) {
+    shapes.iter().flat_map(with_and_without).collect()
+}
+
+/// Times [`shapes`].
+pub fn of_shapes(export: &mut Export, shapes: impl Iterator<Item = Evaluated>, kinds: &[&Kind]) -> Result<()> {
+    let timed: Vec<_> = shapes.map(|evaluated| Timed::new(export, evaluated, kinds)).collect();
+    for both in timed.chunks(2) {
         for kind in kinds {
             let mut contenders = Vec::new();
-            for (index, name) in ["segloss", "segloss without smoothing"].into_iter().enumerate() {
-                let step = both[index].step(export, &names[index].0, kind, kind.paper.variant)?;
+            for (timed, name) in both.iter().zip(["segloss", "segloss without smoothing"]) {
+                let step = timed.step(export, &timed.name, kind, kind.paper.variant)?;
                 contenders.push(Contender { name, steps: vec![step] });
             }
-            let (shape, spec) = &names[0];
-            let (shape, variant, floors) = (shape.clone(), kind.name, true);
+            let Timed { name, spec, .. } = &both[0];
+            let (shape, variant, floors) = (name.clone(), kind.name, true);
             let (bytes, logits) = (bytes(spec), logits(spec));
             export.document.benches.push(Bench { shape, variant, contenders, bytes, logits, floors });
         }
@@ -115,7 +109,8 @@ pub fn five_heads(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
     ];
     let spec = LossSpec { heads };
     let name = "five unlike heads";
-    let timed = Timed::all(export, &[(name.to_owned(), spec.clone())], kinds)?;
+    let evaluated = Evaluated::all(vec![(name.to_owned(), spec.clone())])?;
+    let timed: Vec<_> = evaluated.into_iter().map(|evaluated| Timed::new(export, evaluated, kinds)).collect();
     for kind in kinds {
         let one = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
         let each = Variant { heads_per_dispatch: 1, ..one };

@@ -19,7 +19,7 @@ use crate::bench::workload::{Shape, to_shape};
 pub use document::Document;
 use export::Export;
 use native::Native;
-use sets::Kind;
+use sets::{Evaluated, Kind};
 
 #[derive(clap::Args)]
 pub struct Page {
@@ -75,11 +75,13 @@ impl Page {
         export.samples = 250;
         sets::covering(&mut export)?;
         export.samples = 1000;
-        sets::sizes(&mut export, &both)?;
         benches::floors(&mut export);
         benches::five_heads(&mut export, &both)?;
-        let shapes: Vec<&[usize]> = self.shape.iter().map(|Shape(shape)| &shape[..]).collect();
-        benches::shapes(&mut export, &shapes, &both)?;
+        let (sizes, shapes) = (sets::sizes(), benches::shapes(&self.shape));
+        let count = sizes.len();
+        let mut evaluated = Evaluated::all([sizes, shapes].concat())?.into_iter();
+        sets::at_limits(&mut export, evaluated.by_ref().take(count), &both)?;
+        benches::of_shapes(&mut export, evaluated, &both)?;
         Ok(export.document)
     }
 }

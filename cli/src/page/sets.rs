@@ -1,6 +1,7 @@
 //! The steps that a page and a Dawn replay check, in sets: `headline`, `cases`, `covering`, `pooled`, `windows`, `sizes`.
 
 use anyhow::{Result, anyhow};
+use rayon::prelude::*;
 use segloss::testing::cases::{self, Case};
 use segloss::testing::shaders::{CoveringStep, covering_steps};
 use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
@@ -47,6 +48,26 @@ impl Kind {
 
     pub fn software() -> Result<Self> {
         Self::open("software", States::of(wgpu::DeviceType::Cpu))
+    }
+}
+
+/// A loss on hashed tensors, and what the reference says of it.
+pub struct Evaluated {
+    pub name: String,
+    pub spec: LossSpec,
+    pub tensors: Vec<Tensors>,
+    pub expected: Expected,
+}
+
+impl Evaluated {
+    /// Side by side, since the reference is slow.
+    pub fn all(losses: Vec<(String, LossSpec)>) -> Result<Vec<Self>> {
+        let evaluate = |(name, spec): (String, LossSpec)| {
+            let tensors = hashed(&spec);
+            let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0)?);
+            Ok(Self { name, spec, tensors, expected })
+        };
+        losses.into_par_iter().map(evaluate).collect()
     }
 }
 
@@ -246,10 +267,18 @@ pub fn windows(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
 }
 
 /// Shapes at the limits that WebGPU lets every device state.
-pub fn sizes(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
-    for (name, shape) in crate::validate::shapes(&wgpu::Limits::default()) {
-        let spec = LossSpec::new().head(Head::new(shape, Loss::monai_dice_ce()).labels(LabelType::U16));
-        let trial = Trial::hashed(export, &name, &spec, 1.0, smallest_tile(kinds))?;
+pub fn sizes() -> Vec<(String, LossSpec)> {
+    let head = |shape| Head::new(shape, Loss::monai_dice_ce()).labels(LabelType::U16);
+    let shapes = crate::validate::shapes(&wgpu::Limits::default()).into_iter();
+    shapes.map(|(name, shape)| (name, LossSpec::new().head(head(shape)))).collect()
+}
+
+/// Steps of [`sizes`].
+pub fn at_limits(export: &mut Export, sizes: impl Iterator<Item = Evaluated>, kinds: &[&Kind]) -> Result<()> {
+    for Evaluated { name, spec, tensors, expected } in sizes {
+        let pool = apart(&spec, &tensors);
+        let loss = export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), smallest_tile(kinds));
+        let trial = Trial { name: &name, spec: &spec, pool, loss };
         for kind in kinds {
             let about = About { own_kind_only: true, ..trial.about("sizes", kind) };
             trial.step(export, about, &kind.paper, None, false)?;
