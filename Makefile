@@ -40,8 +40,12 @@ test: adapter ## all tests on the best adapter; published cases and random speci
 	SEGLOSS_ADAPTERS=1 $(CARGO) test --features $(FEATURES)
 	$(CARGO) test --features $(FEATURES) --test kernels -- cases:: every_adapter
 
+# `others`: all but the best adapter, and without what `make test` runs on every one
+ADAPTERS ?= all
+
 test-adapters: adapter ## all tests of kernels, callers and faults on every adapter of this machine
-	$(CARGO) test --features $(FEATURES) --test kernels --test api --test faults
+	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test kernels --test api --test faults \
+	    $(if $(filter others,$(ADAPTERS)),-- --skip cases:: --skip every_adapter)
 
 test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
 	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings

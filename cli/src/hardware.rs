@@ -67,7 +67,11 @@ fn table(folder: &Path) -> Result<String> {
         let validation = compare::read(&folder.join(&checks))?;
         let bench = folder.join(&speed);
         let bench = if bench.exists() { Some(read(&bench)?) } else { None };
-        let files = if bench.is_some() { format!("[checks]({checks}), [speed]({speed})") } else { format!("[checks]({checks})") };
+        let files = if bench.is_some() {
+            format!("[checks]({checks}), [speed]({speed})")
+        } else {
+            format!("[checks]({checks})")
+        };
         let software = bench.as_ref().is_some_and(|bench| bench.machine.software);
         rows.push((software, row(&validation, bench.as_ref(), &files)));
     }

@@ -162,10 +162,13 @@ mod tests {
     fn bindings_that_webgpu_refuses_are_found() {
         let (device, _) = AdapterChoice::default().open().expect("an adapter");
         let [one, other] = [0, 1].map(|_| buffer(&device, "pool", 256, wgpu::BufferUsages::STORAGE));
-        let range =
-            |access, buffer: &wgpu::Buffer, offset, size| {
-                BoundRange { access, buffer: buffer.clone(), offset, size, tensors: Vec::new() }
-            };
+        let range = |access, buffer: &wgpu::Buffer, offset, size| BoundRange {
+            access,
+            buffer: buffer.clone(),
+            offset,
+            size,
+            tensors: Vec::new(),
+        };
         let is_refused = |ranges: [BoundRange; 2]| aliasing(&ranges).is_some();
         let (read, written) = (Access::Read, Access::ReadWrite);
         assert!(is_refused([range(written, &one, 0, 260), range(written, &one, 256, 64)]), "they overlap");

@@ -33,6 +33,9 @@ impl ReportWords {
     }
 }
 
+/// The counts of a class, in the order of their words.
+const COUNTS: [&str; 3] = ["true_positives", "false_positives", "false_negatives"];
+
 fn of_head(index: usize, head: &Head, layout: &HeadLayout) -> Vec<ReportWord> {
     let mut all = Vec::new();
     let mut push = |index_of_word: u32, is_float: bool, name: String| {
@@ -64,7 +67,6 @@ fn of_head(index: usize, head: &Head, layout: &HeadLayout) -> Vec<ReportWord> {
     for class in 0..classes {
         push(layout.report + words::REPORT_WORDS + class, true, format!("soft_dice[{class}]"));
     }
-    const COUNTS: [&str; 3] = ["true_positives", "false_positives", "false_negatives"];
     if head.hard_counts != HardCounts::None {
         for (name, first) in COUNTS.iter().zip(0..) {
             for class in 0..classes {

@@ -57,7 +57,7 @@ impl Tensors {
         match head.target {
             Target::Labels(_) => {
                 let label = |h: u32| match head.ignore_index {
-                    Some(ignored) if h & 3 == 0 => ignored,
+                    Some(ignored) if h.is_multiple_of(4) => ignored,
                     _ => i64::from((h >> 2) % label_count(head)),
                 };
                 tensors.labels = hashes(LABELS, head.target_elements()).map(label).collect();
@@ -75,7 +75,8 @@ impl Tensors {
         let weights = if head.weight_map { voxels } else { 0 };
         tensors.weight_map = hashes(WEIGHT_MAP, weights).map(|h| part(h, FloatType::F32) * 2.0).collect();
         // a mask of few items: not all may be left out
-        tensors.sample_mask = (0..if head.sample_mask { head.items() } else { 0 }).map(|i| u8::from(i % 3 != 1)).collect();
+        tensors.sample_mask =
+            (0..if head.sample_mask { head.items() } else { 0 }).map(|i| u8::from(i % 3 != 1)).collect();
         tensors
     }
 }

@@ -142,7 +142,9 @@ impl Pool {
     /// Each tensor: its head, the number of its buffer, and its bytes there.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, Tensor, usize, Range<usize>)> {
         let heads = self.tensors.iter().enumerate();
-        heads.flat_map(|(head, tensors)| tensors.iter().map(move |(tensor, buffer, bytes)| (head, *tensor, *buffer, bytes.clone())))
+        heads.flat_map(|(head, tensors)| {
+            tensors.iter().map(move |(tensor, buffer, bytes)| (head, *tensor, *buffer, bytes.clone()))
+        })
     }
 
     /// The number of a buffer and bytes of it that belong to no tensor.
@@ -150,10 +152,11 @@ impl Pool {
     pub fn guards(&self) -> Vec<(usize, Range<usize>)> {
         let mut guards = Vec::new();
         for (buffer, contents) in self.contents.iter().enumerate() {
-            let mut here: Vec<_> = self.tensors().filter(|(_, _, of, _)| *of == buffer).map(|(.., bytes)| bytes).collect();
+            let mut here: Vec<_> =
+                self.tensors().filter(|(_, _, of, _)| *of == buffer).map(|(.., bytes)| bytes).collect();
             here.sort_by_key(|bytes| bytes.start);
             let mut end = 0;
-            for bytes in here.into_iter().chain([contents.len()..contents.len()]) {
+            for bytes in here.into_iter().chain(std::iter::once(contents.len()..contents.len())) {
                 if bytes.start > end {
                     guards.push((buffer, end..bytes.start));
                 }

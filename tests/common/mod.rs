@@ -25,12 +25,15 @@ impl Gpu {
     }
 }
 
-/// Every adapter of this machine; with `SEGLOSS_ADAPTERS=1` only the best. Without an adapter the test fails instead of
-/// being skipped.
+/// Every adapter of this machine; with `SEGLOSS_ADAPTERS=1` only the best, with `others` all but it. Without an adapter the test
+/// fails instead of being skipped.
 pub fn all_gpus() -> Vec<Gpu> {
     let mut adapters = AdapterChoice::default().adapters();
-    let most = std::env::var("SEGLOSS_ADAPTERS").map_or(usize::MAX, |most| most.parse().expect("a number"));
-    adapters.truncate(most);
+    match std::env::var("SEGLOSS_ADAPTERS").as_deref() {
+        Err(_) | Ok("all") => {}
+        Ok("others") => drop(adapters.drain(..adapters.len().min(1))),
+        Ok(most) => adapters.truncate(most.parse().expect("a number, all or others")),
+    }
     assert!(!adapters.is_empty(), "no adapter: install a GPU driver, or Mesa's software driver (mesa-vulkan-drivers)");
     adapters.iter().map(open).collect()
 }

@@ -214,7 +214,8 @@ fn a_recipe_says_which_half_of_the_step_it_is_and_which_tensors_a_binding_holds(
     assert!(of_stage(Stage::Forward).any(|recipe| recipe.entry_point == "finish"));
     assert!(of_stage(Stage::Backward).all(|recipe| recipe.entry_point == "gradient"));
     let held = |stage| {
-        let mut held: Vec<_> = of_stage(stage).flat_map(|recipe| &recipe.bindings).flat_map(|b| b.tensors.clone()).collect();
+        let mut held: Vec<_> =
+            of_stage(stage).flat_map(|recipe| &recipe.bindings).flat_map(|b| b.tensors.clone()).collect();
         held.sort_by_key(|(head, tensor)| (*head, tensor.to_string()));
         held
     };

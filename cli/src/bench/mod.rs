@@ -21,8 +21,8 @@ use segloss::tuning::{self, Clock, ClockKind};
 use segloss::{Head, LossSpec, Plan, Variant, open_adapter, wgpu};
 
 use crate::AdapterArgs;
-pub use figures::{commit, today};
 use figures::{Figure, Figures, Machine, Ratio};
+pub use figures::{commit, today};
 use floor::{Floor, Kind};
 use peers::Peers;
 use race::Race;

@@ -38,7 +38,14 @@ impl Timed {
         let Paper { device, queue, plans, .. } = &kind.paper;
         let buffers = buffers(device, &self.pool);
         let step = plans.with(&self.spec, Some(variant), Some(false))?.bind(&self.pool.bindings(&buffers))?;
-        let about = About { set: "bench", name, variant: kind.name, own_kind_only: true, needs: Needs::default(), restore: false };
+        let about = About {
+            set: "bench",
+            name,
+            variant: kind.name,
+            own_kind_only: true,
+            needs: Needs::default(),
+            restore: false,
+        };
         export.step(about, self.loss, (&self.pool, &buffers), (device, queue), &step)
     }
 }
@@ -121,7 +128,14 @@ pub fn five_heads(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             contenders.push(Contender { name: contender, steps: vec![step] });
         }
         let (bytes, logits) = (bytes(&spec), logits(&spec));
-        export.document.benches.push(Bench { shape: name.to_owned(), variant: kind.name, contenders, bytes, logits, floors: false });
+        export.document.benches.push(Bench {
+            shape: name.to_owned(),
+            variant: kind.name,
+            contenders,
+            bytes,
+            logits,
+            floors: false,
+        });
     }
     Ok(())
 }

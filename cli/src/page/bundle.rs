@@ -60,6 +60,10 @@ pub fn page(document: &str) -> Result<String> {
         }
     };
     let page = page.into_string();
-    ensure!(page.len() < MOST_BYTES, "expected a page below {MOST_BYTES} bytes, got {}: fewer cases (--every) or shapes", page.len());
+    ensure!(
+        page.len() < MOST_BYTES,
+        "expected a page below {MOST_BYTES} bytes, got {}: fewer cases (--every) or shapes",
+        page.len()
+    );
     Ok(page)
 }

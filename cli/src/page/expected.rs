@@ -33,7 +33,11 @@ pub fn outputs(spec: &LossSpec, expected: &Expected, tile: usize, samples: usize
     let mut all = Vec::new();
     for (index, (head, expected)) in spec.heads.iter().zip(&expected.heads).enumerate() {
         if let Some(gradient) = &expected.gradient {
-            let gradient = Output { scale: expected.scale, rounding: expected.rounding, ..output(index, head, gradient, tile, samples) };
+            let gradient = Output {
+                scale: expected.scale,
+                rounding: expected.rounding,
+                ..output(index, head, gradient, tile, samples)
+            };
             all.push(gradient);
         }
         if let Some(losses) = &expected.voxel_losses {

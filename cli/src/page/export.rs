@@ -13,8 +13,8 @@ use super::document::{self, Buffer, Dispatch, Document, Needs, Place, Report, SC
 use super::expected;
 use super::native::Native;
 use crate::bench::commit;
-use crate::validate::uses_subgroups;
 use crate::read_back::read_back;
+use crate::validate::uses_subgroups;
 
 /// Storage buffers of a dispatch at WebGPU's default limits.
 const DEFAULT_STORAGE_BUFFERS: usize = 8;
@@ -111,13 +111,14 @@ impl Export {
         (device, queue): (&wgpu::Device, &wgpu::Queue),
         step: &Step,
     ) -> Result<usize> {
+        let About { set, name, variant, own_kind_only, needs, restore } = about;
         let mut all = Buffers { known: buffers.to_vec(), holds: vec![String::new(); buffers.len()] };
         let recipes = step.recipes();
         let dispatches: Vec<Dispatch> = recipes.iter().map(|recipe| self.dispatch(recipe, &mut all)).collect();
         let report = step.report_words();
         let words: HashMap<&str, u32> = report.words.iter().map(|word| (word.name.as_str(), word.index)).collect();
-        let index_of = |name: &String| {
-            words.get(name.as_str()).copied().with_context(|| format!("{}: no word {name} in its report", about.name))
+        let index_of = |word: &String| {
+            words.get(word.as_str()).copied().with_context(|| format!("{name}: no word {word} in its report"))
         };
         let report = Report {
             buffer: all.index(&report.buffer),
@@ -132,7 +133,7 @@ impl Export {
         let outputs = of_loss.outputs.iter().map(|output| {
             // a gradient in place has no tensor of its own
             let place = find(output.head, &output.tensor).or_else(|| find(output.head, "logits"));
-            let (buffer, offset) = place.with_context(|| format!("{}: no {}", about.name, output.tensor))?;
+            let (buffer, offset) = place.with_context(|| format!("{}: no {}", name, output.tensor))?;
             Ok(Place { buffer, offset })
         });
         let outputs = outputs.collect::<Result<_>>()?;
@@ -166,19 +167,19 @@ impl Export {
         let subgroups = dispatches.iter().any(|dispatch| self.document.shaders[dispatch.shader].subgroups);
         let bytes = exported.iter().map(|buffer| buffer.size).sum();
         self.document.steps.push(document::Step {
-            set: about.set,
-            name: about.name.to_owned(),
+            set,
+            name: name.to_owned(),
             loss,
-            variant: about.variant,
-            own_kind_only: about.own_kind_only,
-            needs: Needs { storage_buffers, subgroups, bytes, ..about.needs },
+            variant,
+            own_kind_only,
+            needs: Needs { storage_buffers, subgroups, bytes, ..needs },
             buffers: exported,
             dispatches,
             report,
             outputs,
             guards,
             zeros,
-            restore: about.restore,
+            restore,
             bits: Vec::new(),
         });
         Ok(self.document.steps.len() - 1)
@@ -206,8 +207,7 @@ impl Export {
             if buffers.holds[buffer].is_empty() {
                 let tensors: Vec<String> =
                     range.tensors.iter().map(|(head, tensor)| format!("{tensor} of head {head}")).collect();
-                buffers.holds[buffer] =
-                    if tensors.is_empty() { name_of(source, binding) } else { tensors.join(", ") };
+                buffers.holds[buffer] = if tensors.is_empty() { name_of(source, binding) } else { tensors.join(", ") };
             }
             (access, buffer, range.offset, range.size)
         };

@@ -86,8 +86,8 @@ impl Page {
     }
 }
 
-/// One in this many of the published cases is replayed.
-const STRIDE: usize = 8;
+/// One in this many of the published cases is replayed: a page has more of them.
+const STRIDE: usize = 32;
 
 /// What Dawn replays: steps at WebGPU's default limits, in the variant of a software driver.
 pub fn for_dawn(cases: &[Case]) -> Result<Document> {

@@ -90,7 +90,14 @@ impl<'a> Trial<'a> {
     }
 
     /// A step of it in this variant, or the kind's.
-    fn step(&self, export: &mut Export, about: About<'_>, paper: &Paper, variant: Option<Variant>, built_in_f16: bool) -> Result<usize> {
+    fn step(
+        &self,
+        export: &mut Export,
+        about: About<'_>,
+        paper: &Paper,
+        variant: Option<Variant>,
+        built_in_f16: bool,
+    ) -> Result<usize> {
         let plan = paper.plans.with(self.spec, variant, Some(built_in_f16))?;
         let buffers = buffers(&paper.device, &self.pool);
         let step = plan.bind(&self.pool.bindings(&buffers))?;
@@ -173,14 +180,19 @@ pub fn covering(export: &mut Export) -> Result<()> {
     let states = States::of(wgpu::DeviceType::DiscreteGpu);
     let plain = Kind::open("hardware", states)?;
     let more = Kind::open("hardware", States { storage_buffers: MORE_STORAGE_BUFFERS, ..states })?;
-    let subgroups = Kind::open("hardware", States { subgroups: true, storage_buffers: MORE_STORAGE_BUFFERS, ..states })?;
+    let subgroups =
+        Kind::open("hardware", States { subgroups: true, storage_buffers: MORE_STORAGE_BUFFERS, ..states })?;
     let one_size = |subgroup_size| {
-        Kind::open("hardware", States { subgroups: true, subgroup_size, storage_buffers: MORE_STORAGE_BUFFERS, ..states })
+        Kind::open(
+            "hardware",
+            States { subgroups: true, subgroup_size, storage_buffers: MORE_STORAGE_BUFFERS, ..states },
+        )
     };
     let one_size = SUBGROUP_SIZES.map(|size| (size, one_size(size)));
     let chunk = Kind::software()?.paper.variant.chunk;
     for CoveringStep { name, spec, variant: wanted, built_in_f16 } in covering_steps() {
-        let of_sizes = one_size.iter().map(|(size, kind)| Ok((*size, kind.as_ref().map_err(|error| anyhow!("{error:#}"))?)));
+        let of_sizes =
+            one_size.iter().map(|(size, kind)| Ok((*size, kind.as_ref().map_err(|error| anyhow!("{error:#}"))?)));
         let kinds: Vec<(u32, &Kind)> = match (wanted.subgroup_size > 0, wanted.subgroups) {
             (true, _) => of_sizes.collect::<Result<_>>()?,
             (_, true) => vec![(0, &subgroups)],
@@ -228,7 +240,8 @@ pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             let one_dispatch = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
             let apart = Variant { heads_per_dispatch: 1, ..one_dispatch };
             // SwiftShader takes long to compile what has all heads at odd places
-            let both = [("one dispatch", one_dispatch, number > 0), ("a dispatch each", apart, kind.name == "hardware")];
+            let both =
+                [("one dispatch", one_dispatch, number > 0), ("a dispatch each", apart, kind.name == "hardware")];
             for (dispatches, variant, own_kind_only) in both {
                 let name = format!("{name}, {dispatches}, {}", kind.name);
                 let about = About { name: &name, own_kind_only, ..trial.about("pooled", kind) };
@@ -236,11 +249,23 @@ pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             }
             // at an odd place, a gradient that is added to or overwrites the logits
             if number == 1 {
-                let mode = |head| [PooledGradient::Accumulate, PooledGradient::InPlace, PooledGradient::Overwrite][head % 3];
+                let mode =
+                    |head| [PooledGradient::Accumulate, PooledGradient::InPlace, PooledGradient::Overwrite][head % 3];
                 let pool = Pool::new(&spec, &tensors, mode, |_, _| place);
                 let name = format!("{name}, added to or in place, {}", kind.name);
-                let about = About { name: &name, restore: true, own_kind_only: kind.name == "hardware", ..trial.about("pooled", kind) };
-                Trial { name: &trial.name, spec: &spec, pool, loss }.step(export, about, &kind.paper, Some(apart), false)?;
+                let about = About {
+                    name: &name,
+                    restore: true,
+                    own_kind_only: kind.name == "hardware",
+                    ..trial.about("pooled", kind)
+                };
+                Trial { name: trial.name, spec: &spec, pool, loss }.step(
+                    export,
+                    about,
+                    &kind.paper,
+                    Some(apart),
+                    false,
+                )?;
             }
         }
     }
@@ -277,7 +302,8 @@ pub fn sizes() -> Vec<(String, LossSpec)> {
 pub fn at_limits(export: &mut Export, sizes: impl Iterator<Item = Evaluated>, kinds: &[&Kind]) -> Result<()> {
     for Evaluated { name, spec, tensors, expected } in sizes {
         let pool = apart(&spec, &tensors);
-        let loss = export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), smallest_tile(kinds));
+        let loss =
+            export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), smallest_tile(kinds));
         let trial = Trial { name: &name, spec: &spec, pool, loss };
         for kind in kinds {
             let about = About { own_kind_only: true, ..trial.about("sizes", kind) };

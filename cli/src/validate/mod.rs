@@ -25,8 +25,8 @@ use segloss::wgpu;
 use crate::AdapterArgs;
 use crate::adapters::name;
 use crate::bench::{commit, today};
-pub use numbers::{shapes, steps};
 use numbers::Results;
+pub use numbers::{shapes, steps};
 use progress::Progress;
 use record::{Adapter, SCHEMA, Shaders, SwitchesInLoops, Validation};
 use translate::Answers;
@@ -179,8 +179,11 @@ impl Validate {
             println!("HLSL 5.1: {any} of {permutations} permutations have a switch inside a loop");
         }
         for adapter in &validation.adapters {
-            let sets =
-                [("cases", adapter.cases), ("every pair of choices", adapter.covering), ("every kernel", adapter.steps)];
+            let sets = [
+                ("cases", adapter.cases),
+                ("every pair of choices", adapter.covering),
+                ("every kernel", adapter.steps),
+            ];
             for (what, counts) in sets {
                 let record::Counts { passed, failed, unsupported } = counts;
                 println!("{}: {what}: {passed} passed, {failed} failed, {unsupported} unsupported", adapter.name);
