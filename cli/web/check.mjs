@@ -8,7 +8,7 @@ export const RUNS = 10;
 const MOST_BYTES = 8 << 20;
 
 // Why a step cannot run, in words; null: it can. `facts`: of the adapter. `isOther`: it is for another kind of adapter.
-export function lacking({ needs, own_kind_only, variant }, facts) {
+export function lacking({ needs, own_kind_only, variant, buffers }, facts) {
   if (own_kind_only && variant !== facts.kind && !facts.everyKind) return { isOther: true };
   if (needs.storage_buffers > facts.storageBuffers) {
     return { words: `needs ${needs.storage_buffers} storage buffers, and the adapter has ${facts.storageBuffers}` };
@@ -18,6 +18,8 @@ export function lacking({ needs, own_kind_only, variant }, facts) {
     return { words: `needs subgroups of ${needs.subgroup_size} lanes, all of one size` };
   }
   if (needs.built_in_f16 && !facts.exactF16) return { words: 'needs an exact pack2x16float and unpack2x16float' };
+  const largest = Math.max(...buffers.map(({ size }) => size));
+  if (largest > facts.largestBuffer) return { words: `needs a buffer of ${largest} bytes, beyond WebGPU's default` };
   if (needs.bytes > facts.mostBytes) {
     return { words: `left out: it takes ${Math.round(needs.bytes / 1e6)} MB, more than agreed to` };
   }

@@ -6,9 +6,13 @@ import { leastBytes, measure } from '#measure';
 import { HEADER, bench as benchOf, fragment, ofFragment, row, validation as validationOf } from '#results';
 import { find, save, say, showAll, showBench, showVerdict } from '#view';
 
+// The largest buffer at WebGPU's default limits.
+const DEFAULT_BUFFER = 2 ** 28;
 // Device memory that is taken without asking, and the most that is taken at all.
 const AGREED = 64 << 20;
 const MOST = 2 ** 31;
+// Logits of the largest shape that a software driver times, unless it is asked to.
+const SOFTWARE_LOGITS = 1 << 21;
 
 const settings = new URLSearchParams(location.search);
 const contents = JSON.parse(await textOfGzip(bytesOfBase64(find('document').textContent)));
@@ -54,6 +58,7 @@ async function look() {
     kind: isSoftware ? 'software' : 'hardware',
     everyKind: settings.get('kinds') === 'all',
     storageBuffers: limits.maxStorageBuffersPerShaderStage,
+    largestBuffer: DEFAULT_BUFFER,
     subgroups: features.has('subgroups'),
     subgroupSize: sizes[0] === sizes[1] ? sizes[0] : 0,
     exactF16: false,
@@ -168,14 +173,11 @@ async function runChecks(told) {
 }
 
 async function runBenches(told) {
-  // bindings as large as the adapter has, for the floors' sake
   const gpu = await open();
   const measured = [];
   const kinds = facts.everyKind ? ['hardware', 'software'] : [facts.kind];
-  const limit = facts.kind === 'software' && !settings.has('shapes') ? 1e6 : Infinity;
-  const benches = contents.benches.filter((bench) => {
-    return kinds.includes(bench.variant) && (bench.logits < limit * 2 || !bench.floors);
-  });
+  const most = facts.kind === 'software' && !settings.has('shapes') ? SOFTWARE_LOGITS : Infinity;
+  const benches = contents.benches.filter(({ variant, logits }) => kinds.includes(variant) && logits <= most);
   let message = '';
   for (const [index, bench] of benches.entries()) {
     const what = `Timing ${bench.shape}`;
@@ -206,9 +208,9 @@ async function runBenches(told) {
     found.measured = measured;
     showBench(found.bench);
   }
-  const clock = measured[0] ? `Clock: ${measured[0].clock}. Medians of slopes between k and 2k repeats; ` : '';
-  const software = facts.kind === 'software' ? 'a software driver: its floor is the driver’s, not the memory’s. ' : '';
-  const sets = measured[0] ? `${measured.at(-1).sets} sets of tensors in turn, against caches. ` : '';
+  const clock = measured[0] ? `Medians of slopes between k and 2k repeats, by ${measured[0].clock}. ` : '';
+  const software = facts.kind === 'software' ? 'A software driver: its floor is the driver’s, not the memory’s. ' : '';
+  const sets = measured[0] ? `${measured.at(-1).sets} sets of tensors take turns, so that no cache holds them. ` : '';
   say('clock', `${clock}${sets}${software}${message}`);
   if (message && found.benchFailed) found.message = message;
   gpu.device.destroy();
@@ -220,14 +222,15 @@ function bits() {
     const same = contents.native.filter((_, index) => step.bits?.[index] === bits);
     return [step.name, bits.toString(16).padStart(8, '0'), same.join(', ') || '–'];
   };
-  return results.filter(({ step, bits }) => step && bits !== undefined && step.set !== 'cases' && step.set !== 'covering').map(of);
+  return results.filter(({ step, bits }) => step?.bits && bits !== undefined).map(of);
 }
 
 function show() {
   showVerdict(found.validation, found.bench);
   showBench(found.bench);
   const unsupported = results.filter(({ outcome }) => outcome === 'unsupported').map(({ name, message }) => [name, message]);
-  showAll({ ...found, unsupported, bits: bits() });
+  const walls = (found.measured ?? []).flatMap(({ walls }) => walls);
+  showAll({ ...found, unsupported, bits: bits(), walls });
   find('save-validation').disabled = find('copy-row').disabled = !found.validation;
   find('save-bench').disabled = !found.bench;
   const canLink = location.protocol.startsWith('http');

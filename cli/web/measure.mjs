@@ -8,8 +8,8 @@ const LEAST_SLOPE = 60;
 // A driver may reset what takes seconds in one submission.
 const MOST_SUBMISSION = 200;
 // Bytes of all sets of tensors of a measurement, so that no cache holds them all.
-const ALL_SETS = 64e6;
-const MOST_SETS = 8;
+const ALL_SETS = 256e6;
+const MOST_SETS = 16;
 const TIMINGS_OF_A_FLOOR = 3;
 
 // Runs a contender's stage on one set of tensors after another.

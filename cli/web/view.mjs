@@ -15,7 +15,8 @@ export function say(id, text) {
 }
 
 function table(caption, header, rows) {
-  const numeric = header.map((_, column) => rows.length > 0 && rows.every((row) => /^[\d.,–e+-]*$/.test(String(row[column]))));
+  if (rows.length === 0) return '';
+  const numeric = header.map((_, column) => rows.every((row) => /^[\d.,–e+-]*$/.test(String(row[column]))));
   const line = (tag, cells) => {
     return element('tr', {}, ...cells.map((cell, i) => element(tag, numeric[i] ? { class: 'n' } : {}, String(cell))));
   };
@@ -35,7 +36,9 @@ const ROWS = [
 
 // Five rows: both stages, their floors, and both over both.
 export function showBench(bench) {
-  const header = element('tr', {}, ...['', 'ms', '10–90 %', 'GB/s', ''].map((text) => element('th', {}, text)));
+  const classes = ['', 'n', 'n spread', 'n', ''];
+  const titles = ['', 'ms', '10–90 %', 'GB/s', ''];
+  const header = element('tr', {}, ...titles.map((text, i) => element('th', { class: classes[i] }, text)));
   const body = [];
   const last = bench?.ratios?.findLast(({ name }) => name === 'time over the floor');
   const figures = ROWS.map(([, name, stage]) => {
@@ -53,11 +56,11 @@ export function showBench(bench) {
       : ['–', '–', '–'];
     const picture = element('div', {});
     picture.style.width = `${figure ? Math.max(0, Math.min(100, (100 * bandwidth(figure)) / most)) : 0}%`;
-    const cells = numbers.map((text) => element('td', { class: 'n' }, text));
+    const cells = numbers.map((text, i) => element('td', { class: classes[i + 1] }, text));
     body.push(element('tr', {}, element('td', {}, title), ...cells, element('td', { class: 'picture' }, picture)));
   });
   const over = last ? `${last.median.toFixed(2)} × (95 %: ${last.low.toFixed(2)} to ${last.high.toFixed(2)})` : '–';
-  body.push(element('tr', {}, element('td', {}, 'over the floor'), element('td', { colspan: 4 }, over)));
+  body.push(element('tr', {}, element('td', {}, 'over the floor'), element('td', { class: 'over', colspan: 4 }, over)));
   find('bench').replaceChildren(element('caption', {}, last?.shape ?? 'of the largest shape'), header, ...body);
 }
 
@@ -67,9 +70,10 @@ export function showVerdict(validation, bench) {
     return;
   }
   const { passed, failed, unsupported, worst } = verdict(validation);
+  const agree = `${passed} of ${passed + failed} agree with f64`;
+  say('verdict', failed === 0 ? `Right: ${agree}` : `Wrong: ${agree}`);
   const apart = unsupported ? ` ${unsupported} more need what this device or browser lacks.` : '';
-  const right = `Right: ${passed} of ${passed} steps agree with f64, the worst gradient is off by ${worst.toExponential(1)} of the largest.${apart}`;
-  say('verdict', failed === 0 ? right : `Wrong: ${failed} failures, ${passed} steps agree with f64.${apart}`);
+  say('worst', `The worst gradient is off by ${worst.toExponential(1)} of the largest of its head.${apart}`);
   find('verdict').className = `verdict ${failed === 0 ? 'good' : 'bad'}`;
   const failures = [...validation.shaders.tools.flatMap((tool) => tool.failures), ...validation.adapters[0].failures];
   find('failures').replaceChildren(
@@ -82,8 +86,8 @@ export function showVerdict(validation, bench) {
 
 const small = (value) => (value === 0 ? '0' : Number(value).toExponential(1));
 
-// All tables. `unsupported`: names and reasons; `bits`: whose bits these are.
-export function showAll({ validation, bench, unsupported = [], bits = [] }) {
+// All tables. `unsupported`: names and reasons; `bits`: whose bits these are; `walls`: times by the host's clock.
+export function showAll({ validation, bench, unsupported = [], bits = [], walls = [] }) {
   const all = [];
   if (validation) {
     const [adapter] = validation.adapters;
@@ -112,13 +116,15 @@ export function showAll({ validation, bench, unsupported = [], bits = [] }) {
   if (unsupported.length > 0) all.push(table('Not run', ['', 'why'], unsupported));
   if (bits.length > 0) all.push(table('Bits', ['step', 'here', 'of'], bits));
   if (bench) {
-    const figures = bench.figures.map((figure) => {
+    const lines = (figures) => figures.map((figure) => {
       const { shape, name, stage, median_ns, low_ns, high_ns } = figure;
       const spread = `${milliseconds(low_ns)}–${milliseconds(high_ns)}`;
       return [shape, name, stage, milliseconds(median_ns), spread, bandwidth(figure).toFixed(2)];
     });
+    const header = ['shape', 'what', 'stage', 'ms', '10–90 %', 'GB/s'];
     all.push(
-      table('Times', ['shape', 'what', 'stage', 'ms', '10–90 %', 'GB/s'], figures),
+      table(`Times, ${bench.clock}`, header, lines(bench.figures)),
+      table("Times, by the host's clock", header, bench.clock === 'timestamps' ? lines(walls) : []),
       table(
         'Ratios, forward + backward',
         ['shape', '', 'median', '95 %'],
