@@ -8,6 +8,11 @@ function distance(given, expected) {
   return Number.isNaN(off) ? Infinity : off;
 }
 
+// What a loss's difference is relative to.
+function size(expected) {
+  return Number.isFinite(expected) ? Math.max(1, Math.abs(expected)) : 1;
+}
+
 // The elements of an output that are compared: the same rule as expected.rs.
 function isSampled(element, { columns, tile, edges, stride }) {
   if (element % stride === 0) return true;
@@ -26,7 +31,7 @@ function compareReport(loss, places, words, found) {
       if (given !== expected) found.phrases.push(`${name}: expected ${expected}, got ${given}`);
       return;
     }
-    const off = distance(given, expected) / (kind === 'loss' ? Math.max(1, Math.abs(expected)) : 1);
+    const off = distance(given, expected) / (kind === 'loss' ? size(expected) : 1);
     const key = kind === 'loss' ? 'loss' : 'soft_dice';
     found[key] = Math.max(found[key], off);
     if (off > loss.tolerance[key]) {
@@ -50,7 +55,7 @@ function compareOutput(loss, output, given, found) {
     if (!isSampled(element, output)) continue;
     const wanted = expected[at++];
     const allowed = isGradient ? Math.max(rounding[0] * Math.abs(wanted), rounding[1]) : 0;
-    const off = Math.max(0, distance(value, wanted) - allowed) / (isGradient ? scale : Math.max(1, Math.abs(wanted)));
+    const off = Math.max(0, distance(value, wanted) - allowed) / (isGradient ? scale : size(wanted));
     if (off > worst) [worst, place, sample] = [off, element, wanted];
   }
   if (at !== expected.length) found.phrases.push(`${tensor}: expected ${expected.length} samples, got ${at}`);

@@ -59,7 +59,7 @@ export function showBench(bench) {
     const cells = numbers.map((text, i) => element('td', { class: classes[i + 1] }, text));
     body.push(element('tr', {}, element('td', {}, title), ...cells, element('td', { class: 'picture' }, picture)));
   });
-  const over = last ? `${last.median.toFixed(2)} × (95 %: ${last.low.toFixed(2)} to ${last.high.toFixed(2)})` : '–';
+  const over = last ? `${last.median.toFixed(2)} × (${last.low.toFixed(2)}–${last.high.toFixed(2)})` : '–';
   body.push(element('tr', {}, element('td', {}, 'over the floor'), element('td', { class: 'over', colspan: 4 }, over)));
   find('bench').replaceChildren(element('caption', {}, last?.shape ?? 'of the largest shape'), header, ...body);
 }

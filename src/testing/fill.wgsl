@@ -8,6 +8,8 @@ const LABELS: u32 = 1u;
 const PROBABILITIES: u32 = 2u;
 const MASK: u32 = 3u;
 const WEIGHT_MAP: u32 = 4u;
+// without activation: probabilities, none near 0 or 1
+const PLAIN_LOGITS: u32 = 5u;
 
 const F32: u32 = 0u;
 const F16: u32 = 1u;
@@ -69,6 +71,8 @@ fn element(index: u32) -> vec2<u32> {
     let h = hash(index + fill.seed);
     switch fill.kind {
         case LOGITS: { return vec2<u32>(float_bits(part(h) * 8.0 - 4.0), 0u); }
+        // one bit less, so that the sum is exact
+        case PLAIN_LOGITS: { return vec2<u32>(float_bits(part(h & 0xfefffeffu) * 0.5 + 0.25), 0u); }
         case LABELS: {
             if fill.has_ignored != 0u && (h & 3u) == 0u { return vec2<u32>(fill.ignored_low, fill.ignored_high); }
             return vec2<u32>((h >> 2u) % fill.classes, 0u);

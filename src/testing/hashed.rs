@@ -3,7 +3,7 @@
 
 use super::Tensors;
 use crate::error::Tensor;
-use crate::spec::{FloatType, Head, Target};
+use crate::spec::{Activation, FloatType, Head, Target};
 
 /// The WGSL that fills a tensor: the twin of [`Tensors::hashed`], bit for bit. Its uniform buffer has the first word of the bound
 /// window, the number of words, and a [`fill`].
@@ -14,6 +14,7 @@ const LABELS: u32 = 1;
 const PROBABILITIES: u32 = 2;
 const MASK: u32 = 3;
 const WEIGHT_MAP: u32 = 4;
+const PLAIN_LOGITS: u32 = 5;
 
 /// What distinguishes the tensors of a seed, and seeds from each other: hashed, so that indices do not overlap visibly.
 fn of_tensor(seed: u32, kind: u32) -> u32 {
@@ -36,7 +37,8 @@ fn part(h: u32, float: FloatType) -> f32 {
 }
 
 impl Tensors {
-    /// Logits in ±4, and a target and weights as [`Tensors::random`] has them; each element by its index and the seed alone.
+    /// Logits in ±4, or in [0.25, 0.75) where they are probabilities, and a target and weights as [`Tensors::random`] has them; each
+    /// element by its index and the seed alone.
     /// Numbers of 16 bits have at most 8 significant ones.
     #[must_use]
     pub fn hashed(head: &Head, seed: u32) -> Self {
@@ -52,7 +54,13 @@ impl Tensors {
         let bytes = |wanted: bool, kind, elements| {
             hashes(kind, if wanted { elements } else { 0 }).map(|h| u8::from(h & 3 != 0)).collect()
         };
-        let logits = hashes(LOGITS, voxels * classes).map(|h| part(h, head.logits) * 8.0 - 4.0).collect();
+        let kind = logits_kind(head);
+        let logit = |h: u32| match kind {
+            // one bit less, so that the sum is exact
+            PLAIN_LOGITS => part(h & 0xfeff_feff, head.logits) * 0.5 + 0.25,
+            _ => part(h, head.logits) * 8.0 - 4.0,
+        };
+        let logits = hashes(kind, voxels * classes).map(logit).collect();
         let mut tensors = Self { logits, ..Self::default() };
         match head.target {
             Target::Labels(_) => {
@@ -81,6 +89,11 @@ impl Tensors {
     }
 }
 
+/// Without activation, logits are probabilities.
+fn logits_kind(head: &Head) -> u32 {
+    if head.loss.activation == Activation::None { PLAIN_LOGITS } else { LOGITS }
+}
+
 /// One channel has two labels: background and class.
 fn label_count(head: &Head) -> u32 {
     u32::try_from(head.classes().max(2)).unwrap_or(u32::MAX)
@@ -96,7 +109,7 @@ pub fn fill(head: &Head, tensor: Tensor, seed: u32) -> Option<[u32; 10]> {
         FloatType::Bf16 => (16, 2),
     };
     let (kind, (bits, float_type), elements) = match (tensor, head.target) {
-        (Tensor::Logits, _) => (LOGITS, floats(head.logits), voxels * head.classes()),
+        (Tensor::Logits, _) => (logits_kind(head), floats(head.logits), voxels * head.classes()),
         (Tensor::Target, Target::Labels(label_type)) => (LABELS, (label_type.bits(), 0), head.target_elements()),
         (Tensor::Target, Target::Probabilities(float)) => (PROBABILITIES, floats(float), head.target_elements()),
         (Tensor::Mask, _) => (MASK, (8, 0), voxels),

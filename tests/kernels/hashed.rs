@@ -2,7 +2,7 @@
 
 use segloss::testing::{FILL, Tensors, fill};
 use segloss::wgpu::util::DeviceExt as _;
-use segloss::{FloatType, Head, LabelType, Loss, Target, Tensor, host, wgpu};
+use segloss::{Activation, FloatType, Head, LabelType, Loss, Target, Tensor, host, wgpu};
 
 use crate::common::{Gpu, all_gpus, download};
 
@@ -64,6 +64,9 @@ fn a_device_fills_tensors_of_every_type_with_the_bytes_of_the_host() {
             let head = Head::new(shape, Loss::torch_cross_entropy()).logits(floats[index % 3]).labels(label_type);
             let head = if label_type.range().contains(&-100) { head.ignore_index(-100) } else { head.ignore_index(4) };
             let head = head.mask(true).weight_map(true);
+            // every other head has probabilities for logits
+            let activation = if index % 2 == 0 { Activation::Softmax } else { Activation::None };
+            let head = Head { loss: Loss { activation, ..head.loss.clone() }, ..head };
             let given = Tensors::hashed(&head, 7);
             let voxels = 3 * 7 * 11;
             let float = head.logits;
