@@ -31,9 +31,11 @@ export class Gpu {
     this.pipelines = new Map();
     this.lost = null;
     this.uncaptured = [];
-    device.lost.then(({ reason, message }) => {
+    this.gone = device.lost.then(({ reason, message }) => {
       this.lost = `the device was lost (${reason}): ${message}`;
+      throw new GpuError('lost', this.lost);
     });
+    this.gone.catch(() => {});
     device.addEventListener?.('uncapturederror', ({ error }) => this.uncaptured.push(error.message));
   }
 
@@ -50,10 +52,7 @@ export class Gpu {
       }
     };
     nudge();
-    const lost = this.device.lost.then(() => {
-      throw new GpuError('lost', this.lost ?? 'the device was lost');
-    });
-    return Promise.race([done, lost]);
+    return Promise.race([done, this.gone]);
   }
 
   // Runs calls in error scopes of their own. An error is thrown, with the browser's words.

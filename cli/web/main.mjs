@@ -182,15 +182,13 @@ async function runBenches(told) {
   for (const [index, bench] of benches.entries()) {
     const what = `Timing ${bench.shape}`;
     told(index / benches.length, what);
-    const enough = leastBytes(contents, bench) <= facts.mostBytes && bench.contenders.every(({ steps }) => {
-      return steps.every((step) => !lacking(contents.steps[step], facts));
-    });
-    if (!enough) {
-      message = `${bench.shape} and larger: left out, since they take more memory than agreed to.`;
+    const contenders = bench.contenders.filter(({ step }) => !lacking(contents.steps[step], facts));
+    if (contenders.length === 0 || leastBytes(contents, bench) > facts.mostBytes) {
+      message ||= `${bench.shape} and larger are left out: they take more memory than agreed to.`;
       continue;
     }
     try {
-      const one = await measure(gpu, bench, facts.mostBytes, async (part = 0) => {
+      const one = await measure(gpu, { ...bench, contenders }, facts.mostBytes, async (part = 0) => {
         told((index + part * 0.9) / benches.length, what);
         return breathe();
       });
@@ -293,7 +291,7 @@ async function copy(text, what) {
 }
 
 function listen() {
-  find('start').addEventListener('click', () => run('all'));
+  find('start').addEventListener('click', () => (facts ? run('all') : location.assign(location.pathname)));
   find('save-validation').addEventListener('click', () => save('validation.json', renamed().validation));
   find('save-bench').addEventListener('click', () => save('bench.json', renamed().bench));
   find('copy-row').addEventListener('click', () => {
@@ -320,7 +318,6 @@ if (shared) {
   show();
   find('start').textContent = 'Check and measure this GPU';
   find('start').disabled = false;
-  find('start').addEventListener('click', () => (location.href = location.pathname), { capture: true });
 } else if ((await look()) && settings.has('run')) {
   await run(settings.get('run'));
 } else if (!facts && settings.has('run')) {

@@ -81,7 +81,7 @@ const bytesOf = (step) => step.buffers.filter((b) => b.is_tensor).reduce((sum, {
 
 // The stages of a contender, each on several sets of tensors; what it needs beside them is shared.
 async function stages(gpu, bench, contender, sets) {
-  const step = gpu.contents.steps[contender.steps[0]];
+  const step = gpu.contents.steps[contender.step];
   const all = { forward: [], backward: [] };
   for (const tensors of sets) {
     const buffers = await gpu.buffers(step, tensors);
@@ -185,19 +185,19 @@ const both = (runners, name) => {
 
 // Bytes of device memory that a measurement takes at least.
 export function leastBytes(contents, bench) {
-  return bytesOf(contents.steps[bench.contenders[0].steps[0]]) * 2;
+  return bytesOf(contents.steps[bench.contenders[0].step]) * 2;
 }
 
 // Times a bench. Its steps are checked first: what is wrong is not timed. `between`: awaited between rounds, where the caller may
 // pause or end it; its answer `false` makes a round be timed again.
 export async function measure(gpu, bench, mostBytes, between) {
   const { contents } = gpu;
-  for (const { steps } of bench.contenders) {
-    const { outcome, message } = await check(gpu, contents.steps[steps[0]]);
+  for (const { step } of bench.contenders) {
+    const { outcome, message } = await check(gpu, contents.steps[step]);
     if (outcome !== 'passed') throw new GpuError('wrong', `${bench.shape}: nothing is timed: ${message}`);
     await between();
   }
-  const step = contents.steps[bench.contenders[0].steps[0]];
+  const step = contents.steps[bench.contenders[0].step];
   const count = Math.min(MOST_SETS, Math.max(2, Math.floor(Math.min(ALL_SETS, mostBytes) / bytesOf(step))));
   const queries = timestamps(gpu);
   const made = [];

@@ -39,6 +39,18 @@ pub(crate) const INTEGRATED: Variant = Variant {
 const DISCRETE: Variant = Variant { tile: 2048, ..INTEGRATED };
 
 impl Variant {
+    /// The default of a discrete GPU, before the limits and the features of one: without subgroups.
+    #[must_use]
+    pub const fn hardware() -> Self {
+        Self { subgroups: false, ..DISCRETE }
+    }
+
+    /// The default of a software driver, before the limits and the features of one: without subgroups.
+    #[must_use]
+    pub const fn software() -> Self {
+        Self { subgroups: false, ..SOFTWARE }
+    }
+
     /// A good variant for the kind of adapter, within the device's limits and features.
     pub(crate) fn for_driver(driver: &Driver) -> Self {
         let default = match driver.kind {

@@ -85,17 +85,26 @@ pub fn shapes(shapes: &[Shape]) -> Vec<(String, LossSpec)> {
     shapes.iter().flat_map(with_and_without).collect()
 }
 
-/// Times [`shapes`].
-pub fn of_shapes(export: &mut Export, shapes: impl Iterator<Item = Evaluated>, kinds: &[&Kind]) -> Result<()> {
+/// Times [`shapes`]; on hardware that has subgroups, also with them.
+pub fn of_shapes(
+    export: &mut Export,
+    shapes: impl Iterator<Item = Evaluated>,
+    kinds: &[&Kind],
+    subgroups: &Kind,
+) -> Result<()> {
     let timed: Vec<_> = shapes.map(|evaluated| Timed::new(export, evaluated, kinds)).collect();
     for both in timed.chunks(2) {
         for kind in kinds {
             let mut contenders = Vec::new();
             for (timed, name) in both.iter().zip(["segloss", "segloss without smoothing"]) {
                 let step = timed.step(export, &timed.name, kind, kind.paper.variant)?;
-                contenders.push(Contender { name, steps: vec![step] });
+                contenders.push(Contender { name, step });
             }
             let Timed { name, spec, .. } = &both[0];
+            if kind.name == subgroups.name {
+                let step = both[0].step(export, name, subgroups, subgroups.paper.variant)?;
+                contenders.push(Contender { name: "segloss with subgroups", step });
+            }
             let (shape, variant, floors) = (name.clone(), kind.name, true);
             let (bytes, logits) = (bytes(spec), logits(spec));
             export.document.benches.push(Bench { shape, variant, contenders, bytes, logits, floors });
@@ -125,7 +134,7 @@ pub fn five_heads(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
         for (contender, variant) in [("one dispatch", one), ("a dispatch each", each)] {
             let name = format!("{name}, {contender}");
             let step = timed[0].step(export, &name, kind, variant)?;
-            contenders.push(Contender { name: contender, steps: vec![step] });
+            contenders.push(Contender { name: contender, step });
         }
         let (bytes, logits) = (bytes(&spec), logits(&spec));
         export.document.benches.push(Bench {

@@ -200,7 +200,6 @@ pub struct Place {
 pub struct Bench {
     pub shape: String,
     pub variant: &'static str,
-    /// A name and the steps that run one after another, each the index of a step in set `bench`.
     pub contenders: Vec<Contender>,
     /// Bytes that a forward must read, and a backward must read and write.
     pub bytes: [u64; 2],
@@ -208,10 +207,11 @@ pub struct Bench {
     pub floors: bool,
 }
 
+/// A step of set `bench`, by its index.
 #[derive(Debug, Serialize)]
 pub struct Contender {
     pub name: &'static str,
-    pub steps: Vec<usize>,
+    pub step: usize,
 }
 
 /// A kernel that only reads, or only copies.

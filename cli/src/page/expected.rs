@@ -92,3 +92,33 @@ fn number(value: f64) -> Value {
         _ => "-Infinity".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use segloss::{Loss, testing};
+
+    #[test]
+    fn the_ends_of_rows_and_tiles_are_sampled_and_about_as_many_others_as_asked() {
+        let (columns, tile) = (1000, 256);
+        let sampled: Vec<_> = (0..3000).filter(|&e| is_sampled(e, columns, tile, true, 31)).collect();
+        for element in [0, 255, 256, 511, 512, 767, 768, 999, 1000, 1255, 1256, 2999, 31, 62] {
+            assert!(sampled.contains(&element), "{element}");
+        }
+        assert!(!sampled.contains(&1) && !sampled.contains(&257));
+        assert!((3000 / 31..3000 / 31 + 24).contains(&sampled.len()), "{}", sampled.len());
+    }
+
+    #[test]
+    fn an_output_has_the_sums_of_all_and_the_samples_of_some() {
+        let spec = LossSpec::new().head(Head::new([2, 3, 40], Loss::monai_dice_ce()));
+        let tensors = [testing::Tensors::hashed(&spec.heads[0], 1)];
+        let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0).expect("it is evaluated"));
+        let [output] = &outputs(&spec, &expected, 16, 24)[..] else { panic!("one output") };
+        let gradient = expected.heads[0].gradient.as_ref().expect("it has one");
+        assert_eq!((output.elements, output.columns, output.stride), (240, 40, 11));
+        assert_eq!(output.sum, Value::from(gradient.iter().sum::<f64>()));
+        let samples = BASE64_STANDARD.decode(&output.samples).expect("base64").len() / 4;
+        assert_eq!(samples, (0..240).filter(|&e| is_sampled(e, 40, 16, true, 11)).count());
+    }
+}

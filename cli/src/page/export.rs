@@ -298,3 +298,28 @@ fn encoded(bytes: &[u8]) -> String {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     BASE64_STANDARD.encode(&bytes[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_back_from_its_lines_and_each_line_is_there_once() {
+        let mut export = Export::new();
+        let texts = ["fn one() {\n    let x = 1u;\n}\n", "fn two() {\n    let x = 1u;\n    let x = 1u;\n}\n"];
+        for text in texts {
+            let shader = export.shader(text, "main");
+            let lines = &export.document.shaders[shader].lines;
+            let at = lines.iter().scan(0, |at, step| {
+                *at += step;
+                Some(*at)
+            });
+            let read: String =
+                at.map(|line| export.document.lines[usize::try_from(line).expect("a line")].clone() + "\n").collect();
+            assert_eq!(read, text);
+        }
+        assert_eq!(export.document.lines.len(), 4, "{:?}", export.document.lines);
+        assert_eq!(export.shader(texts[0], "main"), 0);
+        assert_eq!(export.document.shaders.len(), 2);
+    }
+}

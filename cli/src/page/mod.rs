@@ -81,7 +81,7 @@ impl Page {
         let count = sizes.len();
         let mut evaluated = Evaluated::all([sizes, shapes].concat())?.into_iter();
         sets::at_limits(&mut export, evaluated.by_ref().take(count), &both)?;
-        benches::of_shapes(&mut export, evaluated, &both)?;
+        benches::of_shapes(&mut export, evaluated, &both, &subgroups)?;
         Ok(export.document)
     }
 }
