@@ -38,6 +38,7 @@ function written(step) {
 // Runs a step several times; returns what its buffers hold after each run, by index.
 async function run(gpu, step) {
   const buffers = await gpu.buffers(step);
+  gpu.prepare(step);
   const dispatches = [];
   for (const dispatch of step.dispatches) dispatches.push(await gpu.dispatch(dispatch, buffers));
   const read = written(step).map((buffer) => ({ buffer, size: buffers[buffer].size }));

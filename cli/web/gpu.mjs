@@ -101,14 +101,19 @@ export class Gpu {
       visibility: GPUShaderStage.COMPUTE,
       buffer: { type: TYPES[access] },
     }));
+    // in a scope of its own: this may run ahead of the step that needs it
+    this.device.pushErrorScope('validation');
     const layout = this.device.createBindGroupLayout({ entries });
     const module = this.device.createShaderModule({ code });
+    const scope = this.device.popErrorScope();
     const { messages } = await this.settle(module.getCompilationInfo());
     const errors = messages.filter(({ type }) => type === 'error');
     if (errors.length > 0) {
       const words = errors.map(({ lineNum, linePos, message }) => `${lineNum}:${linePos}: ${message}`);
       throw new GpuError('compiler', words.join('\n'));
     }
+    const error = await scope;
+    if (error) throw new GpuError('compiler', error.message);
     const pipeline = await this.settle(
       this.device.createComputePipelineAsync({
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
@@ -118,9 +123,19 @@ export class Gpu {
     return { pipeline, layout };
   }
 
+  // Begins to compile what a step needs. What goes wrong is thrown when the step runs.
+  prepare(step) {
+    for (const dispatch of step.dispatches) this.ofDispatch(dispatch).catch(() => {});
+  }
+
+  ofDispatch({ shader, bindings }) {
+    return this.pipeline(shader, bindings.map(([access]) => access).join(''));
+  }
+
   // A dispatch on these buffers, to encode any number of times.
-  async dispatch({ shader, bindings, grid }, buffers) {
-    const { pipeline, layout } = await this.pipeline(shader, bindings.map(([access]) => access).join(''));
+  async dispatch(about, buffers) {
+    const { bindings, grid } = about;
+    const { pipeline, layout } = await this.ofDispatch(about);
     const entries = bindings.map(([, buffer, offset, size], binding) => ({
       binding,
       resource: { buffer: buffers[buffer], offset, size },

@@ -154,6 +154,9 @@ async function runChecks(told) {
       continue;
     }
     try {
+      // compilers work on other threads
+      const next = steps[index + 1];
+      if (next && !next.needs.storage_buffers && !lacking(next, facts)) gpu.prepare(next);
       if (step.needs.storage_buffers) more ??= await open({ maxStorageBuffersPerShaderStage: facts.storageBuffers });
       results.push({ ...(await check(step.needs.storage_buffers ? more : gpu, step)), step });
     } catch (error) {
