@@ -194,7 +194,6 @@ async function shared({ name, browser }, { link, verdict }) {
 }
 
 const sets = options.all ? '' : '&sets=headline,cases,pooled,windows';
-const kinds = options.all ? '&kinds=all' : '';
 const server = createServer((request, response) => {
   response.setHeader('content-type', 'text/html; charset=utf-8');
   response.end(html);
@@ -205,12 +204,13 @@ const file = pathToFileURL(page).href;
 const begun = Date.now();
 const [chromium, firefox] = await Promise.all(['chromium', 'firefox'].map(launch));
 try {
-  const check = (browser, from) => open(browser, `${from}?run=check${sets}${kinds}`);
+  // Firefox's driver also compiles what hardware runs
+  const check = (browser, from, kinds) => open(browser, `${from}?run=check${sets}${kinds}`);
   // side by side, since most of the time goes to Chromium's compiler, of one thread
   const [ofChromium, [ofFirefox, link]] = await Promise.all([
-    check(chromium, file),
+    check(chromium, file, options.all ? '&kinds=all' : ''),
     (async () => {
-      const found = [await check(firefox, address), await linked(firefox)];
+      const found = [await check(firefox, address, '&kinds=all'), await linked(firefox)];
       for (const fault of Object.entries(FAULTS)) await seeded(firefox, ...fault);
       return found;
     })(),
