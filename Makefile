@@ -44,8 +44,10 @@ test: adapter ## all tests on the best adapter; published cases and random speci
 ADAPTERS ?= all
 
 test-adapters: adapter ## all tests of kernels, callers and faults on every adapter of this machine
-	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test kernels --test api --test faults \
+	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test kernels --test faults \
 	    $(if $(filter others,$(ADAPTERS)),-- --skip cases:: --skip every_adapter)
+	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test api \
+	    $(if $(filter others,$(ADAPTERS)),-- tuning:: distributed:: threads::)
 
 test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
 	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings
@@ -161,9 +163,9 @@ page-tools: npm
 # this machine's own results, which `make page-test` has of its browsers
 hardware: drivers ## the lines of docs/hardware of this machine's browsers and adapters; writes docs/hardware/
 	for backend in vulkan gl; do \
-	    $(SEGLOSS) validate --backend $$backend --trials 8 --out target/hardware/$$backend --cases $(CASES) \
+	    VK_ICD_FILENAMES=$(DRIVER_FILES) $(SEGLOSS) validate --adapter llvmpipe --backend $$backend --trials 8 --out target/hardware/$$backend --cases $(CASES) \
 	        && cp target/hardware/$$backend/validation.json docs/hardware/llvmpipe-$$backend-validation.json \
-	        && $(SEGLOSS) bench --backend $$backend --shape 1x4x64x64x64 --json docs/hardware/llvmpipe-$$backend-bench.json || exit 1; done
+	        && $(SEGLOSS) bench --adapter llvmpipe --backend $$backend --shape 1x4x64x64x64 --json docs/hardware/llvmpipe-$$backend-bench.json || exit 1; done
 	cp target/page/*-*.json docs/hardware/
 	$(SEGLOSS) hardware
 
