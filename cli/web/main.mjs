@@ -81,7 +81,7 @@ async function look() {
       ['clock', crossOriginIsolated ? 'fine' : 'coarse: the page is not cross-origin isolated'],
     ],
   };
-  find('name').value = [info.description || words.join(' ') || gl].join('');
+  find('name').value = settings.get('name') ?? (info.description || words.join(' ') || gl);
   const kind = isSoftware ? 'a software driver' : 'a GPU';
   say('adapter', `${find('name').value || 'No name given'}: ${kind}, in ${facts.browser}. segloss ${contents.version} (${contents.commit}).`);
   find('start').disabled = false;
@@ -90,9 +90,7 @@ async function look() {
 
 const name = () => find('name').value.trim() || 'unnamed GPU';
 
-function about() {
-  return { ...facts, name: `${name()} (WebGPU, ${facts.browser})` };
-}
+const about = () => ({ ...facts, name: name() });
 
 const visible = () => {
   if (!document.hidden) return Promise.resolve();
@@ -279,7 +277,7 @@ const machine = () => ({ ...found.bench, machine: { ...found.bench.machine, adap
 
 function renamed() {
   const { validation, bench } = found;
-  if (facts && validation) validation.adapters[0].name = about().name;
+  if (facts && validation) validation.adapters[0].name = `${name()} (WebGPU, ${facts.browser})`;
   if (facts && bench) found.bench = machine();
   return found;
 }

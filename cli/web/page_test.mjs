@@ -193,6 +193,8 @@ async function shared({ name, browser }, { link, verdict }) {
   await tab.close();
 }
 
+// what their software drivers are
+const named = ({ name }) => `&name=${{ chromium: 'SwiftShader', firefox: 'llvmpipe' }[name]}`;
 const sets = options.all ? '' : '&sets=headline,cases,pooled,windows';
 const server = createServer((request, response) => {
   response.setHeader('content-type', 'text/html; charset=utf-8');
@@ -205,7 +207,7 @@ const begun = Date.now();
 const [chromium, firefox] = await Promise.all(['chromium', 'firefox'].map(launch));
 try {
   // Firefox's driver also compiles what hardware runs
-  const check = (browser, from, kinds) => open(browser, `${from}?run=check${sets}${kinds}`);
+  const check = (browser, from, kinds) => open(browser, `${from}?run=check${named(browser)}${sets}${kinds}`);
   // side by side, since most of the time goes to Chromium's compiler, of one thread
   const [ofChromium, [ofFirefox, link]] = await Promise.all([
     check(chromium, file, options.all ? '&kinds=all' : ''),
@@ -228,7 +230,7 @@ try {
   // alone, since they are timed
   for (const browser of [chromium, firefox]) {
     const shapes = options.all ? '&shapes=all' : '';
-    const { bench, failed, seconds, files, ended } = await open(browser, `${address}?run=bench${shapes}`);
+    const { bench, failed, seconds, files, ended } = await open(browser, `${address}?run=bench${named(browser)}${shapes}`);
     const floors = bench.filter(({ name }) => name === 'floor').length;
     const words = `${bench.length} figures, ${failed} failed in ${seconds} s ${ended}`;
     claim(failed === 0 && floors >= 2 && bench.every(({ median_ns }) => median_ns > 0), `${browser.name}: ${words}`);

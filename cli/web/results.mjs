@@ -51,7 +51,7 @@ export function validation(contents, about, results, ended) {
   const shaders = contents.shaders.length;
   const sizes = of('sizes').filter(({ outcome }) => outcome === 'passed');
   const adapter = {
-    name: about.name,
+    name: `${about.name} (WebGPU, ${about.browser})`,
     states: about.states,
     variant: [['kind', about.kind]],
     cases: count(of('cases')),
