@@ -145,6 +145,7 @@ SEGLOSS := $(or $(CARGO_TARGET_DIR),target)/debug/segloss
 
 page: ## one page that validates and measures the kernels in any browser with WebGPU; writes target/segloss.html
 	$(CARGO) build -p segloss-cli
+	mkdir -p $(dir $(PAGE))
 	$(SEGLOSS) page --out $(PAGE) --cases $(CASES)
 
 page-test: page page-tools ## the page in Chromium and in Firefox, on their software drivers; and with seeded faults, which must turn it red
