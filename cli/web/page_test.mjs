@@ -60,9 +60,10 @@ async function launch(name) {
   return { name, browser };
 }
 
-// Opens an address, waits until the page is done, and returns what it says.
-async function open({ name, browser }, url, look = async () => {}) {
+// Opens an address, waits until the page is done, and returns what it says. `prepare`: before it opens; `look`: when it is done.
+async function open({ name, browser }, url, look = async () => {}, prepare = async () => {}) {
   const tab = await browser.newPage();
+  await prepare(tab);
   tab.on('pageerror', ({ message }) => claim(false, `${name}: ${message}`));
   const begun = Date.now();
   await tab.goto(url);
@@ -146,6 +147,24 @@ async function seeded(browser, fault, change) {
   claim(failed === 1 && passed === 0, `${fault} is a failure: ${first.slice(0, 120)}`);
 }
 
+// Destroys the device in the middle of a run.
+async function lost(browser) {
+  const destroyed = (tab) => {
+    return tab.evaluateOnNewDocument(() => {
+      const request = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (...all) {
+        const device = await request.apply(this, all);
+        setTimeout(() => device.destroy(), 2000);
+        return device;
+      };
+    });
+  };
+  const { passed, failed, files } = await open(browser, `${address}?run=check&sets=headline,cases`, undefined, destroyed);
+  const [failure] = files.validation.adapters[0].failures;
+  const told = failed === 1 && passed > 0 && failure?.what === 'what ended the validation';
+  claim(told, `a lost device ends the run after ${passed} steps, which stay: ${failure?.message.slice(0, 100)}`);
+}
+
 // The link to results of one step, and the verdict that it should show.
 async function linked(browser) {
   const { seen } = await open(browser, `${address}?run=check&${only}`, async (tab) => {
@@ -213,6 +232,7 @@ try {
     check(chromium, file, options.all ? '&kinds=all' : ''),
     (async () => {
       const found = [await check(firefox, address, '&kinds=all'), await linked(firefox)];
+      await lost(firefox);
       for (const fault of Object.entries(FAULTS)) await seeded(firefox, ...fault);
       return found;
     })(),
