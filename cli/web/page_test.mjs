@@ -229,9 +229,9 @@ try {
   const check = (browser, from, kinds) => open(browser, `${from}?run=check${named(browser)}${sets}${kinds}`);
   // side by side, since most of the time goes to Chromium's compiler, of one thread
   const [ofChromium, [ofFirefox, link]] = await Promise.all([
-    check(chromium, file, options.all ? '&kinds=all' : ''),
+    check(chromium, file, options.all ? '&kinds=all&large' : ''),
     (async () => {
-      const found = [await check(firefox, address, '&kinds=all'), await linked(firefox)];
+      const found = [await check(firefox, address, options.all ? '&kinds=all&large' : '&kinds=all'), await linked(firefox)];
       await lost(firefox);
       for (const fault of Object.entries(FAULTS)) await seeded(firefox, ...fault);
       return found;
