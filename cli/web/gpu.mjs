@@ -67,7 +67,7 @@ export class Gpu {
       thrown = error;
     }
     const found = [];
-    for (const scope of scopes.toReversed()) {
+    for (const scope of [...scopes].reverse()) {
       const error = await this.device.popErrorScope().catch(() => null);
       if (error) found.push(new GpuError(scope, error.message));
     }

@@ -231,7 +231,7 @@ export async function measure(gpu, bench, mostBytes, between) {
       for (let round = 0; round < ROUNDS; ) {
         const times = new Map();
         // every other round runs in reverse, so that none always follows the same one
-        for (const runner of round % 2 ? runners.toReversed() : runners) {
+        for (const runner of round % 2 ? [...runners].reverse() : runners) {
           times.set(runner, await runner.slope(queries));
         }
         if ((await between((round + 1) / ROUNDS)) === false) continue;
