@@ -156,14 +156,13 @@ async function runChecks(told) {
       const next = steps[index + 1];
       if (next && !next.needs.storage_buffers && !lacking(next, facts)) gpu.prepare(next);
       if (step.needs.storage_buffers) more ??= await open({ maxStorageBuffersPerShaderStage: facts.storageBuffers });
-      results.push({ ...(await check(step.needs.storage_buffers ? more : gpu, step)), step });
+      const on = step.needs.storage_buffers ? more : gpu;
+      results.push({ ...(await check(on, step)), step });
+      const uncaptured = on.uncaptured.splice(0);
+      if (uncaptured.length > 0) Object.assign(results.at(-1), { outcome: 'failed', message: uncaptured.join('\n') });
     } catch (error) {
       ended = `${step.name}: ${error.message}`;
       break;
-    }
-    const uncaptured = gpu.uncaptured.splice(0);
-    if (uncaptured.length > 0) {
-      Object.assign(results.at(-1), { outcome: 'failed', message: uncaptured.join('\n') });
     }
     found.validation = validationOf(contents, about(), results, null);
     showVerdict(found.validation, null);

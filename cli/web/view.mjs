@@ -71,10 +71,11 @@ export function showVerdict(validation, bench) {
   }
   const { passed, failed, unsupported, worst } = verdict(validation);
   const agree = `${passed} of ${passed + failed} agree with f64`;
-  say('verdict', failed === 0 ? `Right: ${agree}` : `Wrong: ${agree}`);
+  const isRight = failed === 0 && passed > 0;
+  say('verdict', passed + failed === 0 ? 'Nothing was checked' : `${isRight ? 'Right' : 'Wrong'}: ${agree}`);
   const apart = unsupported ? ` ${unsupported} more need what this device or browser lacks.` : '';
   say('worst', `The worst gradient is off by ${worst.toExponential(1)} of the largest of its head.${apart}`);
-  find('verdict').className = `verdict ${failed === 0 ? 'good' : 'bad'}`;
+  find('verdict').className = `verdict ${isRight ? 'good' : 'bad'}`;
   const failures = [...validation.shaders.tools.flatMap((tool) => tool.failures), ...validation.adapters[0].failures];
   find('failures').replaceChildren(
     ...failures.flatMap(({ what, message }) => [

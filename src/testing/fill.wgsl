@@ -61,9 +61,9 @@ fn float_bits(value: f32) -> u32 {
     }
 }
 
-// The hash as a part of 1.
+// The hash as a part of 1. By powers of two, which a product has exactly; WGSL lets a quotient be off.
 fn part(h: u32) -> f32 {
-    return select(f32(h >> 24u) / 256.0, f32(h >> 8u) / 16777216.0, fill.float_type == F32);
+    return select(f32(h >> 24u) * 0x1p-8, f32(h >> 8u) * 0x1p-24, fill.float_type == F32);
 }
 
 // The low word of an element, and the high word where it has one.

@@ -21,7 +21,9 @@ fn of_tensor(seed: u32, kind: u32) -> u32 {
     hash(seed * 8 + kind)
 }
 
-fn hash(number: u32) -> u32 {
+/// The hash of a number, as `fill.wgsl` and the page's `bytes.mjs` have it.
+#[must_use]
+pub fn hash(number: u32) -> u32 {
     let mut h = number;
     h ^= h >> 16;
     h = h.wrapping_mul(0x7feb_352d);

@@ -16,7 +16,7 @@ mod words;
 
 pub use compare::{Comparison, Differences, Expected, ExpectedHead, Tolerance, compare};
 pub use evaluate::{check, evaluate};
-pub use hashed::{FILL, fill};
+pub use hashed::{FILL, fill, hash};
 pub use kinds::{eight_heads, overlap_kinds, pixel_kinds, reductions};
 pub use plans::Plans;
 pub use pool::{Place, Pool, PooledGradient};

@@ -1,7 +1,7 @@
 //! The bits of this machine's own adapters, to be shown beside those of a browser: a driver gives the same ones through either.
 
 use anyhow::Result;
-use segloss::testing::{Plans, Pool};
+use segloss::testing::{Plans, Pool, hash};
 use segloss::{AdapterChoice, LossSpec, Scalars, Variant, wgpu};
 
 use super::document;
@@ -53,21 +53,12 @@ impl Native {
         step.backward(&mut encoder);
         queue.submit([encoder.finish()]);
         let report: Vec<u32> = bytemuck::pod_collect_to_vec(&read_back(device, queue, &step.report_words().buffer)?);
-        let mut hash = words.iter().fold(0, |hash, word| mixed(hash ^ report[*word as usize]));
+        let mut all = words.iter().fold(0, |all, word| hash(all ^ report[*word as usize]));
         for (document::Place { buffer, offset }, length) in outputs {
             let mut bytes = read_back(device, queue, &buffers[*buffer])?[*offset..offset + length].to_vec();
             bytes.resize(bytes.len().next_multiple_of(4), 0);
-            hash = bytemuck::pod_collect_to_vec::<u8, u32>(&bytes).iter().fold(hash, |hash, word| mixed(hash ^ word));
+            all = bytemuck::pod_collect_to_vec::<u8, u32>(&bytes).iter().fold(all, |all, word| hash(all ^ word));
         }
-        Ok(hash)
+        Ok(all)
     }
-}
-
-fn mixed(number: u32) -> u32 {
-    let mut h = number;
-    h ^= h >> 16;
-    h = h.wrapping_mul(0x7feb_352d);
-    h ^= h >> 15;
-    h = h.wrapping_mul(0x846c_a68b);
-    h ^ (h >> 16)
 }
