@@ -208,7 +208,7 @@ async function runBenches(told) {
   }
   const clock = measured[0] ? `Medians of slopes between k and 2k repeats, by ${measured[0].clock}. ` : '';
   const software = facts.kind === 'software' ? 'A software driver: its floor is the driver’s, not the memory’s. ' : '';
-  const sets = measured[0] ? `${measured.at(-1).sets} sets of tensors take turns, so that no cache holds them. ` : '';
+  const sets = measured[0] ? `${measured.at(-1).sets} sets of tensors, ${Math.round(measured.at(-1).bytes / 1e6)} MB in all, take turns. ` : '';
   say('clock', `${clock}${sets}${software}${message}`);
   if (message && found.benchFailed) found.message = message;
   gpu.device.destroy();
