@@ -2,13 +2,12 @@
 //! the floors.
 
 use anyhow::Result;
-use segloss::testing::{Place, Pool, PooledGradient, Tensors, Tolerance};
+use segloss::testing::{Place, Pool, PooledGradient, Tensors};
 use segloss::{Alpha, FloatType, Head, Loss, LossSpec, Overlap, Pixel, Tensor, Variant};
 
-use super::document::{Bench, Contender, Floor, Needs};
-use super::export::{About, Export, Source, apart, buffers};
-use super::paper::Paper;
-use super::sets::{Evaluated, Kind};
+use super::document::{Bench, Contender, Floor};
+use super::export::{About, Export, Source};
+use super::trial::{Evaluated, Kind, Trial, smallest_tile};
 use crate::bench::floor;
 use crate::bench::workload::{SMOOTHING, Shape, dice_ce, head, shape_name};
 
@@ -17,37 +16,10 @@ const ALIGNMENT: usize = 256;
 /// The floors that are tried: elements per load, invocations, loads per invocation.
 const FLOORS: [[u32; 3]; 6] = [[1, 8, 64], [4, 8, 16], [1, 64, 16], [4, 64, 4], [4, 64, 16], [4, 256, 4]];
 
-/// A loss on hashed tensors that is timed.
-struct Timed {
-    name: String,
-    spec: LossSpec,
-    pool: Pool,
-    loss: usize,
-}
-
-impl Timed {
-    fn new(export: &mut Export, evaluated: Evaluated, kinds: &[&Kind]) -> Self {
-        let Evaluated { name, spec, tensors, expected } = evaluated;
-        let tile = kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1);
-        let pool = if spec.heads.len() > 1 { by_role(&spec, &tensors) } else { apart(&spec, &tensors) };
-        let loss = export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
-        Self { name, spec, pool, loss }
-    }
-
-    fn step(&self, export: &mut Export, name: &str, kind: &Kind, variant: Variant) -> Result<usize> {
-        let Paper { device, queue, plans, .. } = &kind.paper;
-        let buffers = buffers(device, &self.pool);
-        let step = plans.with(&self.spec, Some(variant), Some(false))?.bind(&self.pool.bindings(&buffers))?;
-        let about = About {
-            set: "bench",
-            name,
-            variant: kind.name,
-            own_kind_only: true,
-            needs: Needs::default(),
-            restore: false,
-        };
-        export.step(about, self.loss, (&self.pool, &buffers), (device, queue), &step)
-    }
+/// A step that is timed.
+fn timed(export: &mut Export, trial: &Trial, name: &str, kind: &Kind, variant: Variant) -> Result<usize> {
+    let about = About { name, own_kind_only: true, ..trial.about("bench", kind) };
+    trial.step(export, about, &kind.paper, variant, false)
 }
 
 /// A buffer per role.
@@ -92,17 +64,17 @@ pub fn of_shapes(
     kinds: &[&Kind],
     subgroups: &Kind,
 ) -> Result<()> {
-    let timed: Vec<_> = shapes.map(|evaluated| Timed::new(export, evaluated, kinds)).collect();
-    for both in timed.chunks(2) {
+    let trials: Vec<_> = shapes.map(|evaluated| Trial::new(export, evaluated, smallest_tile(kinds))).collect();
+    for both in trials.chunks(2) {
         for kind in kinds {
             let mut contenders = Vec::new();
-            for (timed, name) in both.iter().zip(["segloss", "segloss without smoothing"]) {
-                let step = timed.step(export, &timed.name, kind, kind.paper.variant)?;
+            for (trial, name) in both.iter().zip(["segloss", "segloss without smoothing"]) {
+                let step = timed(export, trial, &trial.name, kind, kind.paper.variant)?;
                 contenders.push(Contender { name, step });
             }
-            let Timed { name, spec, .. } = &both[0];
+            let Trial { name, spec, .. } = &both[0];
             if kind.name == subgroups.name {
-                let step = both[0].step(export, name, subgroups, subgroups.paper.variant)?;
+                let step = timed(export, &both[0], name, subgroups, subgroups.paper.variant)?;
                 contenders.push(Contender { name: "segloss with subgroups", step });
             }
             let (shape, variant, floors) = (name.clone(), kind.name, true);
@@ -125,18 +97,19 @@ pub fn five_heads(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
     ];
     let spec = LossSpec { heads };
     let name = "five unlike heads";
-    let evaluated = Evaluated::all(vec![(name.to_owned(), spec.clone())])?;
-    let timed: Vec<_> = evaluated.into_iter().map(|evaluated| Timed::new(export, evaluated, kinds)).collect();
+    let evaluated = Evaluated::new(name.to_owned(), spec, 1.0)?;
+    let pool = by_role(&evaluated.spec, &evaluated.tensors);
+    let trial = Trial::pooled(export, evaluated, (pool, Source::Hashed), smallest_tile(kinds));
     for kind in kinds {
         let one = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
         let each = Variant { heads_per_dispatch: 1, ..one };
         let mut contenders = Vec::new();
         for (contender, variant) in [("one dispatch", one), ("a dispatch each", each)] {
             let name = format!("{name}, {contender}");
-            let step = timed[0].step(export, &name, kind, variant)?;
+            let step = timed(export, &trial, &name, kind, variant)?;
             contenders.push(Contender { name: contender, step });
         }
-        let (bytes, logits) = (bytes(&spec), logits(&spec));
+        let (bytes, logits) = (bytes(&trial.spec), logits(&trial.spec));
         export.document.benches.push(Bench {
             shape: name.to_owned(),
             variant: kind.name,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use segloss::testing::{self, Expected, Pool, PooledGradient, Tensors, Tolerance, fill};
+use segloss::testing::{self, Expected, Pool, Tolerance, fill};
 use segloss::{Access, BoundRange, Head, LossSpec, Recipe, Stage, Step, Tensor, Variant, wgpu};
 
 use super::document::{self, Buffer, Dispatch, Document, Needs, Place, Report, SCHEMA, Shader, TensorData};
@@ -36,7 +36,7 @@ pub struct Export {
 pub enum Source {
     /// Their bytes are in the document.
     Data,
-    /// [`Tensors::hashed`], where head h has seed h + 1: the reader fills them.
+    /// `Tensors::hashed`, where head h has seed h + 1: the reader fills them.
     Hashed,
 }
 
@@ -234,26 +234,6 @@ impl Export {
             document.shaders.len() - 1
         })
     }
-}
-
-/// Each tensor in a buffer of its own.
-pub fn apart(spec: &LossSpec, tensors: &[Tensors]) -> Pool {
-    let mut buffers = 0..;
-    let place = |_, _| testing::Place { buffer: buffers.next().expect("endless"), alignment: 1, gap: 0 };
-    Pool::new(spec, tensors, |_| PooledGradient::Overwrite, place)
-}
-
-/// Buffers of the pool's sizes, with nothing in them.
-pub fn buffers(device: &wgpu::Device, pool: &Pool) -> Vec<wgpu::Buffer> {
-    let buffer = |contents: &Vec<u8>| {
-        device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: contents.len() as u64,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
-        })
-    };
-    pool.contents().iter().map(buffer).collect()
 }
 
 fn is_written(tensor: Tensor) -> bool {

@@ -8,6 +8,7 @@ mod export;
 mod native;
 mod paper;
 mod sets;
+mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use crate::bench::workload::{Shape, to_shape};
 pub use document::Document;
 use export::Export;
 use native::Native;
-use sets::{Evaluated, Kind};
+use trial::{Evaluated, Kind};
 
 #[derive(clap::Args)]
 pub struct Page {

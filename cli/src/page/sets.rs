@@ -1,15 +1,15 @@
 //! The steps that a page and a Dawn replay check, in sets: `headline`, `cases`, `covering`, `pooled`, `windows`, `sizes`.
 
-use anyhow::{Result, anyhow};
-use rayon::prelude::*;
+use anyhow::{Result, anyhow, ensure};
 use segloss::testing::cases::{self, Case};
 use segloss::testing::shaders::{CoveringStep, covering_steps};
-use segloss::testing::{self, Expected, Place, Pool, PooledGradient, Tensors, Tolerance};
+use segloss::testing::{self, Place, Pool, PooledGradient, Tolerance};
 use segloss::{FloatType, Head, LabelType, Loss, LossSpec, Scalars, Variant, wgpu};
 
-use super::document::Needs;
-use super::export::{About, Export, Source, apart, buffers};
+use super::document::{Dispatch, Needs};
+use super::export::{About, Export, Source};
 use super::paper::{Paper, States};
+use super::trial::{Evaluated, Kind, Trial, apart, buffers, smallest_tile};
 use crate::validate::steps;
 
 /// The upstream gradient of the headline steps.
@@ -26,96 +26,6 @@ const PLACES: [Place; 3] = [
     Place { buffer: 0, alignment: 1, gap: 3 },
 ];
 
-/// A kind of device that plans are made for.
-pub struct Kind {
-    pub name: &'static str,
-    pub states: States,
-    pub paper: Paper,
-}
-
-impl Kind {
-    fn open(name: &'static str, states: States) -> Result<Self> {
-        Ok(Self { name, states, paper: Paper::open(states)? })
-    }
-
-    pub fn hardware() -> Result<Self> {
-        Self::open("hardware", States::of(Variant::hardware()))
-    }
-
-    pub fn hardware_with_subgroups() -> Result<Self> {
-        Self::open("hardware", States { subgroups: true, ..States::of(Variant::hardware()) })
-    }
-
-    pub fn software() -> Result<Self> {
-        Self::open("software", States::of(Variant::software()))
-    }
-}
-
-/// A loss on hashed tensors, and what the reference says of it.
-pub struct Evaluated {
-    pub name: String,
-    pub spec: LossSpec,
-    pub tensors: Vec<Tensors>,
-    pub expected: Expected,
-}
-
-impl Evaluated {
-    /// Side by side, since the reference is slow.
-    pub fn all(losses: Vec<(String, LossSpec)>) -> Result<Vec<Self>> {
-        let evaluate = |(name, spec): (String, LossSpec)| {
-            let tensors = hashed(&spec);
-            let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0)?);
-            Ok(Self { name, spec, tensors, expected })
-        };
-        losses.into_par_iter().map(evaluate).collect()
-    }
-}
-
-/// A loss on tensors of its own, that steps are made of.
-struct Trial<'a> {
-    name: &'a str,
-    spec: &'a LossSpec,
-    pool: Pool,
-    loss: usize,
-}
-
-impl<'a> Trial<'a> {
-    /// On hashed tensors, each in a buffer of its own, against the reference.
-    fn hashed(export: &mut Export, name: &'a str, spec: &'a LossSpec, upstream: f32, tile: u32) -> Result<Self> {
-        let tensors = hashed(spec);
-        let expected = Expected::of_evaluation(&testing::evaluate(spec, &tensors, upstream)?);
-        let pool = apart(spec, &tensors);
-        let loss = export.loss(name, spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), tile);
-        Ok(Self { name, spec, pool, loss })
-    }
-
-    /// A step of it in this variant, or the kind's.
-    fn step(
-        &self,
-        export: &mut Export,
-        about: About<'_>,
-        paper: &Paper,
-        variant: Option<Variant>,
-        built_in_f16: bool,
-    ) -> Result<usize> {
-        let plan = paper.plans.with(self.spec, Some(variant.unwrap_or(paper.variant)), Some(built_in_f16))?;
-        let buffers = buffers(&paper.device, &self.pool);
-        let step = plan.bind(&self.pool.bindings(&buffers))?;
-        export.step(about, self.loss, (&self.pool, &buffers), (&paper.device, &paper.queue), &step)
-    }
-
-    fn about(&self, set: &'static str, kind: &Kind) -> About<'a> {
-        About {
-            set,
-            name: self.name,
-            variant: kind.name,
-            own_kind_only: false,
-            needs: Needs::default(),
-            restore: false,
-        }
-    }
-}
-
 pub fn scalar(device: &wgpu::Device, value: f32) -> wgpu::Buffer {
     use wgpu::util::DeviceExt as _;
     device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
@@ -125,14 +35,6 @@ pub fn scalar(device: &wgpu::Device, value: f32) -> wgpu::Buffer {
     })
 }
 
-pub fn hashed(spec: &LossSpec) -> Vec<Tensors> {
-    spec.heads.iter().zip(1..).map(|(head, seed)| Tensors::hashed(head, seed)).collect()
-}
-
-fn smallest_tile(kinds: &[&Kind]) -> u32 {
-    kinds.iter().map(|kind| kind.paper.variant.tile).min().unwrap_or(1)
-}
-
 /// Steps that have every kernel, in every kind's variant; one head also of 16 bits.
 pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
     let mut all: Vec<(String, LossSpec)> = steps().into_iter().map(|(name, spec)| (name.to_owned(), spec)).collect();
@@ -140,8 +42,9 @@ pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
         let head = Head::new([2, 4, 33, 17, 9], Loss::monai_dice_ce()).logits(float);
         all.push((format!("4 classes, {}", super::expected::name(float)), LossSpec::new().head(head)));
     }
-    for (name, spec) in &all {
-        let trial = Trial::hashed(export, name, spec, UPSTREAM, smallest_tile(kinds))?;
+    for (name, spec) in all {
+        let trial = Trial::new(export, Evaluated::new(name, spec, UPSTREAM)?, smallest_tile(kinds));
+        let Trial { name, spec, pool, loss } = &trial;
         for kind in kinds {
             if kind.states.subgroups && spec.heads[0].logits != FloatType::F32 {
                 continue;
@@ -149,13 +52,12 @@ pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             let subgroups = if kind.states.subgroups { ", subgroups" } else { "" };
             let name = format!("{name}, {}{subgroups}", kind.name);
             let Paper { device, queue, plans, variant } = &kind.paper;
-            let (upstream, buffers) = (scalar(device, UPSTREAM), buffers(device, &trial.pool));
+            let (upstream, buffers) = (scalar(device, UPSTREAM), buffers(device, pool));
             let scalars = Scalars { upstream: Some(upstream.as_entire_buffer_binding()), weights: None };
-            let step =
-                plans.with(spec, Some(*variant), Some(false))?.bind_with(&trial.pool.bindings(&buffers), &scalars)?;
+            let step = plans.with(spec, Some(*variant), Some(false))?.bind_with(&pool.bindings(&buffers), &scalars)?;
             let about = About { name: &name, ..trial.about("headline", kind) };
-            let index = export.step(about, trial.loss, (&trial.pool, &buffers), (device, queue), &step)?;
-            export.bits(index, spec, &trial.pool, *variant, UPSTREAM);
+            let index = export.step(about, *loss, (pool, &buffers), (device, queue), &step)?;
+            export.bits(index, spec, pool, *variant, UPSTREAM);
         }
     }
     Ok(())
@@ -170,10 +72,10 @@ pub fn published(export: &mut Export, all: &[Case], every: usize, kinds: &[&Kind
         let tile = smallest_tile(kinds);
         let pool = apart(&spec, &tensors);
         let loss = export.loss(&case.id, &spec, (&pool, Source::Data), (expected, tolerance), tile);
-        let trial = Trial { name: &case.id, spec: &spec, pool, loss };
+        let trial = Trial { name: case.id.clone(), spec, pool, loss };
         for kind in kinds {
             let about = About { own_kind_only: kinds.len() > 1, ..trial.about("cases", kind) };
-            trial.step(export, about, &kind.paper, None, false)?;
+            trial.step(export, about, &kind.paper, kind.paper.variant, false)?;
         }
     }
     Ok(())
@@ -202,7 +104,8 @@ pub fn covering(export: &mut Export) -> Result<()> {
             (_, true) => vec![(0, &subgroups)],
             _ => vec![(0, &plain)],
         };
-        let trial = Trial::hashed(export, &name, &spec, 1.0, wanted.tile)?;
+        let trial = Trial::new(export, Evaluated::new(name, spec, 1.0)?, wanted.tile);
+        let name = &trial.name;
         for (subgroup_size, kind) in kinds {
             let invocations = if subgroup_size > 0 { subgroup_size } else { wanted.invocations };
             // the chunk of a software driver: SwiftShader's compiler cannot take every one
@@ -210,11 +113,11 @@ pub fn covering(export: &mut Export) -> Result<()> {
             let name = if subgroup_size > 0 { format!("{name}, {subgroup_size} lanes") } else { name.clone() };
             let needs = Needs { built_in_f16, subgroup_size: subgroup_size.into(), ..Needs::default() };
             let about = About { name: &name, needs, ..trial.about("covering", kind) };
-            if trial.step(export, about, &kind.paper, Some(variant), built_in_f16).is_err() {
+            if trial.step(export, about, &kind.paper, variant, built_in_f16).is_err() {
                 // it does not bind at the default limits
                 let needs = Needs { built_in_f16, subgroup_size: subgroup_size.into(), ..Needs::default() };
                 let about = About { name: &name, needs, ..trial.about("covering", kind) };
-                trial.step(export, about, &more.paper, Some(variant), built_in_f16)?;
+                trial.step(export, about, &more.paper, variant, built_in_f16)?;
             }
         }
     }
@@ -230,14 +133,21 @@ pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             // f32 and f16 in turns, where tensors follow each other closely
             spec.heads.iter_mut().step_by(2).for_each(|head| head.logits = FloatType::F16);
         }
-        let tensors = hashed(&spec);
-        let expected = Expected::of_evaluation(&testing::evaluate(&spec, &tensors, 1.0)?);
         let where_ = ["aligned", "one element past it", "packed"][number];
-        let name = format!("eight heads in one buffer, {where_}");
-        let overwrite = Pool::new(&spec, &tensors, |_| PooledGradient::Overwrite, |_, _| place);
-        let tile = smallest_tile(kinds);
-        let loss = export.loss(&name, &spec, (&overwrite, Source::Data), (expected, Tolerance::DEVICE), tile);
-        let trial = Trial { name: &name, spec: &spec, pool: overwrite, loss };
+        let evaluated = Evaluated::new(format!("eight heads in one buffer, {where_}"), spec, 1.0)?;
+        let place_all =
+            |mode: fn(usize) -> PooledGradient| Pool::new(&evaluated.spec, &evaluated.tensors, mode, |_, _| place);
+        let overwritten = place_all(|_| PooledGradient::Overwrite);
+        let in_turns = place_all(|head| {
+            [PooledGradient::Accumulate, PooledGradient::InPlace, PooledGradient::Overwrite][head % 3]
+        });
+        let trial = Trial::pooled(export, evaluated, (overwritten, Source::Data), smallest_tile(kinds));
+        let in_turns = Trial {
+            name: format!("{}, added to or in place", trial.name),
+            spec: trial.spec.clone(),
+            pool: in_turns,
+            ..trial
+        };
         for kind in kinds {
             let one_dispatch = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
             let apart = Variant { heads_per_dispatch: 1, ..one_dispatch };
@@ -245,25 +155,16 @@ pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
             // SwiftShader takes long to compile all heads at odd places, so that is for hardware alone
             let one = (aligned || hardware).then_some(("one dispatch", one_dispatch, !aligned));
             for (dispatches, variant, own_kind_only) in one.into_iter().chain([("a dispatch each", apart, hardware)]) {
-                let name = format!("{name}, {dispatches}, {}", kind.name);
+                let name = format!("{}, {dispatches}, {}", trial.name, kind.name);
                 let about = About { name: &name, own_kind_only, ..trial.about("pooled", kind) };
-                trial.step(export, about, &kind.paper, Some(variant), false)?;
+                trial.step(export, about, &kind.paper, variant, false)?;
             }
             // at an odd place, a gradient that is added to or overwrites the logits
             if number == 1 {
-                let mode =
-                    |head| [PooledGradient::Accumulate, PooledGradient::InPlace, PooledGradient::Overwrite][head % 3];
-                let pool = Pool::new(&spec, &tensors, mode, |_, _| place);
-                let name = format!("{name}, added to or in place, {}", kind.name);
+                let name = format!("{}, {}", in_turns.name, kind.name);
                 let about =
-                    About { name: &name, restore: true, own_kind_only: hardware, ..trial.about("pooled", kind) };
-                Trial { name: trial.name, spec: &spec, pool, loss }.step(
-                    export,
-                    about,
-                    &kind.paper,
-                    Some(apart),
-                    false,
-                )?;
+                    About { name: &name, restore: true, own_kind_only: hardware, ..in_turns.about("pooled", kind) };
+                in_turns.step(export, about, &kind.paper, apart, false)?;
             }
         }
     }
@@ -279,11 +180,16 @@ pub fn windows(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
         let head = Head::new([1, 2, 32, 24, 28], Loss::monai_dice_ce()).logits(float).labels(label_type);
         let spec = LossSpec::new().head(head);
         let name = format!("logits of {} in windows of {binding} bytes", super::expected::name(float));
-        let trial = Trial::hashed(export, &name, &spec, 1.0, smallest_tile(kinds))?;
+        let trial = Trial::new(export, Evaluated::new(name, spec, 1.0)?, smallest_tile(kinds));
         for kind in kinds {
             let small = Kind::open(kind.name, States { binding, ..kind.states })?;
-            let name = format!("{name}, {}", kind.name);
-            trial.step(export, About { name: &name, ..trial.about("windows", &small) }, &small.paper, None, false)?;
+            let name = format!("{}, {}", trial.name, kind.name);
+            let about = About { name: &name, ..trial.about("windows", &small) };
+            let step = trial.step(export, about, &small.paper, small.paper.variant, false)?;
+            let dispatches = &export.document.steps[step].dispatches;
+            // the first buffer has the logits
+            let windows = |dispatch: &Dispatch| dispatch.bindings.iter().filter(|(_, buffer, ..)| *buffer == 0).count();
+            ensure!(dispatches.iter().map(windows).max() == Some(2), "{name}: expected two windows of logits");
         }
     }
     Ok(())
@@ -298,14 +204,11 @@ pub fn sizes() -> Vec<(String, LossSpec)> {
 
 /// Steps of [`sizes`].
 pub fn at_limits(export: &mut Export, sizes: impl Iterator<Item = Evaluated>, kinds: &[&Kind]) -> Result<()> {
-    for Evaluated { name, spec, tensors, expected } in sizes {
-        let pool = apart(&spec, &tensors);
-        let loss =
-            export.loss(&name, &spec, (&pool, Source::Hashed), (expected, Tolerance::DEVICE), smallest_tile(kinds));
-        let trial = Trial { name: &name, spec: &spec, pool, loss };
+    for evaluated in sizes {
+        let trial = Trial::new(export, evaluated, smallest_tile(kinds));
         for kind in kinds {
             let about = About { own_kind_only: true, ..trial.about("sizes", kind) };
-            trial.step(export, about, &kind.paper, None, false)?;
+            trial.step(export, about, &kind.paper, kind.paper.variant, false)?;
         }
     }
     Ok(())
