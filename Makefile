@@ -161,8 +161,7 @@ page-tools: npm
 	for browser in chromium firefox-esr; do command -v $$browser > /dev/null \
 	    || { $(SUDO) $(APT) update -qq && $(SUDO) $(APT) install -y -qq --no-install-recommends $$browser; }; done
 
-# this machine's own results, which `make page-test` has of its browsers
-hardware: drivers ## the lines of docs/hardware of this machine's browsers and adapters; writes docs/hardware/
+hardware: drivers page-test ## the lines of docs/hardware of this machine's browsers and adapters; writes docs/hardware/
 	for backend in vulkan gl; do \
 	    VK_ICD_FILENAMES=$(DRIVER_FILES) $(SEGLOSS) validate --adapter llvmpipe --backend $$backend --trials 8 --out target/hardware/$$backend --cases $(CASES) \
 	        && cp target/hardware/$$backend/validation.json docs/hardware/llvmpipe-$$backend-validation.json \

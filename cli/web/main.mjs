@@ -272,12 +272,11 @@ async function run(mode) {
 
 const endedEarly = () => found.validation?.adapters[0].failures.some(({ what }) => what === 'what ended the validation');
 
-const machine = () => ({ ...found.bench, machine: { ...found.bench.machine, adapter: facts ? name() : found.bench.machine.adapter } });
-
+// What was found, under the name that is typed by now.
 function renamed() {
   const { validation, bench } = found;
   if (facts && validation) validation.adapters[0].name = `${name()} (WebGPU, ${facts.browser})`;
-  if (facts && bench) found.bench = machine();
+  if (facts && bench) bench.machine.adapter = name();
   return found;
 }
 

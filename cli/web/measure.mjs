@@ -147,7 +147,7 @@ async function fastestFloor(gpu, copies, step, sets, queries) {
       const { wall, gpu: byGpu } = await runner.slope(queries);
       least = Math.min(least, Number.isNaN(byGpu) ? wall : byGpu);
     }
-    if (!best || least < best.least) best = { runner, least, name: about.name };
+    if (!best || least < best.least) best = { runner, least };
   }
   return best;
 }
@@ -215,15 +215,11 @@ export async function measure(gpu, bench, mostBytes, between) {
       }
       const runners = [];
       for (const contender of bench.contenders) runners.push(...(await stages(gpu, bench, contender, sets)));
-      const floors = {};
       if (bench.floors) {
         for (const copies of [false, true]) {
           const best = await fastestFloor(gpu, copies, step, sets, queries);
           await between();
-          if (best) {
-            runners.push(best.runner);
-            floors[copies ? 'copy' : 'read'] = best.name;
-          }
+          runners.push(best.runner);
         }
       }
       for (const runner of runners) await runner.calibrate(queries);
@@ -243,7 +239,7 @@ export async function measure(gpu, bench, mostBytes, between) {
       }
       const names = bench.contenders.map(({ name }) => name);
       const ratios = [];
-      if (floors.read && floors.copy) {
+      if (bench.floors) {
         ratios.push(ratio('time over the floor', bench.shape, both(runners, names[0]), both(runners, 'floor')));
         ratios.push(ratio('label smoothing over none', bench.shape, both(runners, names[0]), both(runners, names[1])));
       } else {
@@ -253,7 +249,6 @@ export async function measure(gpu, bench, mostBytes, between) {
         figures: runners.map((runner) => figure(runner, bench.shape)),
         walls: runners.map((runner) => figure({ ...runner, times: walls.get(runner) }, bench.shape)),
         ratios,
-        floors,
         clock: queries ? 'timestamps' : 'wall slope',
         sets: count,
         bytes: count * bytesOf(step),

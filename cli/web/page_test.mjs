@@ -1,7 +1,7 @@
 // Opens a page in Chromium and in Firefox, and fails on any failure; then with seeded faults, each of which must turn it red.
 // node page_test.mjs PAGE [--all] [--save FOLDER --segloss PROGRAM]: `--all` also runs what takes software drivers long; `--save`
 // writes the results, whose row is compared with the program's.
-import { readFileSync, writeFileSync, mkdtempSync, mkdirSync } from 'node:fs';
+import { readFileSync, writeFileSync, mkdtempSync, mkdirSync, rmSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -80,13 +80,16 @@ async function open({ name, browser }, url, look = async () => {}, prepare = asy
   return { ...outcome, seconds, seen };
 }
 
+// Pages with faults.
+const folder = mkdtempSync(join(tmpdir(), 'segloss-'));
+
 // The page with another document.
 function changed(change) {
   const pattern = /(<script type="text\/plain" id="document">)([^<]*)/;
   const contents = JSON.parse(gunzipSync(Buffer.from(html.match(pattern)[2], 'base64')));
   change(contents);
   const packed = gzipSync(JSON.stringify(contents)).toString('base64');
-  const file = join(mkdtempSync(join(tmpdir(), 'segloss-')), 'segloss.html');
+  const file = join(folder, 'segloss.html');
   writeFileSync(file, html.replace(pattern, (_, tag) => tag + packed));
   return pathToFileURL(file).href;
 }
@@ -270,6 +273,7 @@ try {
 } finally {
   await Promise.all([chromium, firefox].map(({ browser }) => browser.close()));
   server.close();
+  rmSync(folder, { recursive: true });
 }
 console.log(`${failures} failures in ${Math.round((Date.now() - begun) / 1000)} s`);
 process.exit(failures === 0 ? 0 : 1);

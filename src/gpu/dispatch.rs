@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::device::{Access, Entry, bind_group};
 use super::pipelines::Compiled;
 use crate::error::Tensor;
+use crate::layout::split::DispatchSlots;
 
 /// One dispatch, ready to encode.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Dispatch {
     pub entries: Vec<BoundRange>,
     /// Workgroups in x and y.
     pub grid: [u32; 2],
+    /// What its last bindings are of; `None` where it reads none of the caller's tensors.
+    slots: Option<Box<DispatchSlots>>,
     text: Arc<str>,
     entry_point: &'static str,
 }
@@ -39,20 +42,26 @@ impl Dispatch {
             bindings: bind_group(device, &format!("segloss: {}", compiled.entry), &compiled.layout, &all),
             entries: ranges,
             grid,
+            slots: None,
             text: compiled.text.clone(),
             entry_point: compiled.entry,
         }
     }
 
+    /// The same, whose last bindings are those of tensors.
+    pub(crate) fn of_tensors(self, slots: DispatchSlots) -> Self {
+        Self { slots: Some(Box::new(slots)), ..self }
+    }
+
     /// The dispatch as data.
     pub(crate) fn recipe(&self, stage: Stage) -> Recipe {
-        Recipe {
-            stage,
-            source: self.text.clone(),
-            entry_point: self.entry_point,
-            bindings: self.entries.clone(),
-            grid: self.grid,
+        let mut bindings = self.entries.clone();
+        let tensors: Vec<_> = self.slots.iter().flat_map(|slots| slots.tensors()).collect();
+        let first = bindings.len() - tensors.len();
+        for (binding, tensors) in bindings[first..].iter_mut().zip(tensors) {
+            binding.tensors = tensors;
         }
+        Recipe { stage, source: self.text.clone(), entry_point: self.entry_point, bindings, grid: self.grid }
     }
 
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {

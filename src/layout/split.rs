@@ -8,7 +8,7 @@ use super::bindings::{BindingLimits, Bound, MOST_SHARED_ELEMENTS, Piece, TooFarA
 use super::slots::{DispatchText, HeadSlots, Role};
 use super::tensors::{self, Extent};
 use super::variant::Variant;
-use crate::error::{Bound as Limit, Error};
+use crate::error::{Bound as Limit, Error, Tensor};
 use crate::spec::LossSpec;
 
 /// The heads of one dispatch, and what they are bound to.
@@ -253,6 +253,19 @@ impl DispatchSlots {
         heads.iter_mut().flat_map(|head| head.slots.values_mut()).for_each(|(_, first)| *first = 0);
         let bindings = self.bound.bindings.iter().map(|binding| binding.kind).collect();
         DispatchText { heads, slots: self.bound.slots.clone(), bindings }
+    }
+
+    /// The callers' tensors in each binding, window by window: the index of the head, and which of its tensors.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = Vec<(usize, Tensor)>> {
+        self.bound.bindings.iter().zip(0..).flat_map(|(binding, index)| {
+            let here = |slot: u32| self.bound.slots[slot as usize].binding == index;
+            let of_head = |head: &HeadSlots| {
+                let roles = head.slots.iter().filter(|(_, (slot, _))| here(*slot)).flat_map(|(role, _)| role.tensors());
+                roles.map(|tensor| (head.head, *tensor)).collect::<Vec<_>>()
+            };
+            let tensors: Vec<_> = self.heads.iter().flat_map(of_head).collect();
+            std::iter::repeat_n(tensors, binding.kind.windows as usize)
+        })
     }
 }
 

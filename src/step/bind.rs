@@ -9,7 +9,7 @@ use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
-use crate::layout::slots::{DispatchText, HeadSlots, Role};
+use crate::layout::slots::{DispatchText, Role};
 use crate::layout::split::{DispatchLimits, DispatchSlots, split};
 use crate::layout::table::{self, HeadRow};
 use crate::layout::tensors::{self, Extent, GradientMode, HeadExtents, HeadTensors, Scalars};
@@ -121,12 +121,12 @@ fn bind(
         let binder = Binder { shared, scratch: &stages.scratch };
         Step {
             plan: plan.clone(),
-            statistics: statistics.iter().map(|slots| binder.statistics(slots)).collect(),
+            statistics: statistics.into_iter().map(|slots| binder.statistics(slots)).collect(),
             upstream: match &upstream {
                 Upstream::Copied(upstream) => Some(binder.copy_upstream(upstream, alignment)),
                 Upstream::One | Upstream::Bound(_) => None,
             },
-            gradient: gradient.iter().map(|slots| binder.gradient(slots, &upstream, alignment)).collect(),
+            gradient: gradient.into_iter().map(|slots| binder.gradient(slots, &upstream, alignment)).collect(),
             stages,
         }
     })
@@ -164,7 +164,7 @@ struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    fn statistics(&self, slots: &DispatchSlots) -> Dispatch {
+    fn statistics(&self, slots: DispatchSlots) -> Dispatch {
         let Self { shared, scratch } = self;
         let own = [(Access::Read, &scratch.coefficients), (Access::ReadWrite, &shared.scratch.partials)];
         let mut own = own.map(|(access, buffer)| (access, buffer.as_entire_buffer_binding())).to_vec();
@@ -187,7 +187,7 @@ impl Binder<'_> {
         Dispatch::new(&shared.device, &compiled, &table, [1, 1], entries)
     }
 
-    fn gradient(&self, slots: &DispatchSlots, upstream: &Upstream, alignment: u64) -> Dispatch {
+    fn gradient(&self, slots: DispatchSlots, upstream: &Upstream, alignment: u64) -> Dispatch {
         let Self { shared, scratch } = self;
         let mut own = vec![(Access::Read, scratch.coefficients.as_entire_buffer_binding())];
         let mut element = 0;
@@ -215,38 +215,19 @@ impl Binder<'_> {
 /// window by window.
 fn dispatch(
     shared: &Shared,
-    slots: &DispatchSlots,
+    slots: DispatchSlots,
     stage: &'static str,
     compose: impl FnOnce(&DispatchText) -> String,
     own: &[(Access, wgpu::BufferBinding<'_>)],
     upstream: u32,
 ) -> Dispatch {
-    let (rows, workgroups) = table_rows(shared, slots, upstream);
-    let first = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
-    let entries: Vec<_> = first.chain(tensor_entries(slots)).collect();
-    let own = own.len();
+    let (rows, workgroups) = table_rows(shared, &slots, upstream);
+    let own = own.iter().map(|(access, binding)| Entry { access: *access, binding: binding.clone() });
+    let entries: Vec<_> = own.chain(tensor_entries(&slots)).collect();
     let compiled = shared.compiled(stage, slots.text(), accesses(&entries), compose);
     let table = table_buffer(&shared.device, &rows);
     let side = shared.limits.max_compute_workgroups_per_dimension;
-    let mut dispatch = Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries);
-    // the table and the stage's own buffers come first
-    for (entry, tensors) in dispatch.entries[1 + own..].iter_mut().zip(bound_tensors(slots)) {
-        entry.tensors = tensors;
-    }
-    dispatch
-}
-
-/// The tensors of each of [`tensor_entries`].
-fn bound_tensors(slots: &DispatchSlots) -> impl Iterator<Item = Vec<(usize, Tensor)>> {
-    slots.bound.bindings.iter().zip(0..).flat_map(|(binding, index)| {
-        let here = |slot: u32| slots.bound.slots[slot as usize].binding == index;
-        let of_head = |head: &HeadSlots| {
-            let roles = head.slots.iter().filter(|(_, (slot, _))| here(*slot)).flat_map(|(role, _)| role.tensors());
-            roles.map(|tensor| (head.head, *tensor)).collect::<Vec<_>>()
-        };
-        let tensors: Vec<_> = slots.heads.iter().flat_map(of_head).collect();
-        std::iter::repeat_n(tensors, binding.kind.windows as usize)
-    })
+    Dispatch::new(&shared.device, &compiled, &table, grid(workgroups, side), entries).of_tensors(slots)
 }
 
 fn tensor_entries(slots: &DispatchSlots) -> impl Iterator<Item = Entry<'_>> {

@@ -52,7 +52,7 @@ pub struct Head {
     /// The names of its terms.
     pub terms: Vec<&'static str>,
     /// The type of its logits.
-    pub dtype: String,
+    pub dtype: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -91,7 +91,7 @@ pub struct Output {
     pub head: usize,
     /// `gradient` or `voxel_losses`.
     pub tensor: String,
-    pub dtype: String,
+    pub dtype: &'static str,
     pub elements: usize,
     pub columns: usize,
     pub tile: usize,

@@ -42,7 +42,7 @@ pub fn outputs(spec: &LossSpec, expected: &Expected, tile: usize, samples: usize
         }
         if let Some(losses) = &expected.voxel_losses {
             let losses = output(index, head, losses, tile, samples);
-            all.push(Output { tensor: "voxel_losses".to_owned(), dtype: name(FloatType::F32), ..losses });
+            all.push(Output { tensor: "voxel_losses".to_owned(), dtype: FloatType::F32.name(), ..losses });
         }
     }
     all
@@ -58,7 +58,7 @@ fn output(index: usize, head: &Head, values: &[f64], tile: usize, samples: usize
     Output {
         head: index,
         tensor: "gradient".to_owned(),
-        dtype: name(head.logits),
+        dtype: head.logits.name(),
         elements,
         columns,
         tile,
@@ -77,10 +77,6 @@ fn is_sampled(element: usize, columns: usize, tile: usize, edges: bool, stride: 
     let column = element % columns;
     let at_edge = || column == columns - 1 || matches!(column % tile, 0) || column % tile == tile - 1;
     element.is_multiple_of(stride) || edges && at_edge()
-}
-
-pub fn name(float: FloatType) -> String {
-    format!("{float:?}").to_lowercase()
 }
 
 /// A number as JSON has it, or as JavaScript spells it.

@@ -14,7 +14,7 @@ use super::expected;
 use super::native::Native;
 use crate::bench::commit;
 use crate::read_back::read_back;
-use crate::validate::uses_subgroups;
+use crate::validate::{terms, uses_subgroups};
 
 /// Storage buffers of a dispatch at WebGPU's default limits.
 const DEFAULT_STORAGE_BUFFERS: usize = 8;
@@ -241,13 +241,7 @@ fn is_written(tensor: Tensor) -> bool {
 }
 
 fn head(head: &Head) -> document::Head {
-    let overlap = head.loss.overlap.as_ref().map(|overlap| overlap.kind.name());
-    let pixel = head.loss.pixel.as_ref().map(|pixel| pixel.kind.name());
-    document::Head {
-        shape: head.shape.clone(),
-        terms: overlap.into_iter().chain(pixel).collect(),
-        dtype: expected::name(head.logits),
-    }
+    document::Head { shape: head.shape.clone(), terms: terms(head).collect(), dtype: head.logits.name() }
 }
 
 /// The buffers of a step, the pool's first.

@@ -40,7 +40,7 @@ pub fn headline(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
     let mut all: Vec<(String, LossSpec)> = steps().into_iter().map(|(name, spec)| (name.to_owned(), spec)).collect();
     for float in [FloatType::F16, FloatType::Bf16] {
         let head = Head::new([2, 4, 33, 17, 9], Loss::monai_dice_ce()).logits(float);
-        all.push((format!("4 classes, {}", super::expected::name(float)), LossSpec::new().head(head)));
+        all.push((format!("4 classes, {}", float.name()), LossSpec::new().head(head)));
     }
     for (name, spec) in all {
         let trial = Trial::new(export, Evaluated::new(name, spec, UPSTREAM)?, smallest_tile(kinds));
@@ -179,7 +179,7 @@ pub fn windows(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
     {
         let head = Head::new([1, 2, 32, 24, 28], Loss::monai_dice_ce()).logits(float).labels(label_type);
         let spec = LossSpec::new().head(head);
-        let name = format!("logits of {} in windows of {binding} bytes", super::expected::name(float));
+        let name = format!("logits of {} in windows of {binding} bytes", float.name());
         let trial = Trial::new(export, Evaluated::new(name, spec, 1.0)?, smallest_tile(kinds));
         for kind in kinds {
             let small = Kind::open(kind.name, States { binding, ..kind.states })?;

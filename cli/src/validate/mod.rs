@@ -26,7 +26,7 @@ use crate::AdapterArgs;
 use crate::adapters::name;
 use crate::bench::{commit, today};
 use numbers::Results;
-pub use numbers::{shapes, steps};
+pub use numbers::{shapes, steps, terms};
 use progress::Progress;
 use record::{Adapter, SCHEMA, Shaders, SwitchesInLoops, Validation};
 use translate::Answers;

@@ -246,10 +246,14 @@ fn bin(error: f64) -> i32 {
 
 /// The terms of a head, and the type of its logits.
 fn kinds(head: &Head) -> Vec<(String, String)> {
+    terms(head).map(|kind| (kind.to_owned(), head.logits.name().to_owned())).collect()
+}
+
+/// The names of a head's terms.
+pub fn terms(head: &Head) -> impl Iterator<Item = &'static str> {
     let overlap = head.loss.overlap.as_ref().map(|overlap| overlap.kind.name());
     let pixel = head.loss.pixel.as_ref().map(|pixel| pixel.kind.name());
-    let dtype = format!("{:?}", head.logits).to_lowercase();
-    overlap.into_iter().chain(pixel).map(|kind| (kind.to_owned(), dtype.clone())).collect()
+    overlap.into_iter().chain(pixel)
 }
 
 /// Compares a step with the reference.
