@@ -71,7 +71,8 @@ export class Gpu {
       const error = await this.device.popErrorScope().catch(() => null);
       if (error) found.push(new GpuError(scope, error.message));
     }
-    if (this.lost) throw new GpuError('lost', this.lost);
+    // calls on a lost device may fail before the browser tells of the loss
+    if (thrown ?? found[0]) await this.settle(sleep(500));
     const memory = found.find(({ kind }) => kind === 'out-of-memory');
     if (memory ?? thrown ?? found[0]) throw memory ?? thrown ?? found[0];
     return value;
