@@ -309,9 +309,9 @@ impl HeadBuffers {
             logits: self.logits.as_entire_buffer_binding(),
             target: self.target.as_entire_buffer_binding(),
             gradient: Some(Gradient::Overwrite(self.gradient.device.as_entire_buffer_binding())),
-            mask: self.mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            mask: self.mask.as_ref().map(|mask| mask.as_entire_buffer_binding().into()),
             weight_map: self.weight_map.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-            sample_mask: self.sample_mask.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            sample_mask: self.sample_mask.as_ref().map(|mask| mask.as_entire_buffer_binding().into()),
             voxel_losses: self.voxel_losses.as_ref().map(|losses| losses.device.as_entire_buffer_binding()),
         }
     }

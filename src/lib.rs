@@ -61,7 +61,7 @@ pub use gpu::adapter::{AdapterChoice, open_adapter};
 pub use gpu::device::Access;
 pub use gpu::dispatch::{BoundRange, Recipe, Stage};
 pub use layout::answers::Answers;
-pub use layout::tensors::{Gradient, HeadTensors, Scalars};
+pub use layout::tensors::{Gradient, HeadTensors, Mask, Scalars};
 pub use layout::variant::Variant;
 pub use plan::{Ask, Plan, PlanOptions};
 pub use report::{

@@ -1,8 +1,8 @@
 //! The total as a node of burn's graph.
 //!
 //! The number of a node's parents is a compile-time constant in burn, but a loss has any number of heads. So the total
-//! is a chain of nodes, one per head. The parents of each are the previous node and the logits of its head, and all
-//! nodes have the value of the total. The incoming gradient reaches the last node first, which runs the gradient kernel
+//! is a chain of nodes, one per head in the graph. The parents of each are the previous node and the logits of its head, and
+//! all nodes have the value of the total. The incoming gradient reaches the last node first, which runs the gradient kernel
 //! for all heads at once. Each node then passes its head's gradient to the logits, and the incoming gradient to the
 //! previous node.
 
@@ -16,41 +16,59 @@ use ::burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use ::burn::backend::tensor::FloatTensor;
 use ::burn::backend::{
     Autodiff, AutodiffBackend as _, BackendTensor, Cube, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
+    TensorMetadata as _,
 };
 use ::burn::tensor::Tensor;
 
-use super::device::{BurnDevice, Forward};
-use super::tensors::{BoundHead, Checked, Output, Tracked, scalar_f32};
+use super::backend;
+use super::bound::{Bound, output, scalar_f32, shaped};
+use super::device::BurnDevice;
+use super::heads::{BoundHead, ResolvedHead, Tracked};
+use super::lane::{Clock, Lane};
 use crate::error::Error;
-use crate::layout::tensors::Scalars;
+use crate::gpu::dispatch::Stage;
+use crate::layout::tensors::HeadTensors;
+use crate::layout::words::UPSTREAM;
+use crate::plan::Plan;
 
-/// The total as a burn tensor: a node of burn's graph where some logits are in the graph.
-pub(super) fn total(on: &BurnDevice, forward: Forward, heads: Vec<Checked>, total: Output) -> Tensor<1> {
-    let context = heads.iter().map(|head| head.context).find(|context| *context != DispatchAutodiffContext::Disabled);
-    let value = total.tensor;
-    let (kind, autodiff) = match context {
-        None => (BackendTensor::Float(value), DispatchAutodiffContext::Disabled),
-        Some(context) => (BackendTensor::Autodiff(chain(on, forward, heads, &value)), context),
-    };
-    let kind = match kind {
-        BackendTensor::Autodiff(_) => DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(kind))),
-        _ => DispatchTensorKind::Cube(kind),
-    };
-    Tensor::from_dispatch(DispatchTensor { kind, autodiff })
+/// The nodes of the heads' logits in burn's graph.
+pub(super) struct Graph {
+    context: DispatchAutodiffContext,
+    /// With the index of the head.
+    nodes: Vec<(usize, Tracked)>,
 }
 
-fn chain(on: &BurnDevice, forward: Forward, mut heads: Vec<Checked>, value: &FloatTensor<Cube>) -> Tracked {
-    let nodes: Vec<_> = heads
-        .iter_mut()
-        .map(|head| head.node.take().unwrap_or_else(|| Autodiff::<Cube>::from_inner(head.logits.clone())))
-        .collect();
-    for (head, node) in heads.iter_mut().zip(&nodes) {
-        head.wants_gradient = node.is_tracked();
+impl Graph {
+    /// `heads`: of each, its context and its node, where it has one.
+    pub fn new(heads: impl Iterator<Item = (DispatchAutodiffContext, Option<Tracked>)>) -> Self {
+        let mut graph = Self { context: DispatchAutodiffContext::Disabled, nodes: Vec::new() };
+        for (index, (context, node)) in heads.enumerate() {
+            if graph.context == DispatchAutodiffContext::Disabled {
+                graph.context = context;
+            }
+            graph.nodes.extend(node.filter(Tracked::is_tracked).map(|node| (index, node)));
+        }
+        graph
     }
-    let saved = Saved { on: on.clone(), forward, heads };
-    let loss = Arc::new(Loss(Mutex::new(State::Forward(Box::new(saved)))));
+
+    /// The total as a burn tensor, and as a node of the graph where some logits are in it.
+    pub fn total(self, value: FloatTensor<Cube>, forward: Forward) -> Tensor<1> {
+        let Self { context, nodes } = self;
+        let kind = match context {
+            DispatchAutodiffContext::Disabled => DispatchTensorKind::Cube(BackendTensor::Float(value)),
+            _ => {
+                let total = BackendTensor::Autodiff(chain(nodes, &value, forward));
+                DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(total)))
+            }
+        };
+        Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
+    }
+}
+
+fn chain(nodes: Vec<(usize, Tracked)>, value: &FloatTensor<Cube>, forward: Forward) -> Tracked {
+    let loss = Arc::new(Loss(Mutex::new(State::Forward(Box::new(forward)))));
     let mut total = Autodiff::<Cube>::from_inner(value.clone());
-    for (head, logits) in nodes.into_iter().enumerate() {
+    for (head, logits) in nodes {
         let prepared = Link.prepare::<NoCheckpointing>([total.node(), logits.node()]).compute_bound().stateful();
         total = match prepared {
             OpsKind::Tracked(link) => link.finish((Arc::clone(&loss), head), value.clone()),
@@ -85,16 +103,18 @@ impl Backward<Cube, 2> for Link {
 struct Loss(Mutex<State>);
 
 enum State {
-    Forward(Box<Saved>),
+    Forward(Box<Forward>),
     /// The gradients that the nodes have not passed on yet.
     Backward(Vec<Option<FloatTensor<Cube>>>),
 }
 
-/// What the backward needs of the forward: its coefficients, and the tensors.
-struct Saved {
-    on: BurnDevice,
-    forward: Forward,
-    heads: Vec<Checked>,
+/// What a forward leaves for the backward: its lane, with the coefficients, and the tensors.
+pub(super) struct Forward {
+    pub on: BurnDevice,
+    pub plan: Plan,
+    pub lane: Arc<Lane>,
+    pub clock: Arc<Clock>,
+    pub heads: Vec<ResolvedHead>,
 }
 
 impl fmt::Debug for Loss {
@@ -107,9 +127,9 @@ impl Loss {
     /// A head's gradient; the first call computes those of all heads.
     fn gradient(&self, head: usize, incoming: &FloatTensor<Cube>) -> Option<FloatTensor<Cube>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Forward(saved) = &*state {
+        if let State::Forward(forward) = &*state {
             // a backward of burn's cannot return an error
-            let gradients = saved.backward(incoming).unwrap_or_else(|error| panic!("segloss: {error}"));
+            let gradients = forward.backward(incoming).unwrap_or_else(|error| panic!("segloss: {error}"));
             *state = State::Backward(gradients);
         }
         match &mut *state {
@@ -119,15 +139,19 @@ impl Loss {
     }
 }
 
-impl Saved {
+impl Forward {
     fn backward(&self, incoming: &FloatTensor<Cube>) -> Result<Vec<Option<FloatTensor<Cube>>>, Error> {
-        let gradient = |head: &Checked| head.wants_gradient.then(|| Output::like(&head.logits));
-        let outputs = self.heads.iter().map(gradient).collect::<Vec<_>>();
-        let upstream = scalar_f32(incoming.clone())?;
-        let inputs = self.heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
-        let bound = outputs.iter().map(|output| output.as_ref().map(Output::bound).transpose());
+        let gradient = |head: &ResolvedHead| {
+            let logits = head.logits();
+            head.wants_gradient.then(|| output(logits.shape().num_elements(), logits.dtype().into(), &self.on.cube))
+        };
+        let outputs: Vec<_> = self.heads.iter().map(gradient).collect();
+        let upstream = backend::resolve(vec![incoming.clone()])?.pop().expect("one tensor");
+        let upstream = scalar_f32(upstream)?;
+        let inputs = self.heads.iter().map(ResolvedHead::bound).collect::<Result<Vec<_>, _>>()?;
+        let bound = outputs.iter().map(|output| output.clone().map(Bound::new).transpose());
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
-        let bindings: Vec<crate::layout::tensors::HeadTensors<'_>> = inputs
+        let bindings: Vec<HeadTensors<'_>> = inputs
             .iter()
             .zip(&bound)
             .map(|(head, gradient)| match gradient {
@@ -135,14 +159,17 @@ impl Saved {
                 None => head.bindings(),
             })
             .collect();
-        let scalars = Scalars { upstream: Some(upstream.binding()), weights: None };
-        let Forward { plan, stages } = &self.forward;
-        let step = plan.bind_after(stages, &bindings, &scalars)?;
+        let step = self.lane.step(&self.plan, Stage::Backward, &bindings, &self.clock)?;
         let all = inputs.iter().flat_map(BoundHead::all).chain(bound.iter().flatten()).chain([&upstream]);
         self.on.submit(all, |encoder| {
+            // a binding of it would be of another placement in almost every step
+            let (from, to) = (upstream.binding(), &step.stages.scratch.coefficients);
+            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to, u64::from(UPSTREAM) * 4, 4);
             step.backward(encoder);
             Ok(())
         })?;
-        Ok(self.heads.iter().zip(outputs).map(|(head, output)| Some(head.unflattened(output?.tensor))).collect())
+        let unflattened =
+            |(head, output): (&ResolvedHead, Option<_>)| Some(backend::register(shaped(output?, head.shape.clone())));
+        Ok(self.heads.iter().zip(outputs).map(unflattened).collect())
     }
 }

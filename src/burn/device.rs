@@ -1,26 +1,19 @@
-//! A device, as burn and as wgpu address it; and what a forward leaves on it.
+//! A device, as burn and as wgpu address it.
 
-use std::sync::Arc;
+use ::burn::backend::{CubeDevice, DispatchDevice};
+use ::burn::tensor::Device;
 
-use super::tensors::{Bound, DURING};
+use super::DURING;
+use super::bound::Bound;
 use crate::error::Error;
-use crate::gpu::device::checked;
-use crate::plan::Plan;
-use crate::plan::stages::HeadStages;
+use crate::gpu::device::checked_at_rest;
 
 /// One device, as burn and as wgpu address it.
 #[derive(Clone, Debug)]
 pub(crate) struct BurnDevice {
-    pub cube: ::burn::backend::CubeDevice,
+    pub cube: CubeDevice,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-}
-
-/// What a forward leaves for the backward.
-#[derive(Debug)]
-pub(crate) struct Forward {
-    pub plan: Plan,
-    pub stages: Arc<HeadStages>,
 }
 
 impl BurnDevice {
@@ -32,12 +25,22 @@ impl BurnDevice {
         encode: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<T, Error>,
     ) -> Result<T, Error> {
         Bound::flush(tensors)?;
-        checked(&self.device, DURING, || {
+        checked_at_rest(&self.device, DURING, || {
             let descriptor = wgpu::CommandEncoderDescriptor { label: Some("segloss: loss of burn's tensors") };
             let mut encoder = self.device.create_command_encoder(&descriptor);
             let result = encode(&mut encoder);
             self.queue.submit([encoder.finish()]);
             result
         })?
+    }
+}
+
+/// The wgpu device behind a burn device, with autodiff or without.
+pub(super) fn cube_device(device: &Device) -> Result<CubeDevice, Error> {
+    match device.as_dispatch().clone().inner() {
+        DispatchDevice::Cube(device @ CubeDevice::Wgpu(_)) => Ok(device),
+        other => {
+            Err(Error::Device { during: DURING, message: format!("expected a wgpu device of burn's, got {other:?}") })
+        }
     }
 }

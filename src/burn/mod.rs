@@ -27,30 +27,49 @@
 //!
 //! About burn:
 //!
-//! - With its feature `fusion`, which is on by default, a tensor may have no buffer yet. Build burn with
-//!   `default-features = false`; otherwise the first call is an error.
-//! - burn first copies a tensor that is not contiguous into one that is. The output of its convolutions is not
-//!   contiguous: it is channels-last in memory.
-//! - burn and the bridge submit to the same queue. The bridge submits burn's pending work before its own, and never
-//!   waits for the device.
+//! - Its features `fusion` and `autotune`, which are on by default, may be on or off. With fusion, a loss waits once for
+//!   the thread of burn's fusion server; never for the device.
+//! - burn copies a tensor that is not contiguous, such as a permuted or strided view, into one that is. The output of its
+//!   convolutions is not contiguous: it is channels-last in memory. All others are read where they are.
+//! - burn and the bridge submit to the same queue. The bridge submits burn's pending work before its own.
+//! - burn's memory pool places a step's tensors where those of an earlier one were. So the bridge keeps what it bound: a
+//!   training step at rest makes no pipeline, no buffer and no bind group. Per plan it keeps at most 4 losses between forward
+//!   and backward, and per such loss 16 placements of each half; what 64 losses did not use is let go, and with it wgpu's
+//!   buffers. [`Bridge::release`] lets go of all at once.
 
 mod autodiff;
+mod backend;
+mod bound;
 mod cache;
 mod device;
-mod tensors;
+mod heads;
+mod lane;
+#[cfg(feature = "burn-train")]
+pub mod metrics;
 
-use ::burn::backend::wgpu::WgpuSetup;
-use ::burn::tensor::{Device, Tensor};
+use std::sync::Arc;
 
-pub use tensors::HeadTensors;
+use ::burn::backend::wgpu::{CubeTensor, WgpuSetup};
+use ::burn::backend::{
+    BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, TensorMetadata as _,
+};
+use ::burn::tensor::{Device, FloatDType, Shape, Tensor};
+
+pub use heads::HeadTensors;
 
 use crate::error::Error;
-use crate::plan::{Plan, PlanOptions};
+use crate::gpu::dispatch::Stage;
+use crate::plan::PlanOptions;
 use crate::report::PendingReport;
-use crate::spec::LossSpec;
+use crate::spec::{Head, LossSpec};
+use autodiff::{Forward, Graph};
+use bound::{Bound, output, shaped};
 use cache::Plans;
-use device::{BurnDevice, Forward};
-use tensors::{Checked, Output};
+use device::BurnDevice;
+use heads::{BoundHead, Checked, ResolvedHead};
+
+/// `during` of this module's errors.
+const DURING: &str = "the loss of burn's tensors";
 
 /// Computes losses of burn's tensors, and keeps the plans for them. Cloning is cheap and shares the plans.
 #[derive(Clone, Debug)]
@@ -64,10 +83,20 @@ pub struct Bridge {
 pub struct LossTensor {
     /// Σ over heads of the weighted terms: f32, of shape `[1]`, on the autodiff device where some logits are.
     pub total: Tensor<1>,
-    /// The report, copied after the forward. Read it a step later, or when [`PendingReport::try_read`] has it. `None`
-    /// where four reports of the same specification and shapes are pending or unread: then no staging buffer is free,
-    /// and training goes on without this report.
-    pub report: Option<PendingReport>,
+    /// The report, copied after the forward. Read it a step later, or when [`PendingReport::try_read`] has it. While many are
+    /// pending or unread, there is a staging buffer for each.
+    pub report: PendingReport,
+    voxel_losses: Vec<Option<DispatchTensor>>,
+}
+
+impl LossTensor {
+    /// The losses of a head's voxels, in f32, `[N, *spatial]`, without a graph. `None` where the head is not
+    /// [`unreduced`](crate::Head::unreduced), has no pixel term, or has another rank.
+    #[must_use]
+    pub fn voxel_losses<const D: usize>(&self, head: usize) -> Option<Tensor<D>> {
+        let losses = self.voxel_losses.get(head)?.as_ref()?;
+        (losses.kind.shape().num_dims() == D).then(|| Tensor::from_dispatch(losses.clone()))
+    }
 }
 
 impl Bridge {
@@ -88,7 +117,7 @@ impl Bridge {
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Variant`] for a variant that the device cannot run.
     pub fn with_options(device: &Device, setup: &WgpuSetup, options: PlanOptions) -> Result<Self, Error> {
-        let cube = tensors::cube_device(device)?;
+        let cube = device::cube_device(device)?;
         let on = BurnDevice { cube, device: setup.device.clone(), queue: setup.queue.clone() };
         let plans = Plans::new(&on.device, &on.queue, options)?;
         Ok(Self { on, plans })
@@ -116,40 +145,70 @@ impl Bridge {
         for (index, (head, tensors)) in spec.heads.iter_mut().zip(given).enumerate() {
             heads.push(Checked::new(index, head, tensors, &self.on.cube)?);
         }
-        let plan = self.plans.plan(&self.on.device, &self.on.queue, &spec)?;
-        let total = Output::scalar(&self.on.cube);
-        let (forward, report) = self.forward(plan, &heads, &total)?;
-        Ok(LossTensor { total: autodiff::total(&self.on, forward, heads, total), report })
+        let Self { on, plans } = self;
+        let (plan, lane) = plans.plan(&on.device, &on.queue, &spec)?;
+        let graph = Graph::new(heads.iter_mut().map(|head| (head.context, head.node.take())));
+        let heads = heads::resolve(heads)?;
+        let forward = Forward { on: on.clone(), plan, lane, clock: Arc::clone(&plans.clock), heads };
+        let total = output(1, FloatDType::F32, &on.cube);
+        let losses =
+            |head: &Head| head.voxel_losses().then(|| output(head.items() * head.voxels(), FloatDType::F32, &on.cube));
+        let voxel_losses: Vec<_> = spec.heads.iter().map(losses).collect();
+        let report = run(&forward, &total, &voxel_losses)?;
+        let voxel_losses = voxel_losses.into_iter().zip(&spec.heads);
+        let voxel_losses = voxel_losses.map(|(losses, head)| {
+            let shape: Vec<usize> = std::iter::once(head.shape[0]).chain(head.shape[2..].iter().copied()).collect();
+            Some(without_graph(shaped(losses?, Shape::from(shape))))
+        });
+        let voxel_losses = voxel_losses.collect();
+        Ok(LossTensor { total: graph.total(backend::register(total), forward), report, voxel_losses })
     }
 
-    /// Bytes of GPU memory that the kept plans hold. Each loss in a graph holds a few kB more.
+    /// Bytes of GPU memory that the kept plans hold, and what is kept for losses of the same tensors. Each loss in a graph
+    /// beyond those holds a few kB more.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.plans.memory()
     }
 
-    fn forward(
-        &self,
-        plan: Plan,
-        heads: &[Checked],
-        total: &Output,
-    ) -> Result<(Forward, Option<PendingReport>), Error> {
-        let inputs = heads.iter().map(Checked::bound).collect::<Result<Vec<_>, _>>()?;
-        let total = total.bound()?;
-        let bindings: Vec<crate::layout::tensors::HeadTensors<'_>> =
-            inputs.iter().map(tensors::BoundHead::bindings).collect();
-        let step = plan.bind(&bindings)?;
-        let all = inputs.iter().flat_map(tensors::BoundHead::all).chain([&total]);
-        let report = self.on.submit(all, |encoder| {
-            step.forward(encoder);
-            let to = total.binding();
-            encoder.copy_buffer_to_buffer(&step.stages.scratch.report, 0, to.buffer, to.offset, 4);
-            match step.report(encoder) {
-                Ok(report) => Ok(Some(report)),
-                Err(Error::ReportsUnread { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })?;
-        Ok((Forward { plan, stages: step.stages }, report))
+    /// Lets go of all that is bound to tensors: burn's memory cleanup then frees their buffers at once. The plans stay, and
+    /// the next losses bind anew.
+    pub fn release(&self) {
+        self.plans.release();
     }
+}
+
+/// Submits the forward.
+fn run(forward: &Forward, total: &CubeTensor, voxel_losses: &[Option<CubeTensor>]) -> Result<PendingReport, Error> {
+    let Forward { on, plan, lane, clock, heads } = forward;
+    let inputs = heads.iter().map(ResolvedHead::bound).collect::<Result<Vec<_>, _>>()?;
+    let total = Bound::new(total.clone())?;
+    let losses = voxel_losses.iter().map(|losses| losses.clone().map(Bound::new).transpose());
+    let losses = losses.collect::<Result<Vec<_>, _>>()?;
+    let bindings: Vec<_> = inputs
+        .iter()
+        .zip(&losses)
+        .map(|(head, losses)| match losses {
+            Some(losses) => head.bindings().voxel_losses(losses.binding()),
+            None => head.bindings(),
+        })
+        .collect();
+    let step = lane.step(plan, Stage::Forward, &bindings, clock)?;
+    let all = inputs.iter().flat_map(BoundHead::all).chain(losses.iter().flatten()).chain([&total]);
+    on.submit(all, |encoder| {
+        step.forward(encoder);
+        let to = total.binding();
+        encoder.copy_buffer_to_buffer(&step.stages.scratch.report, 0, to.buffer, to.offset, 4);
+        loop {
+            match step.report(encoder) {
+                Err(Error::ReportsUnread { .. }) => plan.shared.reports.grow(),
+                report => return report,
+            }
+        }
+    })
+}
+
+fn without_graph(tensor: CubeTensor) -> DispatchTensor {
+    let kind = DispatchTensorKind::Cube(BackendTensor::Float(backend::register(tensor)));
+    DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
 }

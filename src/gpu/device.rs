@@ -5,20 +5,42 @@ use crate::error::Error;
 /// Runs `calls`, and returns wgpu's error where there is one. The error scopes are pushed and popped here, on this
 /// thread; the caller's error handler is not touched.
 pub(crate) fn checked<T>(device: &wgpu::Device, during: &'static str, calls: impl FnOnce() -> T) -> Result<T, Error> {
+    // a lost device or missing memory causes further errors: the cause is reported
+    let ((value, is_lost), error) = scoped(device, during, || {
+        let value = calls();
+        (value, is_lost(device))
+    });
+    if is_lost { Err(Error::DeviceLost { during }) } else { error.map_or(Ok(value), Err) }
+}
+
+/// As [`checked`], but makes nothing on the device where all goes well. wgpu ignores calls to a lost device, and here that
+/// is no error: who reads their results learns of it.
+#[cfg(feature = "burn")]
+pub(crate) fn checked_at_rest<T>(
+    device: &wgpu::Device,
+    during: &'static str,
+    calls: impl FnOnce() -> T,
+) -> Result<T, Error> {
+    match scoped(device, during, calls) {
+        (value, None) => Ok(value),
+        (_, Some(error)) => checked(device, during, || ()).and(Err(error)),
+    }
+}
+
+/// The value of calls, and wgpu's error where there is one.
+fn scoped<T>(device: &wgpu::Device, during: &'static str, calls: impl FnOnce() -> T) -> (T, Option<Error>) {
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let value = calls();
-    let is_lost = is_lost(device);
     let [internal, memory, validation] = [internal, memory, validation].map(|scope| pollster::block_on(scope.pop()));
     let message = |error: wgpu::Error| error.to_string();
-    // a lost device or missing memory causes further errors: the cause is reported
-    match (is_lost, memory, internal.or(validation)) {
-        (true, ..) => Err(Error::DeviceLost { during }),
-        (_, Some(error), _) => Err(Error::OutOfMemory { during, message: message(error) }),
-        (.., Some(error)) => Err(Error::Device { during, message: message(error) }),
-        (false, None, None) => Ok(value),
-    }
+    let error = match (memory, internal.or(validation)) {
+        (Some(error), _) => Some(Error::OutOfMemory { during, message: message(error) }),
+        (None, Some(error)) => Some(Error::Device { during, message: message(error) }),
+        (None, None) => None,
+    };
+    (value, error)
 }
 
 /// Whether the device is lost. wgpu reports that only to a callback, which belongs to the caller; a lost device cannot

@@ -19,7 +19,7 @@ pub(crate) struct Dispatch {
     /// Workgroups in x and y.
     pub grid: [u32; 2],
     /// What its last bindings are of; `None` where it reads none of the caller's tensors.
-    slots: Option<Box<DispatchSlots>>,
+    pub slots: Option<Box<DispatchSlots>>,
     text: Arc<str>,
     entry_point: &'static str,
 }
@@ -51,6 +51,11 @@ impl Dispatch {
     /// The same, whose last bindings are those of tensors.
     pub(crate) fn of_tensors(self, slots: DispatchSlots) -> Self {
         Self { slots: Some(Box::new(slots)), ..self }
+    }
+
+    /// Bytes of GPU memory of its table of heads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries[0].size
     }
 
     /// The dispatch as data.

@@ -3,7 +3,7 @@
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot
 
 use super::device::{buffer, buffer_with};
 
-/// Staging buffers per ring: how many copies may be pending or unread at once.
+/// Staging buffers of a new ring: how many copies may be pending or unread at once.
 const RING: usize = 4;
 
 /// How long to wait for a callback that another thread's poll may have taken and not called yet.
@@ -23,25 +23,42 @@ const TICKETS: [u32; 2] = [1, 2];
 /// Staging buffers of one size, for one kind of readback.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    buffers: Vec<Arc<Staging>>,
+    #[cfg(feature = "burn")]
+    made_of: (&'static str, u32),
+    buffers: Mutex<Vec<Arc<Staging>>>,
     tickets: wgpu::Buffer,
 }
 
 impl Ring {
-    pub(crate) fn new(device: &wgpu::Device, label: &str, words: u32) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, label: &'static str, words: u32) -> Self {
         let tickets = bytemuck::cast_slice(&TICKETS);
+        let buffers = (0..RING).map(|_| Arc::new(Staging::new(device, label, words))).collect();
+        let tickets = buffer_with(device, "segloss: tickets", tickets, wgpu::BufferUsages::COPY_SRC);
         Self {
-            buffers: (0..RING).map(|_| Arc::new(Staging::new(device, label, words))).collect(),
-            tickets: buffer_with(device, "segloss: tickets", tickets, wgpu::BufferUsages::COPY_SRC),
+            #[cfg(feature = "burn")]
+            made_of: (label, words),
+            buffers: Mutex::new(buffers),
+            tickets,
         }
     }
 
+    fn buffers(&self) -> MutexGuard<'_, Vec<Arc<Staging>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.buffers.len()
+        self.buffers().len()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.tickets.size() + self.buffers.iter().map(|staging| staging.buffer.size()).sum::<u64>()
+        self.tickets.size() + self.buffers().iter().map(|staging| staging.buffer.size()).sum::<u64>()
+    }
+
+    /// Adds a staging buffer.
+    #[cfg(feature = "burn")]
+    pub(crate) fn grow(&self, device: &wgpu::Device) {
+        let (label, words) = self.made_of;
+        self.buffers().push(Arc::new(Staging::new(device, label, words)));
     }
 
     /// Takes a free staging buffer; `None` where there is none. `copy` encodes the copy of the words to it, and the
@@ -51,7 +68,7 @@ impl Ring {
         encoder: &mut wgpu::CommandEncoder,
         copy: impl FnOnce(&mut wgpu::CommandEncoder, &wgpu::Buffer),
     ) -> Option<Words> {
-        let staging = Arc::clone(self.buffers.iter().find(|staging| staging.take())?);
+        let staging = Arc::clone(self.buffers().iter().find(|staging| staging.take())?);
         let buffer = &staging.buffer;
         copy(encoder, buffer);
         let ticket = staging.next_ticket();
@@ -98,7 +115,7 @@ impl Staging {
         Self { buffer, state: Mutex::new(State::Free), ticket: AtomicU32::new(0) }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Piece {
 }
 
 /// A range of a buffer that is bound once, or in windows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Binding {
     pub kind: BindingKind,
     pub buffer: wgpu::Buffer,
@@ -47,7 +47,7 @@ impl Binding {
 }
 
 /// The bindings of a dispatch, the slots in them, and of each piece its slot and its first element in the binding.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Bound {
     pub bindings: Vec<Binding>,
     pub slots: Vec<SlotKind>,

@@ -12,7 +12,7 @@ use crate::error::{Bound as Limit, Error, Tensor};
 use crate::spec::LossSpec;
 
 /// The heads of one dispatch, and what they are bound to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DispatchSlots {
     pub heads: Vec<HeadSlots>,
     pub bound: Bound,

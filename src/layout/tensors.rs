@@ -20,15 +20,44 @@ pub struct HeadTensors<'a> {
     pub target: wgpu::BufferBinding<'a>,
     /// Of the logits' type, `[N, C, *spatial]`. `None`: this head's gradient is not wanted.
     pub gradient: Option<Gradient<'a>>,
-    /// u8, `[N, *spatial]`, where the head has a mask.
-    pub mask: Option<wgpu::BufferBinding<'a>>,
+    /// `[N, *spatial]`, where the head has a mask.
+    pub mask: Option<Mask<'a>>,
     /// f32, `[N, *spatial]`, where the head has a weight map.
     pub weight_map: Option<wgpu::BufferBinding<'a>>,
-    /// u8, `[N]`, where the head has a sample mask.
-    pub sample_mask: Option<wgpu::BufferBinding<'a>>,
+    /// `[N]`, where the head has a sample mask.
+    pub sample_mask: Option<Mask<'a>>,
     /// f32, `[N, *spatial]`, where the head is [`unreduced`](crate::Head::unreduced) and has a pixel term: the loss of each
     /// voxel times its weight, 0 where it does not count. Written by the statistics stage.
     pub voxel_losses: Option<wgpu::BufferBinding<'a>>,
+}
+
+/// A mask: 0 is false, and all else is true.
+#[derive(Clone, Debug)]
+pub enum Mask<'a> {
+    /// One u8 per value.
+    Bytes(wgpu::BufferBinding<'a>),
+    /// One u32 per value, as burn keeps its booleans on devices without bytes.
+    Words(wgpu::BufferBinding<'a>),
+}
+
+impl<'a> Mask<'a> {
+    fn binding(&self) -> &wgpu::BufferBinding<'a> {
+        let (Self::Bytes(binding) | Self::Words(binding)) = self;
+        binding
+    }
+
+    fn format(&self) -> Format {
+        Format::Integer(match self {
+            Self::Bytes(_) => LabelType::U8,
+            Self::Words(_) => LabelType::U32,
+        })
+    }
+}
+
+impl<'a> From<wgpu::BufferBinding<'a>> for Mask<'a> {
+    fn from(bytes: wgpu::BufferBinding<'a>) -> Self {
+        Self::Bytes(bytes)
+    }
 }
 
 /// Where a head's gradient goes.
@@ -79,8 +108,8 @@ impl<'a> HeadTensors<'a> {
 
     /// Sets [`mask`](Self::mask).
     #[must_use]
-    pub fn mask(mut self, mask: wgpu::BufferBinding<'a>) -> Self {
-        self.mask = Some(mask);
+    pub fn mask(mut self, mask: impl Into<Mask<'a>>) -> Self {
+        self.mask = Some(mask.into());
         self
     }
 
@@ -93,8 +122,8 @@ impl<'a> HeadTensors<'a> {
 
     /// Sets [`sample_mask`](Self::sample_mask).
     #[must_use]
-    pub fn sample_mask(mut self, sample_mask: wgpu::BufferBinding<'a>) -> Self {
-        self.sample_mask = Some(sample_mask);
+    pub fn sample_mask(mut self, sample_mask: impl Into<Mask<'a>>) -> Self {
+        self.sample_mask = Some(sample_mask.into());
         self
     }
 }
@@ -157,7 +186,12 @@ impl HeadExtents {
     }
 }
 
-pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result<Vec<HeadExtents>, Error> {
+/// Checks the tensors of all heads. `statistics`: whether the stage that writes the losses of voxels is bound.
+pub(crate) fn check_heads(
+    heads: &[Head],
+    tensors: &[HeadTensors<'_>],
+    statistics: bool,
+) -> Result<Vec<HeadExtents>, Error> {
     if heads.len() != tensors.len() {
         return Err(Error::WrongHeadCount { expected: heads.len(), given: tensors.len() });
     }
@@ -165,7 +199,7 @@ pub(crate) fn check_heads(heads: &[Head], tensors: &[HeadTensors<'_>]) -> Result
         .iter()
         .zip(tensors)
         .enumerate()
-        .map(|(index, (head, tensors))| check_head(index, head, tensors))
+        .map(|(index, (head, tensors))| check_head(index, head, tensors, statistics))
         .collect::<Result<Vec<_>, _>>()?;
     refuse_overlap(&extents)?;
     Ok(extents)
@@ -188,12 +222,13 @@ fn target_format(head: &Head) -> Format {
     }
 }
 
-fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<HeadExtents, Error> {
+fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>, statistics: bool) -> Result<HeadExtents, Error> {
     let voxels = head.voxels() as u64;
     let all = head.items() as u64 * voxels;
     let logits = all * head.classes() as u64;
     let check = |tensor| Check { head: index, tensor };
-    let (mask, f32) = (Format::Integer(LabelType::U8), Format::Float(FloatType::F32));
+    let f32 = Format::Float(FloatType::F32);
+    let mask = |mask: &'_ Option<Mask<'_>>| mask.as_ref().map_or(Format::Integer(LabelType::U8), Mask::format);
     let logits_format = Format::Float(head.logits);
     let elements = head.target_elements() as u64;
     let mut target = check(Tensor::Target).extent(&tensors.target, elements, target_format(head), voxels)?;
@@ -204,17 +239,24 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>) -> Result<He
         (Tensor::Target, target),
     ];
     for (tensor, wanted, given, elements, format) in [
-        (Tensor::Mask, head.mask, &tensors.mask, all, mask),
-        (Tensor::WeightMap, head.weight_map, &tensors.weight_map, all, f32),
-        (Tensor::SampleMask, head.sample_mask, &tensors.sample_mask, head.items() as u64, mask),
+        (Tensor::Mask, head.mask, tensors.mask.as_ref().map(Mask::binding), all, mask(&tensors.mask)),
+        (Tensor::WeightMap, head.weight_map, tensors.weight_map.as_ref(), all, f32),
+        (
+            Tensor::SampleMask,
+            head.sample_mask,
+            tensors.sample_mask.as_ref().map(Mask::binding),
+            head.items() as u64,
+            mask(&tensors.sample_mask),
+        ),
     ] {
-        if let Some(mut extent) = check(tensor).wanted(wanted, given.as_ref(), elements, format, voxels)? {
+        if let Some(mut extent) = check(tensor).wanted(wanted, given, elements, format, voxels)? {
             extent.wide &= tensor != Tensor::SampleMask;
             reads.push((tensor, extent));
         }
     }
     let losses = tensors.voxel_losses.as_ref();
-    let voxel_losses = check(Tensor::VoxelLosses).wanted(head.voxel_losses(), losses, all, f32, voxels)?;
+    let has_losses = statistics && head.voxel_losses();
+    let voxel_losses = check(Tensor::VoxelLosses).wanted(has_losses, losses, all, f32, voxels)?;
     let (mode, binding) = match &tensors.gradient {
         None => return Ok(HeadExtents { reads, voxel_losses, gradient: None }),
         Some(Gradient::Overwrite(binding)) => (GradientMode::Overwrite, binding),

@@ -194,7 +194,7 @@ impl Variant {
             return refuse("heads_per_dispatch", "at least 1".into(), self.heads_per_dispatch);
         }
         let step = 4 * u64::from(self.invocations);
-        if self.tile == 0 || u64::from(self.tile) % step != 0 || f64::from(self.tile) > NOWHERE.into() {
+        if self.tile == 0 || u64::from(self.tile) % step != 0 || f64::from(self.tile) > f64::from(NOWHERE) {
             return refuse("tile", format!("a multiple of {step}, 4 · invocations, at most 2^24"), self.tile);
         }
         if !self.fold_invocations.is_power_of_two() {

@@ -59,7 +59,8 @@ impl StepScratch {
         let statistics_usage = if distributed { written } else { USAGE };
         Self {
             statistics: device::buffer(device, "segloss: statistics", layout.statistics, statistics_usage),
-            coefficients: device::buffer_with(device, "segloss: coefficients", coefficients, USAGE),
+            // burn's bridge copies the upstream gradient into them
+            coefficients: device::buffer_with(device, "segloss: coefficients", coefficients, written),
             losses: (layout.losses > 0).then(|| words("segloss: losses", layout.losses)),
             selection: words("segloss: selection", layout.selection),
             // the copy of a report clears a word

@@ -27,13 +27,19 @@ pub(crate) struct Mailbox<T> {
 }
 
 impl<T: Arrives> Mailbox<T> {
-    pub(crate) fn new(device: &wgpu::Device, label: &str, words: u32, of: &Arc<Heads>) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, label: &'static str, words: u32, of: &Arc<Heads>) -> Self {
         let ring = Ring::new(device, label, words);
         Self { device: device.clone(), of: Arc::clone(of), ring, kind: PhantomData }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         self.ring.bytes()
+    }
+
+    /// Makes room for one more value that is pending or unread.
+    #[cfg(feature = "burn")]
+    pub(crate) fn grow(&self) {
+        self.ring.grow(&self.device);
     }
 
     pub(super) fn of(&self) -> &Heads {

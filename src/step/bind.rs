@@ -7,6 +7,8 @@ use super::Step;
 use crate::error::{Error, Tensor};
 use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
+#[cfg(feature = "burn")]
+use crate::gpu::dispatch::Stage;
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
 use crate::layout::slots::{DispatchText, Role};
@@ -37,70 +39,62 @@ impl Plan {
     /// # Errors
     /// As [`bind`](Self::bind), and [`Error::Scalars`] for a range that does not fit.
     pub fn bind_with(&self, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
-        bind(self, tensors, scalars, None)
+        bind(self, tensors, scalars)
     }
 
-    /// Binds tensors for the backward alone, with the results of an earlier step's forward: the backward of burn's
-    /// graph.
+    /// Binds tensors for one half of a step, on scratch that a caller keeps. `kept`: a dispatch on the same scratch that was
+    /// bound to the same tensors before; where it has all, nothing is made.
     #[cfg(feature = "burn")]
-    pub(crate) fn bind_after(
+    pub(crate) fn bind_half(
         &self,
-        forward: &Arc<HeadStages>,
+        half: Stage,
         tensors: &[HeadTensors<'_>],
-        scalars: &Scalars<'_>,
+        stages: &Arc<HeadStages>,
+        kept: impl Fn(&DispatchSlots) -> Option<Arc<Dispatch>>,
     ) -> Result<Step, Error> {
-        bind(self, tensors, scalars, Some(forward))
+        let shared = &*self.shared;
+        let placement = Placement::new(shared, tensors, half == Stage::Forward)?;
+        let slots = match half {
+            Stage::Forward => placement.statistics()?,
+            Stage::Backward => placement.gradient(false)?,
+        };
+        let dispatches: Vec<_> = slots.into_iter().map(|slots| kept(&slots).ok_or(slots)).collect();
+        let binder = Binder { shared, scratch: &stages.scratch };
+        let bound = |slots| match half {
+            Stage::Forward => binder.statistics(slots),
+            Stage::Backward => binder.gradient(slots, &Upstream::One, placement.alignment()),
+        };
+        let all_kept = dispatches.iter().all(Result::is_ok);
+        let bind = || dispatches.into_iter().map(|kept| kept.unwrap_or_else(|slots| Arc::new(bound(slots)))).collect();
+        let dispatches = if all_kept {
+            bind()
+        } else {
+            checked(&shared.device, "binding tensors", bind).inspect_err(|_| shared.forget())?
+        };
+        let (statistics, gradient) = match half {
+            Stage::Forward => (dispatches, Vec::new()),
+            Stage::Backward => (Vec::new(), dispatches),
+        };
+        Ok(Step { plan: self.clone(), statistics, stages: Arc::clone(stages), upstream: None, gradient })
     }
 }
 
-/// `forward`: the stages of an earlier step, whose forward this step's backward belongs to; `None`: the step gets its
-/// own.
-fn bind(
-    plan: &Plan,
-    tensors: &[HeadTensors<'_>],
-    scalars: &Scalars<'_>,
-    forward: Option<&Arc<HeadStages>>,
-) -> Result<Step, Error> {
-    let shared = &plan.shared;
-    let heads = tensors::check_heads(&shared.heads.spec.heads, tensors)?;
+fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Result<Step, Error> {
+    let shared = &*plan.shared;
+    let placement = Placement::new(shared, tensors, true)?;
+    let heads = &placement.heads;
     let upstream = scalars.upstream.as_ref();
     let upstream =
-        upstream.map(|upstream| tensors::check_scalars("upstream gradient", upstream, 1, &heads)).transpose()?;
+        upstream.map(|upstream| tensors::check_scalars("upstream gradient", upstream, 1, heads)).transpose()?;
     let count = u64::from(table::HEAD_WEIGHTS) * heads.len() as u64;
     let weights = scalars.weights.as_ref();
-    let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, &heads)).transpose()?;
+    let weights = weights.map(|weights| tensors::check_scalars("weights", weights, count, heads)).transpose()?;
 
-    let reads = |index: usize| -> Vec<(Role, Extent)> {
-        let of = |tensor| role(tensor, &shared.heads.spec.heads[index]);
-        heads[index].reads.iter().map(|(tensor, extent)| (of(*tensor), extent.clone())).collect()
-    };
-    let in_statistics = |index: usize| {
-        let losses = heads[index].voxel_losses.iter().map(|losses| (Role::VoxelLosses, losses.clone()));
-        reads(index).into_iter().chain(losses).collect()
-    };
-    let in_gradient = |index: usize| {
-        let Some((mode, gradient)) = &heads[index].gradient else { return Vec::new() };
-        let mut all = reads(index);
-        all.retain(|(role, _)| *mode != GradientMode::InPlace || *role != Role::Logits);
-        let role = match mode {
-            GradientMode::Overwrite => Role::Gradient,
-            GradientMode::Accumulate => Role::AccumulatedGradient,
-            GradientMode::InPlace => Role::GradientInPlace,
-        };
-        all.push((role, gradient.clone()));
-        all
-    };
-    let limits = |own| DispatchLimits {
-        logits: shared.settings.logits_per_dispatch,
-        ..DispatchLimits::new(&shared.limits, own, shared.variant)
-    };
-    let items: Vec<u32> = shared.heads.layout.heads.iter().map(|head| head.items).collect();
-    let statistics = split(&items, in_statistics, limits(shared.heads.layout.statistics_bindings()))?;
-    let gradient = |bound| split(&items, in_gradient, limits(shared.heads.layout.gradient_bindings(bound)));
+    let statistics = placement.statistics()?;
     let (gradient, upstream) = match upstream {
-        None => (gradient(false)?, Upstream::One),
+        None => (placement.gradient(false)?, Upstream::One),
         Some(upstream) => {
-            let copied = gradient(false)?;
+            let copied = placement.gradient(false)?;
             // WebGPU: what a dispatch writes to, it may not read by another binding
             let written =
                 heads.iter().flat_map(HeadExtents::writes).any(|(_, extent)| extent.buffer == upstream.buffer);
@@ -108,29 +102,93 @@ fn bind(
             let size = |dispatches: &[DispatchSlots]| {
                 (dispatches.len(), dispatches.iter().map(|slots| slots.bound.count()).sum::<u32>())
             };
-            match if written { None } else { gradient(true).ok() } {
+            match if written { None } else { placement.gradient(true).ok() } {
                 Some(bound) if size(&bound) == size(&copied) => (bound, Upstream::Bound(upstream)),
                 _ => (copied, Upstream::Copied(upstream)),
             }
         }
     };
-    let alignment = limits(0).bindings.alignment;
+    let alignment = placement.alignment();
     checked(&shared.device, "binding tensors", || {
-        let weights = weights.as_ref().map(|weights| (weights, alignment));
-        let stages = forward.map_or_else(|| Arc::new(HeadStages::new(shared, weights)), Arc::clone);
+        let stages = Arc::new(HeadStages::new(shared, weights.as_ref().map(|weights| (weights, alignment))));
         let binder = Binder { shared, scratch: &stages.scratch };
         Step {
             plan: plan.clone(),
-            statistics: statistics.into_iter().map(|slots| binder.statistics(slots)).collect(),
+            statistics: statistics.into_iter().map(|slots| Arc::new(binder.statistics(slots))).collect(),
             upstream: match &upstream {
                 Upstream::Copied(upstream) => Some(binder.copy_upstream(upstream, alignment)),
                 Upstream::One | Upstream::Bound(_) => None,
             },
-            gradient: gradient.into_iter().map(|slots| binder.gradient(slots, &upstream, alignment)).collect(),
+            gradient: gradient
+                .into_iter()
+                .map(|slots| Arc::new(binder.gradient(slots, &upstream, alignment)))
+                .collect(),
             stages,
         }
     })
     .inspect_err(|_| shared.forget())
+}
+
+/// Where the heads' tensors lie, checked.
+struct Placement<'a> {
+    shared: &'a Shared,
+    heads: Vec<HeadExtents>,
+}
+
+impl<'a> Placement<'a> {
+    /// `statistics`: whether that stage is bound.
+    fn new(shared: &'a Shared, tensors: &[HeadTensors<'_>], statistics: bool) -> Result<Self, Error> {
+        Ok(Self { shared, heads: tensors::check_heads(&shared.heads.spec.heads, tensors, statistics)? })
+    }
+
+    fn reads(&self, index: usize) -> Vec<(Role, Extent)> {
+        let of = |tensor| role(tensor, &self.shared.heads.spec.heads[index]);
+        self.heads[index].reads.iter().map(|(tensor, extent)| (of(*tensor), extent.clone())).collect()
+    }
+
+    /// The dispatches of the statistics stage.
+    fn statistics(&self) -> Result<Vec<DispatchSlots>, Error> {
+        let wanted = |index: usize| {
+            let losses = self.heads[index].voxel_losses.iter().map(|losses| (Role::VoxelLosses, losses.clone()));
+            self.reads(index).into_iter().chain(losses).collect()
+        };
+        self.split(wanted, self.shared.heads.layout.statistics_bindings())
+    }
+
+    /// The dispatches of the gradient stage. `upstream`: whether it reads the upstream gradient from the caller's buffer.
+    fn gradient(&self, upstream: bool) -> Result<Vec<DispatchSlots>, Error> {
+        let wanted = |index: usize| {
+            let Some((mode, gradient)) = &self.heads[index].gradient else { return Vec::new() };
+            let mut all = self.reads(index);
+            all.retain(|(role, _)| *mode != GradientMode::InPlace || *role != Role::Logits);
+            let role = match mode {
+                GradientMode::Overwrite => Role::Gradient,
+                GradientMode::Accumulate => Role::AccumulatedGradient,
+                GradientMode::InPlace => Role::GradientInPlace,
+            };
+            all.push((role, gradient.clone()));
+            all
+        };
+        self.split(wanted, self.shared.heads.layout.gradient_bindings(upstream))
+    }
+
+    /// `own`: the storage buffers that the stage itself needs.
+    fn split(&self, wanted: impl Fn(usize) -> Vec<(Role, Extent)>, own: u32) -> Result<Vec<DispatchSlots>, Error> {
+        let items: Vec<u32> = self.shared.heads.layout.heads.iter().map(|head| head.items).collect();
+        split(&items, wanted, self.limits(own))
+    }
+
+    fn limits(&self, own: u32) -> DispatchLimits {
+        DispatchLimits {
+            logits: self.shared.settings.logits_per_dispatch,
+            ..DispatchLimits::new(&self.shared.limits, own, self.shared.variant)
+        }
+    }
+
+    /// Of the offsets of bindings.
+    fn alignment(&self) -> u64 {
+        self.limits(0).bindings.alignment
+    }
 }
 
 /// Where the gradient stage finds the upstream gradient.

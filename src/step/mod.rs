@@ -52,11 +52,11 @@ impl Commands for wgpu::ComputePass<'_> {
 #[derive(Debug)]
 pub struct Step {
     pub(crate) plan: Plan,
-    pub(crate) statistics: Vec<Dispatch>,
+    pub(crate) statistics: Vec<Arc<Dispatch>>,
     pub(crate) stages: Arc<HeadStages>,
     /// Copies the caller's upstream gradient to where the gradient stage reads it.
     pub(crate) upstream: Option<Dispatch>,
-    pub(crate) gradient: Vec<Dispatch>,
+    pub(crate) gradient: Vec<Arc<Dispatch>>,
 }
 
 /// One dispatch of a step, to encode alone.
@@ -102,13 +102,13 @@ impl Step {
     }
 
     fn forward_dispatches(&self) -> impl Iterator<Item = (&'static str, &Dispatch)> {
-        let statistics = self.statistics.iter().map(|dispatch| (STATISTICS, dispatch));
+        let statistics = self.statistics.iter().map(|dispatch| (STATISTICS, &**dispatch));
         let combine = self.stages.combining().map(|dispatch| (COMBINE, dispatch));
         statistics.chain(combine).chain(self.stages.finishing().map(|dispatch| (FINISH, dispatch)))
     }
 
     fn backward_dispatches(&self) -> impl Iterator<Item = &Dispatch> {
-        self.upstream.iter().chain(&self.gradient)
+        self.upstream.iter().chain(self.gradient.iter().map(Arc::as_ref))
     }
 
     /// Encodes the first stage alone: logits and target to one row of partial sums per tile. All steps of the plan
@@ -175,8 +175,8 @@ impl Step {
     /// and a table of a few hundred bytes per head and dispatch. A few kB; with a top-k also 4 bytes per voxel.
     #[must_use]
     pub fn memory(&self) -> u64 {
-        let tables = self.statistics.iter().chain(self.backward_dispatches()).map(|dispatch| dispatch.entries[0].size);
-        self.stages.bytes() + tables.sum::<u64>()
+        let bound = self.statistics.iter().map(Arc::as_ref).chain(self.backward_dispatches());
+        self.stages.bytes() + bound.map(Dispatch::bytes).sum::<u64>()
     }
 
     /// Every dispatch of forward and backward, in order, as data.

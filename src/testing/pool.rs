@@ -100,9 +100,9 @@ impl Pool {
                 },
                 logits: find(Tensor::Logits).expect("every head has logits"),
                 target: find(Tensor::Target).expect("every head has a target"),
-                mask: find(Tensor::Mask),
+                mask: find(Tensor::Mask).map(Into::into),
                 weight_map: find(Tensor::WeightMap),
-                sample_mask: find(Tensor::SampleMask),
+                sample_mask: find(Tensor::SampleMask).map(Into::into),
                 voxel_losses: find(Tensor::VoxelLosses),
             }
         };

@@ -278,7 +278,7 @@ fn wrong_tensors_are_refused_with_head_and_tensor() {
     let error =
         bind_error(&gpu, |head, spare| head.gradient = Some(Gradient::Overwrite(at(spare, 0, logits_needed - 4))));
     assert_eq!(error.to_string(), "head 1: gradient: expected 120 bytes at offset 0, got 116");
-    let error = bind_error(&gpu, |head, spare| head.mask = Some(whole(spare)));
+    let error = bind_error(&gpu, |head, spare| head.mask = Some(whole(spare).into()));
     assert_eq!(error.to_string(), "head 1: mask: expected none, as the head says, got a tensor");
     let error = bind_error(&gpu, |head, spare| head.voxel_losses = Some(whole(spare)));
     assert_eq!(error.to_string(), "head 1: voxel_losses: expected none, as the head says, got a tensor");

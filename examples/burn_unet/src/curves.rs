@@ -1,113 +1,62 @@
-//! The loss of every head at every step: read when it has arrived, kept as JSON, drawn as SVG.
+//! The loss of every step, read from the `Learner`'s logs and drawn as SVG.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use burn::tensor::Tensor;
+use anyhow::{Result, anyhow};
+use burn::train::logger::{FileMetricLogger, MetricLogger as _};
+use burn::train::metric::NumericEntry;
+use burn::train::metric::store::Split;
 use plotters::prelude::*;
-use segloss::{PendingReport, Report};
 
-use crate::LossKind;
-use crate::unet::HEADS;
+/// A name, and a loss per step.
+type Curve = (String, Vec<f64>);
 
-const NAMES: [&str; HEADS] = ["full", "half", "quarter"];
-
-/// The losses of a step that was not waited for.
-enum Pending {
-    Report(PendingReport),
-    Tensor(Box<Tensor<1>>),
-}
-
-pub struct Curves {
-    kind: LossKind,
-    pending: VecDeque<(u32, Pending)>,
-    /// A step, and the loss of each head in it.
-    points: Vec<(u32, [f32; HEADS])>,
-}
-
-impl Curves {
-    pub fn new(kind: LossKind) -> Self {
-        Self { kind, pending: VecDeque::new(), points: Vec::new() }
-    }
-
-    pub fn expect_report(&mut self, step: u32, report: Option<PendingReport>) {
-        self.pending.extend(report.map(|report| (step, Pending::Report(report))));
-    }
-
-    /// The losses of the heads as tensors. They are read at the end, since burn cannot tell whether they have arrived.
-    pub fn expect_tensor(&mut self, step: u32, heads: Tensor<1>) {
-        self.pending.push_back((step, Pending::Tensor(Box::new(heads.inner()))));
-    }
-
-    /// The full resolution's loss of the last step that has arrived. Does not wait.
-    pub fn read_what_arrived(&mut self) -> Result<Option<f32>> {
-        while let Some((step, Pending::Report(report))) = self.pending.front() {
-            let Some(report) = report.try_read()? else { break };
-            self.points.push((*step, heads(&report)));
-            self.pending.pop_front();
+/// What a run logged of a metric in the steps of `epochs` epochs.
+fn read(folder: &Path, metric: &str, epochs: usize) -> Result<Vec<f64>> {
+    let mut logs = FileMetricLogger::new(folder);
+    let mut all = Vec::new();
+    for epoch in 1..=epochs {
+        // an early stop leaves fewer epochs
+        if !folder.join(format!("train/epoch-{epoch}")).is_dir() {
+            break;
         }
-        Ok(self.points.last().map(|(_, losses)| losses[0]))
+        let entries = logs.read_numeric(metric, epoch, &Split::Train).map_err(|error| anyhow!("{metric}: {error}"))?;
+        all.extend(entries.into_iter().filter_map(|entry| match entry {
+            NumericEntry::Value(value) | NumericEntry::Aggregated { aggregated_value: value, .. } => Some(value),
+            NumericEntry::Final(_) => None,
+        }));
     }
-
-    pub fn read_all(&mut self) -> Result<()> {
-        for (step, pending) in self.pending.drain(..) {
-            let losses = match pending {
-                Pending::Report(report) => heads(&report.read_blocking()?),
-                Pending::Tensor(heads) => {
-                    let heads: Vec<f32> = heads.into_data().try_to_vec()?;
-                    heads.try_into().ok().context("one loss per head")?
-                }
-            };
-            self.points.push((step, losses));
-        }
-        Ok(())
-    }
-
-    /// Writes the points, and draws them together with those of the other loss if a run with it has written them.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let file = |kind: LossKind| folder.join(format!("{kind:?}.json").to_lowercase());
-        std::fs::write(file(self.kind), serde_json::to_string(&self.points)?)?;
-        let other = match self.kind {
-            LossKind::Segloss => LossKind::Composed,
-            LossKind::Composed => LossKind::Segloss,
-        };
-        let theirs: Vec<(u32, [f32; HEADS])> = match std::fs::read_to_string(file(other)) {
-            Ok(text) => serde_json::from_str(&text)?,
-            Err(_) => Vec::new(),
-        };
-        if !theirs.is_empty() {
-            let difference = self.points.iter().filter_map(|(step, losses)| {
-                let (_, theirs) = theirs.iter().find(|(other, _)| other == step)?;
-                Some((losses[0] - theirs[0]).abs())
-            });
-            let differences: Vec<f32> = difference.collect();
-            #[expect(clippy::cast_precision_loss, reason = "few steps")]
-            let mean = differences.iter().sum::<f32>() / differences.len().max(1) as f32;
-            println!("the curves of the two losses differ by {mean:.4} in the mean over {} steps", differences.len());
-        }
-        draw(&folder.join("loss.svg"), (self.kind, &self.points), (other, &theirs))
-    }
+    Ok(all)
 }
 
-fn heads(report: &Report) -> [f32; HEADS] {
-    let loss = |head: usize| {
-        let head = &report.heads[head];
-        [head.overlap, head.pixel].into_iter().flatten().map(|term| term.value).sum()
-    };
-    std::array::from_fn(loss)
+/// Draws the loss with segloss, that of each head, and beside it that of a run with burn's operations where there was one.
+pub fn write(path: &Path, segloss: &Path, composed: &Path, heads: &[String], epochs: usize) -> Result<()> {
+    let mut curves: Vec<Curve> = vec![("total".to_owned(), read(segloss, "Loss", epochs)?)];
+    for head in heads {
+        curves.push((head.clone(), read(segloss, head, epochs)?));
+    }
+    let theirs = if composed.is_dir() { read(composed, "Loss", epochs)? } else { Vec::new() };
+    if !theirs.is_empty() {
+        let differences: Vec<f64> =
+            curves[0].1.iter().zip(&theirs).map(|(ours, theirs)| (ours - theirs).abs()).collect();
+        #[expect(clippy::cast_precision_loss, reason = "few steps")]
+        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+        println!("the totals of the two losses differ by {mean:.4} in the mean over {} steps", differences.len());
+    }
+    draw(path, &curves, &theirs)
 }
 
-type Points<'a> = (LossKind, &'a [(u32, [f32; HEADS])]);
-
-fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> Result<()> {
-    let values = || ours.iter().chain(theirs).flat_map(|(_, losses)| losses).copied();
-    let (least, most) = values().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    let steps = ours.iter().chain(theirs).map(|(step, _)| f64::from(*step)).fold(1.0, f64::max);
+fn draw(path: &Path, curves: &[Curve], theirs: &[f64]) -> Result<()> {
+    let values = || curves.iter().flat_map(|(_, losses)| losses).chain(theirs).copied();
+    let (least, most) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+    #[expect(clippy::cast_precision_loss, reason = "few steps")]
+    let numbered =
+        |losses: &[f64]| losses.iter().enumerate().map(|(step, loss)| (step as f64, *loss)).collect::<Vec<_>>();
+    let steps = numbered(&curves[0].1).last().map_or(1.0, |(step, _)| *step);
     let root = SVGBackend::new(path, (720, 360)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("nnU-Net's Dice + cross-entropy per head", ("sans-serif", 15))
+        .caption("nnU-Net's Dice + cross-entropy of three heads", ("sans-serif", 15))
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(52)
@@ -119,16 +68,14 @@ fn draw(path: &Path, (kind, ours): Points<'_>, (other, theirs): Points<'_>) -> R
         .x_label_formatter(&|step| format!("{step:.0}"))
         .y_desc("loss")
         .draw()?;
-    for ((kind, points), width) in [((other, theirs), 3), ((kind, ours), 1)] {
-        for (head, name) in NAMES.iter().enumerate().filter(|_| !points.is_empty()) {
-            let colour = Palette99::pick(head).mix(if width == 1 { 1.0 } else { 0.35 });
-            let line = points.iter().map(|(step, losses)| (f64::from(*step), losses[head]));
-            let style = colour.stroke_width(width);
-            chart
-                .draw_series(LineSeries::new(line, style))?
-                .label(format!("{name}, {kind:?}").to_lowercase())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        }
+    let theirs = (!theirs.is_empty()).then(|| ("total, burn's operations".to_owned(), theirs.to_vec()));
+    let wide = theirs.iter().map(|curve| (curve, BLACK.mix(0.25).stroke_width(4)));
+    let thin = curves.iter().enumerate().map(|(index, curve)| (curve, Palette99::pick(index).stroke_width(1)));
+    for ((name, losses), style) in wide.chain(thin) {
+        chart
+            .draw_series(LineSeries::new(numbered(losses), style))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
     let labels = &mut chart.configure_series_labels();
     labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.85)).draw()?;

@@ -11,7 +11,7 @@ pub const COLUMNS: usize = 96;
 /// Pixels of a patch along each axis.
 pub const PATCH: usize = 64;
 /// Patches per slice.
-const PATCHES: usize = 24;
+const PATCHES: usize = 6;
 
 /// A slice or a patch: image and labels, row-major.
 #[derive(Clone, Debug)]

@@ -23,13 +23,6 @@ struct Figure {
     megabytes: f64,
 }
 
-/// Measures both losses at the training's shape.
-pub fn steps(device: &Device, objective: &Objective) -> Result<()> {
-    let [ours, theirs] = training(device, objective)?;
-    println!("the loss of a step, forward and backward: segloss {:.1?}, composed {:.1?}", ours.time, theirs.time);
-    Ok(())
-}
-
 /// Measures both losses at several shapes.
 pub fn table(device: &Device, objective: &Objective) -> Result<()> {
     println!("| | segloss | | | composed | | |");
@@ -51,7 +44,7 @@ fn training(device: &Device, objective: &Objective) -> Result<[Figure; 2]> {
     let logits = [1, 2, 4].map(|scale| logits([BATCH, TISSUES.len(), PATCH / scale, PATCH / scale], &device));
     let labels = labels([BATCH, PATCH, PATCH], &device);
     let ours = figure(&device, objective, || Ok(objective.segloss(logits.to_vec(), &labels)?.total))?;
-    let theirs = figure(&device, objective, || Ok(objective.composed(logits.to_vec(), &labels).0))?;
+    let theirs = figure(&device, objective, || Ok(objective.composed(logits.to_vec(), &labels)))?;
     Ok([ours, theirs])
 }
 

@@ -11,6 +11,8 @@ use crate::composed;
 use crate::data::Batch;
 use crate::unet::{HEADS, UNet};
 
+/// The bridge, and the loss as a template.
+#[derive(Clone, Debug)]
 pub struct Objective {
     bridge: Bridge,
     spec: LossSpec,
@@ -23,7 +25,8 @@ impl Objective {
         let weights: Vec<f32> = nnunet_deep_supervision(HEADS + 1).into_iter().take(HEADS).collect();
         // the shapes are taken from the tensors
         let head = |weight: &f32| Head::new([], loss()).resample([]).weight(*weight);
-        let spec = LossSpec { heads: weights.iter().map(head).collect() };
+        let mut spec = LossSpec { heads: weights.iter().map(head).collect() };
+        spec.heads[0].hard_counts = HardCounts::Batch;
         Ok(Self { bridge: Bridge::new(device, setup)?, spec, weights })
     }
 
@@ -37,11 +40,11 @@ impl Objective {
         Ok(self.bridge.loss(&self.spec, heads)?)
     }
 
-    /// The total, and the loss of each head.
-    pub fn composed(&self, logits: Vec<Tensor<4>>, labels: &Tensor<3, Int>) -> (Tensor<1>, Tensor<1>) {
+    /// The total.
+    pub fn composed(&self, logits: Vec<Tensor<4>>, labels: &Tensor<3, Int>) -> Tensor<1> {
         let heads = Tensor::cat(composed::losses(logits, labels), 0);
         let weights = Tensor::<1>::from_floats(self.weights.as_slice(), &heads.device());
-        ((heads.clone() * weights).sum(), heads)
+        (heads * weights).sum()
     }
 
     /// The Dice of each class over all slices, from the report's hard counts.
@@ -52,7 +55,7 @@ impl Objective {
             let Batch { images, labels } = batch?;
             let logits = model.forward(images).swap_remove(0);
             let loss = self.bridge.loss(&spec, [HeadTensors::labels(logits, labels)])?;
-            let report = loss.report.context("a report is unread")?.read_blocking()?;
+            let report = loss.report.read_blocking()?;
             let counts = report.heads[0].hard_counts.clone().context("hits and misses were asked for")?;
             sums.resize(counts.len(), ClassCounts::default());
             for (sum, class) in sums.iter_mut().zip(counts) {

@@ -1,0 +1,160 @@
+//! What a training step at rest makes, in wgpu's trace of the calls that reach the device.
+
+#[path = "../src/unet.rs"]
+mod unet;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::backend::wgpu::WgpuSetup;
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use segloss::burn::{Bridge, HeadTensors};
+use segloss::{Head, Loss, LossSpec, wgpu};
+
+/// A wgpu device that records its calls, for burn.
+fn traced(folder: &Path) -> WgpuSetup {
+    let instance = wgpu::Instance::default();
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
+    let adapter = adapter.expect("an adapter");
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: adapter.limits(),
+        required_features: adapter.features() - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        trace: wgpu::Trace::Directory(folder.to_owned()),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the device opens");
+    let backend = adapter.get_info().backend;
+    WgpuSetup { instance, adapter, device, queue, backend }
+}
+
+/// Runs `work` on a traced device, and returns the trace.
+fn trace(name: &str, work: impl FnOnce(&Device, &WgpuSetup)) -> String {
+    let folder = std::env::temp_dir().join(format!("segloss-burn-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the trace");
+    let setup = traced(&folder);
+    let device = Device::wgpu_options().setup(setup.clone()).init().expect("burn takes the device");
+    work(&device, &setup);
+    device.sync().expect("the device works");
+    let trace = std::fs::read_to_string(folder.join("trace.ron")).expect("a trace");
+    std::fs::remove_dir_all(&folder).expect("the trace is removed");
+    trace
+}
+
+/// A call of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    /// A dispatch of a pipeline of segloss's, by its stage; "" for burn's.
+    Dispatch(String),
+    /// Something that is made, with a label of segloss's.
+    Make(&'static str),
+}
+
+/// Reads the trace line by line. A thing that is made tells its label in the lines that follow.
+fn calls(trace: &str) -> Vec<Call> {
+    let between = |line: &str, from: &str, to: &str| -> Option<String> {
+        Some(line.split_once(from)?.1.split_once(to)?.0.to_owned())
+    };
+    let kinds = ["ComputePipeline", "BindGroup", "Buffer", "ShaderModule", "BindGroupLayout", "PipelineLayout"];
+    let (mut stages, mut calls) = (BTreeMap::new(), Vec::new());
+    let (mut made, mut id, mut current) = (None, None, String::new());
+    for line in trace.lines() {
+        if let Some(kind) = kinds.into_iter().find(|kind| line.starts_with(&format!("Create{kind}("))) {
+            (made, id) = (Some(kind), between(line, "PointerId(", ")"));
+        } else if line.starts_with(|first: char| first.is_ascii_uppercase()) {
+            made = None;
+        }
+        if let Some(kind) = made {
+            id = id.or_else(|| between(line, "id: PointerId(", ")"));
+            if let Some(label) = between(line, "label: Some(\"", "\"") {
+                if label.starts_with("segloss") {
+                    calls.push(Call::Make(kind));
+                    if let (Some(id), "ComputePipeline") = (&id, kind) {
+                        stages.insert(id.clone(), label.split(',').next().unwrap_or_default().to_owned());
+                    }
+                }
+                made = None;
+            }
+        }
+        if let Some(pipeline) = between(line, "SetPipeline(PointerId(", ")") {
+            current = pipeline;
+        } else if line.trim_start().starts_with("DispatchWorkgroups(") {
+            calls.push(Call::Dispatch(stages.get(&current).cloned().unwrap_or_default()));
+        }
+    }
+    calls
+}
+
+fn is(call: &Call, stage: &str) -> bool {
+    matches!(call, Call::Dispatch(name) if name == stage)
+}
+
+/// A hundred steps of the example's U-Net, with a loss of three heads.
+#[test]
+fn a_hundred_steps_of_a_unet_bind_a_few_placements_and_then_nothing() {
+    const STEPS: usize = 100;
+    let calls = calls(&trace("unet", |device, setup| {
+        let bridge = Bridge::new(device, setup).unwrap();
+        let device = device.clone().autodiff();
+        let mut network = unet::UNet::new(4, &device);
+        let mut optimiser = AdamConfig::new().init();
+        let head = |_| Head::new([], Loss::nnunet_dc_ce()).resample([]);
+        let spec = LossSpec { heads: (0..unet::HEADS).map(head).collect() };
+        for _ in 0..STEPS {
+            let images = Tensor::<4>::random([2, 1, 32, 32], Distribution::Default, &device);
+            let labels = Tensor::<3>::random([2, 32, 32], Distribution::Uniform(0.0, 4.0), &device).int();
+            let heads = network.forward(images).into_iter();
+            let heads = heads.map(|logits| HeadTensors::labels(logits, labels.clone()));
+            let loss = bridge.loss(&spec, heads).unwrap();
+            let gradients = GradientsParams::from_grads(loss.total.backward(), &network);
+            network = optimiser.step(1e-3, network, gradients);
+            drop(loss.report.read_blocking().unwrap());
+        }
+    }));
+    let mut steps = 0;
+    let mut made: Vec<(usize, &str)> = Vec::new();
+    for call in &calls {
+        match call {
+            Call::Make(kind) => made.push((steps, kind)),
+            call => steps += usize::from(is(call, "segloss: finish")),
+        }
+    }
+    assert_eq!(steps, STEPS);
+    let bound: Vec<usize> = made.iter().filter(|(_, kind)| *kind == "BindGroup").map(|(step, _)| *step).collect();
+    let last = made.iter().map(|(step, _)| *step).max();
+    println!("{} bind groups, in steps {bound:?}; nothing is made after step {last:?}", bound.len());
+    assert!(last.is_some_and(|last| last < STEPS / 2), "in step {last:?} something was made");
+}
+
+/// The network's last operation, the loss, and the first consumer of the gradient follow each other.
+#[test]
+fn no_dispatch_of_burns_copies_contiguous_logits_or_their_gradient() {
+    let burns = |loss: bool| {
+        let calls = calls(&trace(if loss { "loss" } else { "none" }, |device, setup| {
+            let bridge = Bridge::new(device, setup).unwrap();
+            let device = device.clone().autodiff();
+            let spec = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()));
+            let labels = Tensor::<3, Int>::zeros([2, 8, 8], &device);
+            let weight = Tensor::<3>::random([2, 3, 5], Distribution::Default, &device).require_grad();
+            let input = Tensor::<3>::random([2, 5, 64], Distribution::Default, &device);
+            let logits = weight.clone().matmul(input).exp().reshape([2, 3, 8, 8]);
+            let total = if loss {
+                bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total
+            } else {
+                logits.sum()
+            };
+            let gradient = weight.grad(&total.backward()).unwrap();
+            gradient.into_data();
+        }));
+        let ours = calls.iter().filter(|call| matches!(call, Call::Dispatch(stage) if stage.starts_with("segloss")));
+        let ours = ours.filter(|call| !is(call, "segloss: ask")).count();
+        (calls.iter().filter(|call| is(call, "")).count(), ours)
+    };
+    let ((with, ours), (without, _)) = (burns(true), burns(false));
+    println!(
+        "{with} dispatches of burn's with the loss and {ours} of segloss's; {without} of burn's with a sum instead"
+    );
+    assert_eq!(ours, 4);
+    // the sum itself is one, and the expansion of its gradient may be another
+    assert!(with < without, "{with} dispatches of burn's with the loss, {without} with a sum");
+}
