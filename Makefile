@@ -11,7 +11,7 @@ export XDG_RUNTIME_DIR ?= /tmp
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
-.PHONY: demo train quick test test-adapters test-burn check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
+.PHONY: demo train quick test test-adapters test-burn test-burn-plain check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
     mpi validate validate-tools reports page page-test page-all page-tools hardware dist npm adapter drivers help
 
 help: ## this list
@@ -49,9 +49,13 @@ test-adapters: adapter ## all tests of kernels, callers and faults on every adap
 	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test api \
 	    $(if $(filter others,$(ADAPTERS)),-- tuning:: distributed:: threads::)
 
-test-burn: adapter ## the burn bridge: clippy, and its tests with the example's build of burn
-	$(CARGO) clippy -p burn_unet --all-targets -- -D warnings
+# clippy as the compiler of this workspace alone, since checking burn apart from building it takes minutes more
+test-burn: adapter ## the burn bridge with burn's default features: clippy, and its tests
+	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ $(CARGO) test --no-run -p burn_unet
 	$(CARGO) test -p burn_unet
+
+test-burn-plain: adapter ## the same without burn's default features, fusion and autotune among them
+	$(CARGO) test -p segloss --features burn-train,testing --test burn
 
 check: adapter ## the published implementations' cases, on every adapter of this machine
 	$(CARGO) run -p segloss-cli -- check --all $(CASES)

@@ -508,7 +508,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let mask = Tensor::<1, Bool>::full([3], true, &device);
     assert_eq!(
         refusal(HeadTensors::labels(logits.clone(), labels.clone()).sample_mask(mask), &spec),
-        "head 0: sample mask: expected [2], got [3]"
+        "head 0: sample_mask: expected [2], got [3]"
     );
     let two = spec.clone().head(Head::new([], Loss::monai_dice_ce()));
     let error = bridge.loss(&two, [HeadTensors::labels(logits, labels)]).unwrap_err();

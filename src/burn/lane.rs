@@ -1,8 +1,9 @@
 //! Results of one forward at a time, and the dispatches that were bound to them before.
 //!
-//! burn's memory pool places the tensors of a training step where those of an earlier one were. A lane keeps a dispatch per
-//! placement, so that a step at rest makes nothing on the device. What it keeps holds wgpu's buffers, which live as long,
-//! but nothing of burn's: burn may use their memory for other tensors.
+//! burn's memory pool places the tensors of each training step in the same few buffers, but not at the same offsets. So a
+//! dispatch is bound to whole buffers, and a lane keeps one per set of buffers: a step at rest makes nothing on the device, and
+//! writes the tables of the dispatches whose tensors have moved. What is kept holds wgpu's buffers, which live as long, but
+//! nothing of burn's: burn may use their memory for other tensors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::stages::HeadStages;
 use crate::step::Step;
 
-/// Placements that a lane keeps, of each half.
+/// Sets of buffers that a lane keeps, of each half.
 pub(super) const PLACEMENTS: usize = 16;
 /// Losses of the bridge after which a dispatch that none of them used is let go.
 pub(super) const IDLE: u64 = 64;
@@ -28,11 +29,12 @@ pub(super) struct Lane {
     kept: Mutex<Vec<Kept>>,
 }
 
-/// A dispatch, and when it was used last.
+/// A dispatch, where its tensors lie, and when it was used last.
 #[derive(Debug)]
 struct Kept {
     half: Stage,
     dispatch: Arc<Dispatch>,
+    slots: DispatchSlots,
     used: u64,
 }
 
@@ -64,22 +66,29 @@ impl Lane {
     /// One half of a step on these tensors: of kept dispatches where there are some, and the others are kept.
     pub fn step(&self, plan: &Plan, half: Stage, tensors: &[HeadTensors<'_>], clock: &Clock) -> Result<Step, Error> {
         let now = clock.now();
+        let mut kept = self.kept();
         let find = |slots: &DispatchSlots| {
-            let mut kept = self.kept();
-            let found =
-                kept.iter_mut().find(|kept| kept.half == half && kept.dispatch.slots.as_deref() == Some(slots))?;
+            let text = slots.text();
+            let is_bound = |kept: &&mut Kept| {
+                kept.half == half && kept.slots.bound.bindings == slots.bound.bindings && kept.slots.text() == text
+            };
+            let found = kept.iter_mut().find(is_bound)?;
+            let has_moved = found.slots != *slots;
+            if has_moved {
+                found.slots = slots.clone();
+            }
             found.used = now;
-            Some(Arc::clone(&found.dispatch))
+            Some((Arc::clone(&found.dispatch), has_moved))
         };
         let step = plan.bind_half(half, tensors, &self.stages, find)?;
         let dispatches = match half {
             Stage::Forward => &step.statistics,
             Stage::Backward => &step.gradient,
         };
-        let mut kept = self.kept();
         for dispatch in dispatches {
             if !kept.iter().any(|kept| Arc::ptr_eq(&kept.dispatch, dispatch)) {
-                kept.push(Kept { half, dispatch: Arc::clone(dispatch), used: now });
+                let slots = dispatch.slots.as_deref().expect("it reads tensors").clone();
+                kept.push(Kept { half, dispatch: Arc::clone(dispatch), slots, used: now });
             }
         }
         // the least recently used are let go; those of this step are the most recent

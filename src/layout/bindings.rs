@@ -12,6 +12,9 @@
 //! 4. where that is more than the device has, as many neighbours as the largest binding holds.
 //!
 //! What is larger than that is bound in windows.
+//!
+//! A caller whose tensors lie elsewhere in the same buffers each time binds whole buffers instead: where a tensor begins is then
+//! in the table alone. A buffer that is written is one binding.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -70,6 +73,8 @@ pub(crate) struct BindingLimits {
     pub wide: bool,
     /// The most elements of a binding that several tensors share.
     pub elements: u64,
+    /// Buffers are bound whole where that is possible.
+    pub whole: bool,
 }
 
 /// [`BindingLimits::elements`] of every device: indices, and steps past an end, stay far below 2^32.
@@ -124,11 +129,39 @@ fn bound(pieces: &[Piece], few: bool, limits: BindingLimits) -> Result<Bound, To
     for buffer in buffers {
         let here: Vec<usize> = (0..pieces.len()).filter(|&piece| pieces[piece].extent.buffer == *buffer).collect();
         let written = here.iter().any(|&piece| pieces[piece].role.is_written());
-        for group in groups(pieces, &here, few, written, limits)? {
+        let groups = match whole(pieces, &here, buffer, written, limits) {
+            Some(groups) => groups,
+            None => groups(pieces, &here, few, written, limits)?,
+        };
+        for group in groups {
             bound.push(pieces, &group, buffer, written, limits);
         }
     }
     Ok(bound)
+}
+
+/// The whole buffer for its tensors, those of a kind or, where it is written, all; `None` where it is not to be bound whole, or
+/// cannot.
+fn whole(
+    pieces: &[Piece],
+    here: &[usize],
+    buffer: &wgpu::Buffer,
+    written: bool,
+    limits: BindingLimits,
+) -> Option<Vec<Group>> {
+    let kind = |piece: usize| (pieces[piece].role, pieces[piece].extent.format);
+    let bytes = 0..buffer.size() / 4 * 4;
+    let mut groups: Vec<Group> = Vec::new();
+    for &piece in here {
+        match groups.iter_mut().find(|group| written || kind(group.pieces[0]) == kind(piece)) {
+            Some(group) => group.pieces.push(piece),
+            None => groups.push(Group { bytes: bytes.clone(), pieces: vec![piece] }),
+        }
+    }
+    let has_indices = |group: &Group| {
+        group.pieces.iter().all(|&piece| group.length() / pieces[piece].extent.format.bytes() <= limits.elements)
+    };
+    (limits.whole && bytes.end <= limits.largest && groups.iter().all(has_indices)).then_some(groups)
 }
 
 /// The groups of a buffer's tensors.
@@ -256,7 +289,7 @@ mod tests {
     const F16: Format = Format::Float(FloatType::F16);
     const U8: Format = Format::Integer(LabelType::U8);
     const LIMITS: BindingLimits =
-        BindingLimits { largest: 1 << 20, alignment: 256, wide: true, elements: MOST_SHARED_ELEMENTS };
+        BindingLimits { largest: 1 << 20, alignment: 256, wide: true, elements: MOST_SHARED_ELEMENTS, whole: false };
 
     fn pool() -> wgpu::Buffer {
         let (device, _) = AdapterChoice::default().open().expect("an adapter");
@@ -300,6 +333,28 @@ mod tests {
         // nothing is written: bindings may overlap
         let read = [(Unit::Quad, 0..1040), (Unit::Word, 1024..1300)];
         assert_eq!(bound(&pieces(&pool, &tensors[..2]), 8, LIMITS), read);
+    }
+
+    #[test]
+    fn a_buffer_that_is_bound_whole_has_the_same_bindings_wherever_its_tensors_lie() {
+        let pool = pool();
+        let whole = BindingLimits { whole: true, ..LIMITS };
+        let read = |at: u64| {
+            let tensors = [(Role::Logits, F32, at..at + 512), (Role::Labels, U8, at + 512..at + 640)];
+            pieces(&pool, &tensors)
+        };
+        let written = |at: u64| [read(at), pieces(&pool, &[(Role::Gradient, F32, at + 1024..at + 1536)])].concat();
+        let all = 0..1 << 18;
+        for at in [0, 64, 4096] {
+            assert_eq!(bound(&read(at), 8, whole), [(Unit::Quad, all.clone()), (Unit::Word, all.clone())]);
+            assert_eq!(bound(&written(at), 8, whole), [(Unit::Quad, all.clone())]);
+            let places = bind(&written(at), 8, whole).expect("near enough").places;
+            let at = u32::try_from(at).expect("small");
+            assert_eq!(places, [(0, at / 4), (1, at + 512), (2, at / 4 + 256)]);
+        }
+        // a buffer that no binding holds is bound in parts
+        let small = BindingLimits { largest: 1 << 12, ..whole };
+        assert_eq!(bound(&read(64), 8, small), bound(&read(64), 8, BindingLimits { whole: false, ..small }));
     }
 
     #[test]

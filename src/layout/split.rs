@@ -52,6 +52,7 @@ impl DispatchLimits {
                 alignment: u64::from(limits.min_storage_buffer_offset_alignment).max(LEAST_ALIGNMENT),
                 wide: variant.wide,
                 elements: MOST_SHARED_ELEMENTS,
+                whole: false,
             },
             heads: variant.heads_per_dispatch,
             logits: u64::MAX,

@@ -76,7 +76,8 @@ impl StepScratch {
 
 /// A table of heads on the device.
 pub(crate) fn table_buffer(device: &wgpu::Device, rows: &[table::HeadRow]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC;
+    // burn's bridge writes it again where tensors have moved
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     device::buffer_with(device, "segloss: heads", bytemuck::cast_slice(rows), usage)
 }
 

@@ -42,23 +42,32 @@ impl Plan {
         bind(self, tensors, scalars)
     }
 
-    /// Binds tensors for one half of a step, on scratch that a caller keeps. `kept`: a dispatch on the same scratch that was
-    /// bound to the same tensors before; where it has all, nothing is made.
+    /// Binds tensors for one half of a step, on scratch that a caller keeps, to whole buffers: a dispatch is bound to buffers,
+    /// and its table says where the tensors lie in them. `kept`: a dispatch on the same scratch that was bound to the same
+    /// buffers before, and whether its tensors lie elsewhere now. Where it has all, nothing is made.
     #[cfg(feature = "burn")]
     pub(crate) fn bind_half(
         &self,
         half: Stage,
         tensors: &[HeadTensors<'_>],
         stages: &Arc<HeadStages>,
-        kept: impl Fn(&DispatchSlots) -> Option<Arc<Dispatch>>,
+        mut kept: impl FnMut(&DispatchSlots) -> Option<(Arc<Dispatch>, bool)>,
     ) -> Result<Step, Error> {
         let shared = &*self.shared;
-        let placement = Placement::new(shared, tensors, half == Stage::Forward)?;
+        let placement = Placement { whole: true, ..Placement::new(shared, tensors, half == Stage::Forward)? };
         let slots = match half {
             Stage::Forward => placement.statistics()?,
             Stage::Backward => placement.gradient(false)?,
         };
-        let dispatches: Vec<_> = slots.into_iter().map(|slots| kept(&slots).ok_or(slots)).collect();
+        let again = |slots: DispatchSlots| {
+            let Some((dispatch, has_moved)) = kept(&slots) else { return Err(slots) };
+            if has_moved {
+                let (rows, _) = table_rows(shared, &slots, 0);
+                shared.queue.write_buffer(&dispatch.entries[0].buffer, 0, bytemuck::cast_slice(&rows));
+            }
+            Ok(dispatch)
+        };
+        let dispatches: Vec<_> = slots.into_iter().map(again).collect();
         let binder = Binder { shared, scratch: &stages.scratch };
         let bound = |slots| match half {
             Stage::Forward => binder.statistics(slots),
@@ -133,12 +142,15 @@ fn bind(plan: &Plan, tensors: &[HeadTensors<'_>], scalars: &Scalars<'_>) -> Resu
 struct Placement<'a> {
     shared: &'a Shared,
     heads: Vec<HeadExtents>,
+    /// Whole buffers are bound.
+    whole: bool,
 }
 
 impl<'a> Placement<'a> {
     /// `statistics`: whether that stage is bound.
     fn new(shared: &'a Shared, tensors: &[HeadTensors<'_>], statistics: bool) -> Result<Self, Error> {
-        Ok(Self { shared, heads: tensors::check_heads(&shared.heads.spec.heads, tensors, statistics)? })
+        let heads = tensors::check_heads(&shared.heads.spec.heads, tensors, statistics)?;
+        Ok(Self { shared, heads, whole: false })
     }
 
     fn reads(&self, index: usize) -> Vec<(Role, Extent)> {
@@ -179,10 +191,10 @@ impl<'a> Placement<'a> {
     }
 
     fn limits(&self, own: u32) -> DispatchLimits {
-        DispatchLimits {
-            logits: self.shared.settings.logits_per_dispatch,
-            ..DispatchLimits::new(&self.shared.limits, own, self.shared.variant)
-        }
+        let mut limits = DispatchLimits::new(&self.shared.limits, own, self.shared.variant);
+        limits.logits = self.shared.settings.logits_per_dispatch;
+        limits.bindings.whole = self.whole;
+        limits
     }
 
     /// Of the offsets of bindings.
