@@ -54,12 +54,11 @@ impl Graph {
     /// The total as a burn tensor, and as a node of the graph where some logits are in it.
     pub fn total(self, value: FloatTensor<Cube>, forward: Forward) -> Tensor<1> {
         let Self { context, nodes } = self;
-        let kind = match context {
-            DispatchAutodiffContext::Disabled => DispatchTensorKind::Cube(BackendTensor::Float(value)),
-            _ => {
-                let total = BackendTensor::Autodiff(chain(nodes, &value, forward));
-                DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(total)))
-            }
+        let kind = if context == DispatchAutodiffContext::Disabled {
+            DispatchTensorKind::Cube(BackendTensor::Float(value))
+        } else {
+            let total = BackendTensor::Autodiff(chain(nodes, &value, forward));
+            DispatchTensorKind::Autodiff(Box::new(DispatchTensorKind::Cube(total)))
         };
         Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
     }

@@ -18,7 +18,7 @@ use crate::plan::stages::HeadStages;
 use crate::step::Step;
 
 /// Sets of buffers that a lane keeps, of each half.
-pub(super) const PLACEMENTS: usize = 16;
+pub(super) const BUFFER_SETS: usize = 16;
 /// Losses of the bridge after which a dispatch that none of them used is let go.
 pub(super) const IDLE: u64 = 64;
 
@@ -93,7 +93,7 @@ impl Lane {
         }
         // the least recently used are let go; those of this step are the most recent
         kept.sort_by_key(|kept| std::cmp::Reverse(kept.used));
-        let mut left = PLACEMENTS * dispatches.len();
+        let mut left = BUFFER_SETS * dispatches.len();
         kept.retain(|kept| {
             let is_kept = kept.half != half || left > 0;
             left = left.saturating_sub(usize::from(kept.half == half));

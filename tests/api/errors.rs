@@ -460,7 +460,7 @@ fn what_the_device_cannot_hold_is_refused_with_the_limit() {
     let words = "head 0: the tensors of one item, and what its stage needs: expected at most 4 storage buffers \
                  (maxStorageBuffersPerShaderStage), got 5";
     assert_eq!(error.to_string(), words);
-    heads[0].mask = Some(mask);
+    heads[0].mask = Some(mask.into());
     assert!(plan.bind(&heads).is_ok());
 
     let too_many = Head::new([1 << 20, 1 << 10, 1 << 10], Loss::monai_dice_ce()).labels(LabelType::U16);

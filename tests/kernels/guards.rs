@@ -109,9 +109,9 @@ impl GuardedHead {
             logits: logits.expect("every head has logits"),
             target: target.expect("every head has a target"),
             gradient: gradient.map(Gradient::Overwrite),
-            mask,
+            mask: mask.map(Into::into),
             weight_map,
-            sample_mask,
+            sample_mask: sample_mask.map(Into::into),
             voxel_losses,
         }
     }

@@ -7,11 +7,13 @@ use std::num::NonZeroU64;
 use segloss::host::{HostResult, label_bytes};
 use segloss::testing::{Place, Pool, PooledGradient, eight_heads};
 use segloss::{
-    Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Scalars, Tensor, wgpu,
+    Activation, FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Mask, Overlap, Pixel, Plan, Scalars, Tensor,
+    wgpu,
 };
 
 use crate::common::{
-    self, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, gpu, random_tensors, storage,
+    self, Buffers, Gpu, Tensors, all_gpus, differences, download, evaluate, forward_backward, gpu, random_tensors,
+    storage,
 };
 
 /// Runs a step on the pool, and checks that nothing but the gradients changed.
@@ -184,4 +186,37 @@ fn a_head_without_a_gradient_is_left_out_of_the_gradient_dispatch() {
         assert!(head == 2 || worst < 1e-6, "head {head}: {worst}");
     }
     assert!((f64::from(result.report.total) - expected.total).abs() < 2e-6 * expected.total.abs().max(1.0));
+}
+
+/// Rows of a whole number of quads, and others; any number but 0 is true.
+#[test]
+fn a_mask_of_words_is_the_mask_of_bytes() {
+    let mut random = fastrand::Rng::with_seed(23);
+    let head = |voxels| Head::new([3, 3, voxels], Loss::monai_dice_ce()).mask(true).sample_mask(true);
+    let spec = LossSpec::new().head(head(264)).head(head(53));
+    let tensors: Vec<_> = spec.heads.iter().map(|head| random_tensors(head, 3.0, &mut random)).collect();
+    let expected = evaluate(&spec, &tensors, 1.0);
+    let mut words = |bytes: &[u8]| -> Vec<u32> {
+        bytes
+            .iter()
+            .map(|byte| if *byte == 0 { 0 } else { random.u32(1..) & 0xffff_ff00 | 1 << random.u32(8..32) })
+            .collect()
+    };
+    for gpu in all_gpus() {
+        let buffers = Buffers::upload(&gpu, &spec, &tensors);
+        let masks: Vec<[wgpu::Buffer; 2]> = tensors
+            .iter()
+            .map(|tensors| {
+                [&tensors.mask, &tensors.sample_mask].map(|mask| storage(&gpu, bytemuck::cast_slice(&words(mask))))
+            })
+            .collect();
+        let masked = buffers.bindings().into_iter().zip(&masks).map(|(head, [mask, sample_mask])| {
+            head.mask(Mask::Words(mask.as_entire_buffer_binding()))
+                .sample_mask(Mask::Words(sample_mask.as_entire_buffer_binding()))
+        });
+        let plan = gpu.plans.plan(&spec).expect("the plan is made");
+        let step = plan.bind(&masked.collect::<Vec<_>>()).expect("the tensors are bound");
+        let worst = differences(&buffers.step(&gpu, &step), &expected);
+        assert!(worst.loss <= 2e-6 && worst.gradient <= 2e-6, "{}: {worst:?}", gpu.name);
+    }
 }

@@ -83,9 +83,8 @@ impl TrainingProgressLogger for Lines {
 
     fn end(&mut self) {}
 
-    fn log_event_training(&mut self, event: String) {
-        println!("{event}");
-    }
+    // burn tells every iteration
+    fn log_event_training(&mut self, _: String) {}
 }
 
 impl EvaluationProgressLogger for Lines {
@@ -94,9 +93,7 @@ impl EvaluationProgressLogger for Lines {
     fn update_test_progress(&mut self, _: usize) {}
     fn end_test(&mut self) {}
     fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, event: String) {
-        println!("{event}");
-    }
+    fn log_event_evaluation(&mut self, _: String) {}
 }
 
 impl MetricsRenderer for Lines {

@@ -90,10 +90,10 @@ fn main() -> Result<()> {
     if arguments.measure {
         return measure::table(&device, &objective);
     }
-    train(&arguments, &device, objective)
+    train(&arguments, &device, &objective)
 }
 
-fn train(arguments: &Arguments, device: &Device, objective: Objective) -> Result<()> {
+fn train(arguments: &Arguments, device: &Device, objective: &Objective) -> Result<()> {
     let started = Instant::now();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
     let (training, held_out) = data::read(&Volume::read(&folder)?);
