@@ -116,7 +116,7 @@ fn steps_of_a_unet_bind_a_few_buffers_and_then_nothing() {
     for call in &calls {
         match call {
             Call::Make(kind) => made.push((steps, kind)),
-            call => steps += usize::from(is(call, "segloss: finish")),
+            Call::Dispatch(_) => steps += usize::from(is(call, "segloss: finish")),
         }
     }
     assert_eq!(steps, wanted);
@@ -157,4 +157,54 @@ fn no_dispatch_of_burns_copies_contiguous_logits_or_their_gradient() {
     assert_eq!(ours, 4);
     // the sum itself is one, and the expansion of its gradient may be another
     assert!(with < without, "{with} dispatches of burn's with the loss, {without} with a sum");
+}
+
+/// What is kept holds buffers of burn's pool, but not for ever.
+#[test]
+fn buffers_that_no_loss_used_for_a_while_are_destroyed_by_burns_cleanup() {
+    const LARGE: u64 = 16 << 20;
+    let trace = trace("cleanup", |device, setup| {
+        let bridge = Bridge::new(device, setup).unwrap();
+        let spec = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()));
+        let loss = |side: usize| {
+            let logits = Tensor::<4>::zeros([1, 4, side, side], &device.clone().autodiff()).require_grad();
+            let labels = Tensor::<3, Int>::zeros([1, side, side], device);
+            let loss = bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap();
+            drop(loss.total.backward());
+            drop(loss.report.read_blocking().unwrap());
+        };
+        let clean = |name| {
+            device.sync().unwrap();
+            device.memory_cleanup();
+            device.sync().unwrap();
+            let usage = wgpu::BufferUsages::COPY_DST;
+            let descriptor = wgpu::BufferDescriptor { label: Some(name), size: 4, usage, mapped_at_creation: false };
+            drop(setup.device.create_buffer(&descriptor));
+        };
+        loss(1024);
+        clean("mark: kept");
+        // other shapes, as in a validation
+        (0..65).for_each(|_| loss(16));
+        clean("mark: idle");
+        loss(1024);
+        bridge.release();
+        clean("mark: released");
+    });
+    let id = |line: &str| Some(line.split_once("PointerId(")?.1.split_once(')')?.0.to_owned());
+    let (mut made, mut large, mut left) = (None, Vec::new(), BTreeMap::new());
+    for line in trace.lines() {
+        if line.starts_with("CreateBuffer(") {
+            made = id(line);
+        } else if line.starts_with("DropBuffer(") {
+            large.retain(|buffer| Some(buffer) != id(line).as_ref());
+        } else if let Some((_, mark)) = line.split_once("\"mark: ") {
+            left.insert(mark.split('"').next().unwrap_or_default().to_owned(), large.len());
+        } else if let Some(size) = line.trim().strip_prefix("size: ") {
+            let size: u64 = size.trim_end_matches(',').parse().unwrap_or(0);
+            large.extend(made.take().filter(|_| size >= LARGE));
+        }
+    }
+    println!("large buffers: {left:?}");
+    assert!(left["kept"] > 0, "{left:?}: nothing is kept, or the trace is not understood");
+    assert_eq!((left["idle"], left["released"]), (0, 0), "{left:?}");
 }
