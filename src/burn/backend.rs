@@ -14,8 +14,10 @@ use burn_fusion::custom::OperationFn;
 use burn_fusion::stream::StreamId;
 use burn_fusion::{Fusion, FusionBackend, FusionRuntime, FusionTensor, get_client};
 
-use super::DURING;
 use crate::error::Error;
+
+/// `during` of the bridge's errors.
+pub(super) const DURING: &str = "the loss of burn's tensors";
 
 /// A tensor of any kind: a back end has one type for all.
 pub(super) type Primitive = FloatTensor<Cube>;

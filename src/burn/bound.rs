@@ -10,7 +10,7 @@ use ::burn::tensor::{DType, FloatDType, Shape};
 use cubecl::client::Client;
 use cubecl::wgpu::WgpuServer;
 
-use super::DURING;
+use super::backend::DURING;
 use crate::error::Error;
 
 /// A flat tensor in its buffer, which burn neither moves nor reuses while this lives.

@@ -3,7 +3,7 @@
 use ::burn::backend::{CubeDevice, DispatchDevice};
 use ::burn::tensor::Device;
 
-use super::DURING;
+use super::backend::DURING;
 use super::bound::Bound;
 use crate::error::Error;
 use crate::gpu::device::checked_at_rest;

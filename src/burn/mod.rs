@@ -68,9 +68,6 @@ use cache::Plans;
 use device::BurnDevice;
 use heads::{BoundHead, Checked, ResolvedHead};
 
-/// `during` of this module's errors.
-const DURING: &str = "the loss of burn's tensors";
-
 /// Computes losses of burn's tensors, and keeps the plans for them. Cloning is cheap and shares the plans.
 #[derive(Clone, Debug)]
 pub struct Bridge {

@@ -9,9 +9,9 @@ use crate::volume::{TISSUES, Volume};
 pub const ROWS: usize = 112;
 pub const COLUMNS: usize = 96;
 /// Pixels of a patch along each axis.
-pub const PATCH: usize = 64;
+pub const PATCH: usize = 48;
 /// Patches per slice.
-const PATCHES: usize = 6;
+const PATCHES: usize = 8;
 
 /// A slice or a patch: image and labels, row-major.
 #[derive(Clone, Debug)]

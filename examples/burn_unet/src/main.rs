@@ -65,7 +65,7 @@ enum LossKind {
 struct Arguments {
     #[arg(long, value_enum, default_value = "segloss")]
     loss: LossKind,
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     epochs: usize,
     /// The epoch after which training goes on, of an earlier run.
     #[arg(long)]
