@@ -106,7 +106,8 @@ impl Lane {
     pub fn let_go_of_idle(&self, clock: &Clock) -> bool {
         let now = clock.now();
         let mut kept = self.kept();
-        kept.retain(|kept| now - kept.used <= IDLE);
+        // another thread may have used it since
+        kept.retain(|kept| now.saturating_sub(kept.used) <= IDLE);
         kept.is_empty()
     }
 
