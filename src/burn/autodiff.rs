@@ -161,7 +161,7 @@ impl Forward {
         let step = self.lane.step(&self.plan, Stage::Backward, &bindings, &self.clock)?;
         let all = inputs.iter().flat_map(BoundHead::all).chain(bound.iter().flatten()).chain([&upstream]);
         self.on.submit(all, |encoder| {
-            // a binding of it would be of another placement in almost every step
+            // so that the gradient stage needs no binding for it
             let (from, to) = (upstream.binding(), &step.stages.scratch.coefficients);
             encoder.copy_buffer_to_buffer(from.buffer, from.offset, to, u64::from(UPSTREAM) * 4, 4);
             step.backward(encoder);

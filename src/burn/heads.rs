@@ -143,19 +143,15 @@ impl Checked {
             check.voxels(&map.shape(), shape[0], &spatial)?;
             tensors.push((Name::WeightMap, map));
         }
-        head.mask = given.mask.is_some();
-        if let Some(mask) = given.mask {
-            let check = check(Name::Mask);
-            let mask = check.bool(mask)?;
-            check.voxels(&mask.shape(), shape[0], &spatial)?;
-            tensors.push((Name::Mask, mask));
-        }
-        head.sample_mask = given.sample_mask.is_some();
-        if let Some(mask) = given.sample_mask {
-            let check = check(Name::SampleMask);
-            let mask = check.bool(mask)?;
-            check.voxels(&mask.shape(), shape[0], &[])?;
-            tensors.push((Name::SampleMask, mask));
+        (head.mask, head.sample_mask) = (given.mask.is_some(), given.sample_mask.is_some());
+        for (name, mask, spatial) in
+            [(Name::Mask, given.mask, &spatial[..]), (Name::SampleMask, given.sample_mask, &[][..])]
+        {
+            if let Some(mask) = mask {
+                let mask = check(name).bool(mask)?;
+                check(name).voxels(&mask.shape(), shape[0], spatial)?;
+                tensors.push((name, mask));
+            }
         }
         let wants_gradient = node.as_ref().is_some_and(Tracked::is_tracked);
         Ok(Self { shape, tensors, node, context, wants_gradient })

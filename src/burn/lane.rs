@@ -1,8 +1,8 @@
 //! Results of one forward at a time, and the dispatches that were bound to them before.
 //!
 //! burn's memory pool places the tensors of each training step in the same few buffers, but not at the same offsets. So a
-//! dispatch is bound to whole buffers, and a lane keeps one per set of buffers: a step at rest makes nothing on the device, and
-//! writes the tables of the dispatches whose tensors have moved. What is kept holds wgpu's buffers, which live as long, but
+//! dispatch is bound to whole buffers, and a lane keeps one per set of buffers: a step at rest makes no pipeline and no bind group,
+//! and writes the tables of the dispatches whose tensors have moved. What is kept holds wgpu's buffers, which live as long, but
 //! nothing of burn's: burn may use their memory for other tensors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::gpu::device::checked;
 use crate::gpu::dispatch::{Dispatch, Stage};
+use crate::layout::slots::DispatchText;
 use crate::layout::split::DispatchSlots;
 use crate::layout::tensors::HeadTensors;
 use crate::plan::Plan;
@@ -18,9 +19,9 @@ use crate::plan::stages::HeadStages;
 use crate::step::Step;
 
 /// Sets of buffers that a lane keeps, of each half.
-pub(super) const BUFFER_SETS: usize = 16;
+const BUFFER_SETS: usize = 16;
 /// Losses of the bridge after which a dispatch that none of them used is let go.
-pub(super) const IDLE: u64 = 64;
+const IDLE: u64 = 64;
 
 /// Taken by one loss at a time, from its forward to its backward.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ struct Kept {
     half: Stage,
     dispatch: Arc<Dispatch>,
     slots: DispatchSlots,
+    text: DispatchText,
     used: u64,
 }
 
@@ -43,8 +45,8 @@ struct Kept {
 pub(super) struct Clock(AtomicU64);
 
 impl Clock {
-    pub fn tick(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    pub fn tick(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -70,7 +72,7 @@ impl Lane {
         let find = |slots: &DispatchSlots| {
             let text = slots.text();
             let is_bound = |kept: &&mut Kept| {
-                kept.half == half && kept.slots.bound.bindings == slots.bound.bindings && kept.slots.text() == text
+                kept.half == half && kept.slots.bound.bindings == slots.bound.bindings && kept.text == text
             };
             let found = kept.iter_mut().find(is_bound)?;
             let has_moved = found.slots != *slots;
@@ -88,7 +90,7 @@ impl Lane {
         for dispatch in dispatches {
             if !kept.iter().any(|kept| Arc::ptr_eq(&kept.dispatch, dispatch)) {
                 let slots = dispatch.slots.as_deref().expect("it reads tensors").clone();
-                kept.push(Kept { half, dispatch: Arc::clone(dispatch), slots, used: now });
+                kept.push(Kept { half, dispatch: Arc::clone(dispatch), text: slots.text(), slots, used: now });
             }
         }
         // the least recently used are let go; those of this step are the most recent

@@ -30,8 +30,8 @@ use ::burn::train::metric::{
 
 use crate::report::{ClassCounts, PendingReport, Report};
 
-/// How long the metrics' thread sleeps between two looks at a pending report. It must not wait on the device: wgpu refuses
-/// submissions of other threads meanwhile.
+/// How long the metrics' thread sleeps between two looks at a pending report. A wait on the device would be for all that the
+/// training loop has submitted meanwhile.
 const LOOK: Duration = Duration::from_micros(200);
 
 /// A step's report on its way to the metrics.
@@ -147,17 +147,12 @@ impl ReportMetric {
 
     /// The number of hits and misses.
     fn ratio(&self, counts: &[[u64; 3]]) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
-        let ratio = |hits: u64, all: u64| hits as f64 / all as f64;
-        let dice = |[tp, fp, r#fn]: [u64; 3]| ratio(2 * tp, 2 * tp + fp + r#fn);
         match self.what {
-            What::Dice { class, .. } => dice(counts[class]),
-            What::Iou { class, .. } => {
-                let [tp, fp, r#fn] = counts[class];
-                ratio(tp, tp + fp + r#fn)
-            }
+            What::Dice { class, .. } => ClassCounts::dice_of(counts[class]),
+            What::Iou { class, .. } => ClassCounts::iou_of(counts[class]),
             _ => {
-                let of_classes = counts[1..].iter().map(|counts| dice(*counts)).filter(|dice| !dice.is_nan());
+                let of_classes = counts[1..].iter().map(|counts| ClassCounts::dice_of(*counts));
+                let of_classes = of_classes.filter(|dice| !dice.is_nan());
                 let (sum, classes) = of_classes.fold((0.0, 0_u32), |(sum, classes), dice| (sum + dice, classes + 1));
                 sum / f64::from(classes)
             }
@@ -191,9 +186,7 @@ impl ReportMetric {
         if class >= counts.len() {
             return Err(format!("{}: expected one of {} classes, got {class}", self.name, counts.len()));
         }
-        let of_class =
-            |class: &ClassCounts| [class.true_positives, class.false_positives, class.false_negatives].map(u64::from);
-        let counts: Vec<_> = counts.iter().map(of_class).collect();
+        let counts: Vec<_> = counts.iter().map(|class| class.counts()).collect();
         self.batch = self.ratio(&counts);
         self.counts.resize(counts.len(), [0; 3]);
         for (sums, counts) in self.counts.iter_mut().zip(counts) {

@@ -33,7 +33,7 @@
 //!   convolutions is not contiguous: it is channels-last in memory. All others are read where they are.
 //! - burn and the bridge submit to the same queue. The bridge submits burn's pending work before its own.
 //! - burn's memory pool places a step's tensors in the buffers of earlier steps. The bridge binds whole buffers, and keeps what
-//!   it bound: a training step at rest makes no pipeline, no buffer and no bind group. Per plan it keeps what 4 losses need
+//!   it bound: a training step at rest makes no pipeline and no bind group. Per plan it keeps what 4 losses need
 //!   between forward and backward, and for each of these at most 16 sets of buffers of either half. What 64 losses did not use is
 //!   let go, and with it wgpu's buffers, which burn may have freed long ago; [`Bridge::release`] lets go of all at once.
 

@@ -41,26 +41,33 @@ pub struct ClassCounts {
 
 impl ClassCounts {
     fn ratio(part: u64, whole: u64) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "below 2^34: exact")]
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53: exact")]
         let ratio = part as f64 / whole as f64;
         ratio
     }
 
-    fn counts(self) -> [u64; 3] {
+    /// TP, FP and FN, which sums over many reports may have as well.
+    pub(crate) fn counts(self) -> [u64; 3] {
         [self.true_positives, self.false_positives, self.false_negatives].map(u64::from)
     }
 
     /// `2 TP / (2 TP + FP + FN)`; NaN for a class that is neither in the target nor predicted.
     #[must_use]
     pub fn dice(self) -> f64 {
-        let [tp, fp, r#fn] = self.counts();
+        Self::dice_of(self.counts())
+    }
+
+    pub(crate) fn dice_of([tp, fp, r#fn]: [u64; 3]) -> f64 {
         Self::ratio(2 * tp, 2 * tp + fp + r#fn)
     }
 
     /// `TP / (TP + FP + FN)`; NaN for a class that is neither in the target nor predicted.
     #[must_use]
     pub fn iou(self) -> f64 {
-        let [tp, fp, r#fn] = self.counts();
+        Self::iou_of(self.counts())
+    }
+
+    pub(crate) fn iou_of([tp, fp, r#fn]: [u64; 3]) -> f64 {
         Self::ratio(tp, tp + fp + r#fn)
     }
 
