@@ -129,7 +129,7 @@ fn bound(pieces: &[Piece], few: bool, limits: BindingLimits) -> Result<Bound, To
     for buffer in buffers {
         let here: Vec<usize> = (0..pieces.len()).filter(|&piece| pieces[piece].extent.buffer == *buffer).collect();
         let written = here.iter().any(|&piece| pieces[piece].role.is_written());
-        let groups = match whole(pieces, &here, buffer, written, limits) {
+        let groups = match whole(pieces, &here, buffer, few || written, limits) {
             Some(groups) => groups,
             None => groups(pieces, &here, few, written, limits)?,
         };
@@ -140,20 +140,20 @@ fn bound(pieces: &[Piece], few: bool, limits: BindingLimits) -> Result<Bound, To
     Ok(bound)
 }
 
-/// The whole buffer for its tensors, those of a kind or, where it is written, all; `None` where it is not to be bound whole, or
+/// The whole buffer for its tensors, for those of a kind or, `at_once`, for all; `None` where it is not to be bound whole, or
 /// cannot.
 fn whole(
     pieces: &[Piece],
     here: &[usize],
     buffer: &wgpu::Buffer,
-    written: bool,
+    at_once: bool,
     limits: BindingLimits,
 ) -> Option<Vec<Group>> {
     let kind = |piece: usize| (pieces[piece].role, pieces[piece].extent.format);
     let bytes = 0..buffer.size() / 4 * 4;
     let mut groups: Vec<Group> = Vec::new();
     for &piece in here {
-        match groups.iter_mut().find(|group| written || kind(group.pieces[0]) == kind(piece)) {
+        match groups.iter_mut().find(|group| at_once || kind(group.pieces[0]) == kind(piece)) {
             Some(group) => group.pieces.push(piece),
             None => groups.push(Group { bytes: bytes.clone(), pieces: vec![piece] }),
         }
@@ -347,6 +347,7 @@ mod tests {
         let all = 0..1 << 18;
         for at in [0, 64, 4096] {
             assert_eq!(bound(&read(at), 8, whole), [(Unit::Quad, all.clone()), (Unit::Word, all.clone())]);
+            assert_eq!(bound(&read(at), 1, whole), [(Unit::Quad, all.clone())], "where the device has no more");
             assert_eq!(bound(&written(at), 8, whole), [(Unit::Quad, all.clone())]);
             let places = bind(&written(at), 8, whole).expect("near enough").places;
             let at = u32::try_from(at).expect("small");

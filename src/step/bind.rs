@@ -8,7 +8,7 @@ use crate::error::{Error, Tensor};
 use crate::gpu::device::{Access, Entry, accesses, checked, grid};
 use crate::gpu::dispatch::Dispatch;
 #[cfg(feature = "burn")]
-use crate::gpu::dispatch::Stage;
+use crate::gpu::{device::checked_at_rest, dispatch::Stage};
 use crate::kernels::compose;
 use crate::kernels::groups::Groups;
 use crate::layout::slots::{DispatchText, Role};
@@ -59,26 +59,27 @@ impl Plan {
             Stage::Forward => placement.statistics()?,
             Stage::Backward => placement.gradient(false)?,
         };
-        let again = |slots: DispatchSlots| {
-            let Some((dispatch, has_moved)) = kept(&slots) else { return Err(slots) };
-            if has_moved {
-                let (rows, _) = table_rows(shared, &slots, 0);
-                shared.queue.write_buffer(&dispatch.entries[0].buffer, 0, bytemuck::cast_slice(&rows));
-            }
-            Ok(dispatch)
-        };
-        let dispatches: Vec<_> = slots.into_iter().map(again).collect();
+        let dispatches: Vec<_> = slots.into_iter().map(|slots| (kept(&slots), slots)).collect();
+        let all_kept = dispatches.iter().all(|(kept, _)| kept.is_some());
         let binder = Binder { shared, scratch: &stages.scratch };
-        let bound = |slots| match half {
-            Stage::Forward => binder.statistics(slots),
-            Stage::Backward => binder.gradient(slots, &Upstream::One, placement.alignment()),
+        let bound = |(kept, slots)| match (kept, half) {
+            (Some((dispatch, has_moved)), _) => {
+                let dispatch: Arc<Dispatch> = dispatch;
+                if has_moved {
+                    let (rows, _) = table_rows(shared, &slots, 0);
+                    shared.queue.write_buffer(&dispatch.entries[0].buffer, 0, bytemuck::cast_slice(&rows));
+                }
+                dispatch
+            }
+            (None, Stage::Forward) => Arc::new(binder.statistics(slots)),
+            (None, Stage::Backward) => Arc::new(binder.gradient(slots, &Upstream::One, placement.alignment())),
         };
-        let all_kept = dispatches.iter().all(Result::is_ok);
-        let bind = || dispatches.into_iter().map(|kept| kept.unwrap_or_else(|slots| Arc::new(bound(slots)))).collect();
+        let bind = || dispatches.into_iter().map(bound).collect();
+        let during = "binding tensors";
         let dispatches = if all_kept {
-            bind()
+            checked_at_rest(&shared.device, during, bind)?
         } else {
-            checked(&shared.device, "binding tensors", bind).inspect_err(|_| shared.forget())?
+            checked(&shared.device, during, bind).inspect_err(|_| shared.forget())?
         };
         let (statistics, gradient) = match half {
             Stage::Forward => (dispatches, Vec::new()),
