@@ -5,6 +5,10 @@ CARGO ?= cargo
 FEATURES := proptest,tuning
 CASES := tests/cases/reference.json.gz tests/cases/monai_tests.json.gz tests/cases/combinations.json.gz \
     tests/cases/reported.json
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SEGLOSS := $(TARGET)/debug/segloss
+# With an example, cargo takes what the tests need into account, and compiles wgpu once for both.
+AS_TESTED := $(CARGO) build --features segloss/proptest,segloss/tuning -p segloss --example brain_tissue -p segloss-cli
 # Mesa's EGL requires it; any writable folder works.
 export XDG_RUNTIME_DIR ?= /tmp
 
@@ -12,7 +16,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 
 .PHONY: demo train quick test test-adapters test-burn test-burn-plain check house permutations soak fuzz mutants deny package lint doc typos features bench peers \
-    mpi validate validate-tools reports page page-test page-all page-tools hardware dist npm adapter drivers help
+    mpi tool validate validate-tools reports page page-test page-all page-tools hardware dist npm adapter drivers help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,16 +53,20 @@ test-adapters: adapter ## all tests of kernels, callers and faults on every adap
 	SEGLOSS_ADAPTERS=$(ADAPTERS) $(CARGO) test --features $(FEATURES) --test api \
 	    $(if $(filter others,$(ADAPTERS)),-- tuning:: distributed:: threads::)
 
-# clippy as the compiler of this workspace alone, since checking burn apart from building it takes minutes more
+# clippy as the compiler of this workspace: what is built is linted, without a check of all dependencies, which takes minutes
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
+
 test-burn: adapter ## the burn bridge with burn's default features: clippy, and its tests
-	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ $(CARGO) test --no-run -p burn_unet
-	$(CARGO) test -p burn_unet
+	$(LINTED) $(CARGO) test -p burn_unet
 
 test-burn-plain: adapter ## the same without burn's default features, fusion and autotune among them
 	$(CARGO) test -p segloss --features burn-train,testing --test burn
 
-check: adapter ## the published implementations' cases, on every adapter of this machine
-	$(CARGO) run -p segloss-cli -- check --all $(CASES)
+tool:
+	$(AS_TESTED) --bin segloss
+
+check: adapter tool ## the published implementations' cases, on every adapter of this machine
+	$(SEGLOSS) check --all $(CASES)
 
 house: ## every import of the library, resolved: none from a later room, no circle
 	$(CARGO) test --features $(FEATURES) --test api -- house:: --nocapture
@@ -80,8 +88,11 @@ deny: ## licences, bans and sources of all dependencies; `cargo deny check advis
 	@$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --workspace check licenses bans sources
 
-package: ## what would be published, built from what it packs
-	$(CARGO) package --no-metadata -p segloss
+package: ## what would be published, compiled from what it packs
+	$(CARGO) package --no-metadata --no-verify -p segloss
+	folder=$$(mktemp -d) && tar -xzf $$(ls -t $(TARGET)/package/segloss-*.crate | head -1) -C $$folder --strip-components 1 \
+	    && $(CARGO) check --locked --target-dir $(TARGET) --manifest-path $$folder/Cargo.toml; \
+	status=$$?; rm -rf $$folder; exit $$status
 
 lint: ## formatting, clippy
 	$(CARGO) fmt --all --check
@@ -96,7 +107,7 @@ features: ## the library with each feature alone and with all, which takes burn'
 	$(CARGO) hack check -p segloss --each-feature
 
 doc: ## the documentation, warnings denied
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features $(FEATURES)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p segloss --features $(FEATURES)
 
 bench: adapter ## Criterion benchmarks
 	$(CARGO) bench --features $(FEATURES) --bench step
@@ -110,7 +121,7 @@ peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net'
 	$(CARGO) run --release -p segloss-cli -- bench --unfused --json $(PEERS)/peers.json \
 	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
 
-MPI_EXAMPLE := $(or $(CARGO_TARGET_DIR),target)/debug/distributed_mpi
+MPI_EXAMPLE := $(TARGET)/debug/distributed_mpi
 # Open MPI runs as root only with both variables; --oversubscribe lets ranks share cores
 ON_RANKS := $(if $(filter 0,$(shell id -u)),OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1) \
     mpirun --oversubscribe -n
@@ -123,8 +134,7 @@ mpi: adapter ## clippy of the example with MPI; a batch over 2 and 4 MPI ranks, 
 	    && ls /usr/lib/llvm-*/lib/clang/*/include/stddef.h > /dev/null 2>&1; then exit 0; fi; \
 	$(SUDO) $(APT) update -qq \
 	    && $(SUDO) $(APT) install -y -qq --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev
-	$(CARGO) clippy -p distributed_mpi --all-targets -- -D warnings
-	$(CARGO) build -p distributed_mpi
+	$(LINTED) $(AS_TESTED) -p distributed_mpi --bin distributed_mpi
 	$(ON_RANKS) 2 $(MPI_EXAMPLE)
 	$(ON_RANKS) 4 $(MPI_EXAMPLE)
 	@$(ON_RANKS:mpirun=timeout 120 mpirun) 2 $(MPI_EXAMPLE) --die 1 $(ENDS)
@@ -136,8 +146,8 @@ WHEEL := target/dxc
 DXC := $(WHEEL)/compushady/backends/libdxcompiler_x86_64.so
 DRIVER_FILES := /usr/share/vulkan/icd.d/lvp_icd.$(shell uname -m).json:/usr/lib/chromium/vk_swiftshader_icd.json
 
-validate: drivers validate-tools ## the validation report of Mesa Vulkan, Mesa GL and SwiftShader, with every tool; writes target/validation/
-	VK_ICD_FILENAMES=$(DRIVER_FILES) $(CARGO) run -p segloss-cli -- validate --all --every-tool \
+validate: drivers validate-tools tool ## the validation report of Mesa Vulkan, Mesa GL and SwiftShader, with every tool; writes target/validation/
+	VK_ICD_FILENAMES=$(DRIVER_FILES) $(SEGLOSS) validate --all --every-tool \
 	    --require "llvmpipe vulkan" --require "llvmpipe gl" --require "swiftshader vulkan" \
 	    --dxc $(DXC) --cases $(CASES) --trials $(TRIALS) --out $(VALIDATION)
 
@@ -145,10 +155,8 @@ reports: ## the committed reports of `make validate`, made again; writes docs/va
 	$(MAKE) validate VALIDATION=docs/validation
 
 PAGE := target/segloss.html
-SEGLOSS := $(or $(CARGO_TARGET_DIR),target)/debug/segloss
 
-page: ## one page that validates and measures the kernels in any browser with WebGPU; writes target/segloss.html
-	$(CARGO) build -p segloss-cli
+page: tool ## one page that validates and measures the kernels in any browser with WebGPU; writes target/segloss.html
 	mkdir -p $(dir $(PAGE))
 	$(SEGLOSS) page --out $(PAGE) --cases $(CASES)
 
@@ -178,7 +186,7 @@ DIST := segloss-$(shell sed -n 's/^version = "\(.*\)"/\1/p' cli/Cargo.toml | hea
 dist: ## the tool for this platform, with the cases and the page, for those without Rust; writes target/dist/
 	$(CARGO) build --release -p segloss-cli
 	rm -rf target/dist/$(DIST) && mkdir -p target/dist/$(DIST)/cases
-	cp $(or $(CARGO_TARGET_DIR),target)/release/segloss LICENSE-MIT LICENSE-APACHE target/dist/$(DIST)/
+	cp $(TARGET)/release/segloss LICENSE-MIT LICENSE-APACHE target/dist/$(DIST)/
 	strip target/dist/$(DIST)/segloss
 	cp $(CASES) target/dist/$(DIST)/cases/
 	cp cli/DIST.md target/dist/$(DIST)/README.md

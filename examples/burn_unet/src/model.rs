@@ -1,7 +1,7 @@
 //! The network and its loss as what burn's `Learner` trains: with segloss's kernels, or with burn's operations.
 
 use burn::module::Module;
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{Device, ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, LossInput};
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use segloss::burn::metrics::ReportItem;
@@ -9,6 +9,12 @@ use segloss::burn::metrics::ReportItem;
 use crate::data::Batch;
 use crate::objective::Objective;
 use crate::unet::UNet;
+
+/// Waits for the device. burn 0.22.1 writes the checkpoint of an epoch behind its validation, and while the optimiser's last step is
+/// still pending, some small moments in it are wrong: training that is resumed from there becomes NaN.
+fn settle(device: &Device) {
+    device.sync().unwrap_or_else(|error| panic!("{error}"));
+}
 
 /// The network with segloss's loss.
 #[derive(Module, Debug)]
@@ -47,7 +53,10 @@ impl InferenceStep for Segloss {
     type Output = ReportItem;
 
     fn step(&self, batch: Batch) -> ReportItem {
-        self.loss(batch).1
+        let device = batch.images.device();
+        let item = self.loss(batch).1;
+        settle(&device);
+        item
     }
 }
 
@@ -87,7 +96,10 @@ impl InferenceStep for Composed {
     type Output = Total;
 
     fn step(&self, batch: Batch) -> Total {
-        Total(self.loss(batch))
+        let device = batch.images.device();
+        let total = Total(self.loss(batch));
+        settle(&device);
+        total
     }
 }
 
