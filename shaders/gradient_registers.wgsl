@@ -1,6 +1,6 @@
 // Gradient of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once. Few
-// classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations share a quad, and each holds HELD of
-// its classes, as in statistics_registers.wgsl.
+// classes: an invocation holds all classes of its quad. Many: several invocations share a quad, and each holds HELD of its
+// classes, as in statistics_registers.wgsl.
 //
 // With a_c = upstream α_c, b_c = upstream β_c, for α_c = ∂total/∂I and β_c = ∂total/∂P of the row, and the class parameters
 // times upstream κ, all read once per tile:
@@ -29,28 +29,27 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
-fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
-fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn store_rows_g0(place: Place, head: Head, lane: u32, voxel: u32, left: u32, rows: array<vec4<f32>, HELD_g0>) -> bool { return true; }
+fn share_max(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn share_sum(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn quad_of_g0(index: u32) -> u32 { return index; }
+fn lane_of_g0(index: u32) -> u32 { return 0u; }
+fn class_of_g0(lane: u32, c: u32) -> u32 { return c; }
 fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
-const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 1u;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0;
 //# end
-
-const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let head = head_of(place);
     var finite = true;
-    var quad_index = invocation;
-    var first_class = 0u;
-    //# if split
-    quad_index = invocation % QUADS_g0;
-    first_class = invocation / QUADS_g0 * HELD_g0;
-    //# end
+    let quad_index = quad_of_g0(invocation);
+    let lane = lane_of_g0(invocation);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let is_on = switches_of(head);
@@ -61,9 +60,9 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     var class_c0 = c0;
     //# if split
     // past the last class an invocation reads the last one again, and leaves it out of every sum and store
-    class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    class_c0 = min(class_of_g0(lane, c0), CLASSES_g0 - 1u);
     //# end
-    let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
+    let held_c0 = class_of_g0(lane, c0) < CLASSES_g0; //# if ragged
     //# if not unweighted_labels
     let on_c0 = incoming * coefficients[kappa_at + 2u * class_c0];
     let off_c0 = incoming * coefficients[kappa_at + 2u * class_c0 + 1u];
@@ -84,9 +83,19 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
+        //# if not runs
         let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
+        //# else
+        //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);
+        //#= let z_c0 = rows[c0]; //# each c
+        //# end
         let quad = quad_g0(place, head, lanes_inside(left) & item_counts & vec4<bool>(present), voxel, left);
+        //# if not target_runs
         let target_c0 = target_g0(place, head, quad, class_c0, voxel, left); //# each c
+        //# else
+        //#= let probabilities = rows_of_probabilities_g0(place, head, lane, voxel, left);
+        //#= let target_c0 = select(NONE, probabilities[c0], quad.valid); //# each c
+        //# end
 
         var top = ONES;
         top = top_share(place, voxel, left); //# if top_k
@@ -96,14 +105,14 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# if softmax
         var peak = z_c0;
         peak = max(peak, z_c0); //# each c
-        peak = share_max(invocation, QUADS_g0, peak); //# if split
+        peak = share_max(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, peak); //# if split
         var sum = NONE;
         //# each c
         s_c0 = exp(z_c0 - peak);
         if held_c0 //# if ragged
         { sum += s_c0; }
         //# end
-        sum = share_sum(invocation, QUADS_g0, sum); //# if split
+        sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, sum); //# if split
         let scale = 1.0 / sum;
         s_c0 *= scale; //# each c
         //# end
@@ -120,7 +129,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         }
         //# end
         //# if split
-        joint = share_sum(invocation, QUADS_g0, joint); //# if softmax
+        joint = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, joint); //# if softmax
         //# end
         //# if unweighted_labels
         // Σ q = 1
@@ -134,7 +143,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
-        focal_peak = share_max(invocation, QUADS_g0, focal_peak); //# if split
+        focal_peak = share_max(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_peak); //# if split
         var focal_sum = NONE;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
@@ -142,7 +151,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             focal_sum += exp(z_c0 - focal_peak);
         }
         //# end
-        focal_sum = share_sum(invocation, QUADS_g0, focal_sum); //# if split
+        focal_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_sum); //# if split
         let focal_ln = log(focal_sum);
         var u_sum = NONE;
         //# each c
@@ -153,9 +162,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             u_sum += u_c0;
         }
         //# end
-        u_sum = share_sum(invocation, QUADS_g0, u_sum); //# if split
+        u_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, u_sum); //# if split
         //# end
 
+        var dz: array<vec4<f32>, HELD_g0>; //# if runs
         //# each c
         if present && held_c0 { //# if ragged
         //#= if present { //# if not ragged
@@ -185,8 +195,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
             of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
             //# end
-            let dz = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
-            finite = store_g0(place, head, class_c0, voxel, left, dz) && finite;
+            let dz_c0 = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
+            //# if runs
+            dz[c0] = dz_c0;
+            //# else
+            finite = store_g0(place, head, class_c0, voxel, left, dz_c0) && finite;
+            //# end
+        }
+        //# end
+        //# if runs
+        if present {
+            finite = store_rows_g0(place, head, lane, voxel, left, dz) && finite;
         }
         //# end
     }

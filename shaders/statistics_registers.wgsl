@@ -1,8 +1,8 @@
 // Statistics of a tile: the classes of a quad of voxels in registers, their loops unrolled in text, each logit read once.
 //
-// Few classes: an invocation holds all classes of its quad. Many: CLASS_LANES invocations share a quad, each holds HELD of
-// its classes, and they exchange the maximum and the sum of the softmax (shared/share_*.wgsl). The workgroup walks the tile
-// in blocks of QUADS quads; neighbours read neighbouring addresses of the same class. For each quad,
+// Few classes: an invocation holds all classes of its quad. Many: several invocations share a quad, each holds HELD of its
+// classes (classes.wgsl), and they exchange the maximum and the sum of the softmax (shared/share_*.wgsl). The workgroup walks
+// the tile in blocks of QUADS quads. For each quad,
 //
 //   peak = max_c z_c,  d_c = z_c − peak,  e_c = exp(d_c),  S = Σ e_c,  s_c = e_c / S,  −ln s_c = ln S − d_c
 //
@@ -42,38 +42,34 @@ fn predicted_g0(z: vec4<f32>, largest: vec4<bool>) -> vec4<bool> { return larges
 fn store_losses_g0(place: Place, head: Head, voxel: u32, left: u32, value: vec4<f32>) {}
 fn add_quad(sums: TileSums, position: u32, loss: vec4<f32>, m: vec4<f32>, valid: vec4<bool>, out_of_range: vec4<bool>, non_finite: vec4<bool>) -> TileSums { return sums; }
 fn keep_losses(place: Place, voxel: u32, left: u32, loss: vec4<f32>) {}
-fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
-fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
-fn sum_quads(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn share_max(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn share_sum(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> { return value; }
+fn quad_of_g0(index: u32) -> u32 { return index; }
+fn lane_of_g0(index: u32) -> u32 { return 0u; }
+fn class_of_g0(lane: u32, c: u32) -> u32 { return c; }
 fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: vec4<f32>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
-const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 1u;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0; const QUAD_STRIDE_g0 = CLASS_LANES_g0; const QUAD_SPAN_g0 = INVOCATIONS;
 //# end
-
-// CLASS_LANES invocations share the classes of a quad, of which each holds HELD; so a workgroup handles QUADS quads at once
-const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 
 fn statistics_g0(place: Place, me: Invocation) {
     let head = head_of(place);
     let tile_first = place.tile * TILE;
     let tile_end = min(tile_first + TILE, head.voxels);
     let item_counts = vec4<bool>(item_counts_g0(place, head));
-    var quad_index = me.index;
-    var first_class = 0u;
-    //# if split
-    quad_index = me.index % QUADS_g0;
-    first_class = me.index / QUADS_g0 * HELD_g0;
-    //# end
+    let quad_index = quad_of_g0(me.index);
+    let lane = lane_of_g0(me.index);
 
     //# each c
     var class_c0 = c0;
     //# if split
     // past the last class an invocation reads the last one again, and leaves it out of every result
-    class_c0 = min(first_class + c0, CLASSES_g0 - 1u);
+    class_c0 = min(class_of_g0(lane, c0), CLASSES_g0 - 1u);
     //# end
-    let held_c0 = first_class + c0 < CLASSES_g0; //# if ragged
+    let held_c0 = class_of_g0(lane, c0) < CLASSES_g0; //# if ragged
     var i_c0 = 0.0;
     var p_c0 = 0.0;
     var t_c0 = 0.0;
@@ -94,7 +90,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     var sums = TileSums(0.0, 0.0, 0.0, 0.0, 0.0, NOWHERE);
     // one invocation of a quad counts its voxels
     var counts_quad = vec4<bool>(true);
-    counts_quad = vec4<bool>(first_class == 0u); //# if split
+    counts_quad = vec4<bool>(lane == 0u); //# if split
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they read its last voxel
     // again, and do not count it.
@@ -103,20 +99,30 @@ fn statistics_g0(place: Place, me: Invocation) {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
+        //# if not runs
         let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
+        //# else
+        //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);
+        //#= let z_c0 = rows[c0]; //# each c
+        //# end
         let inside = lanes_inside(left) & vec4<bool>(present);
         let quad = quad_g0(place, head, inside & item_counts, voxel, left);
         var out_of_range = quad.out_of_range;
         var non_finite = vec4<bool>();
         //# if check_finite
         non_finite = non_finite | not_finite(z_c0); //# each c
-        non_finite = share_max(me.index, QUADS_g0, select(NONE, ONES, non_finite)) > NONE; //# if split
+        non_finite = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, select(NONE, ONES, non_finite)) > NONE; //# if split
         non_finite = non_finite & inside;
         //# end
+        //# if not target_runs
         let target_c0 = target_g0(place, head, quad, class_c0, voxel, left); //# each c
+        //# else
+        //#= let probabilities = rows_of_probabilities_g0(place, head, lane, voxel, left);
+        //#= let target_c0 = select(NONE, probabilities[c0], quad.valid); //# each c
+        //# end
         //# if probabilities
         out_of_range = out_of_range | outside_unit(target_c0); //# each c
-        out_of_range = share_max(me.index, QUADS_g0, select(NONE, ONES, out_of_range)) > NONE; //# if split
+        out_of_range = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, select(NONE, ONES, out_of_range)) > NONE; //# if split
         //# end
 
         // the softmax, for whichever term needs one
@@ -125,13 +131,13 @@ fn statistics_g0(place: Place, me: Invocation) {
         var e_c0 = NONE; //# each c
         //# if softmax
         peak = max(peak, z_c0); //# each c
-        peak = share_max(me.index, QUADS_g0, peak); //# if split
+        peak = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, peak); //# if split
         //# each c
         e_c0 = exp(z_c0 - peak);
         if held_c0 //# if ragged
         { sum += e_c0; }
         //# end
-        sum = share_sum(me.index, QUADS_g0, sum); //# if split
+        sum = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, sum); //# if split
         //# end
 
         var loss = NONE;
@@ -174,7 +180,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
-        focal_peak = share_max(me.index, QUADS_g0, focal_peak); //# if split
+        focal_peak = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_peak); //# if split
         var focal_sum = NONE;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
@@ -182,7 +188,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             focal_sum += exp(z_c0 - focal_peak);
         }
         //# end
-        focal_sum = share_sum(me.index, QUADS_g0, focal_sum); //# if split
+        focal_sum = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_sum); //# if split
         let focal_ln = log(focal_sum);
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
@@ -203,7 +209,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             first_largest = min(first_largest, select(first_largest, vec4<f32>(f32(class_c0)), z_c0 == peak));
         }
         //# end
-        first_largest = -share_max(me.index, QUADS_g0, -first_largest); //# if split
+        first_largest = -share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, -first_largest); //# if split
         //# end
         //# each c
         {
@@ -231,7 +237,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# if voxel_losses
         {
             var whole = counted_loss;
-            whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
+            whole = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, counted_loss); //# if split
             if present && counts_quad.x {
                 store_losses_g0(place, head, voxel, left, whole);
             }
@@ -240,7 +246,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# if top_k
         {
             var whole = counted_loss;
-            whole = share_sum(me.index, QUADS_g0, counted_loss); //# if split
+            whole = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, counted_loss); //# if split
             if present && counts_quad.x {
                 keep_losses(place, voxel, left, whole);
             }
@@ -261,7 +267,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     //# if split
     //# each c
     {
-        let all = sum_quads(me.index, QUADS_g0, vec4<f32>(i_c0, p_c0, t_c0, 0.0));
+        let all = share_sum(me.index, QUAD_STRIDE_g0, QUAD_SPAN_g0, vec4<f32>(i_c0, p_c0, t_c0, 0.0));
         if held_c0 && quad_index == 0u { //# if ragged
         //#= if quad_index == 0u { //# if not ragged
             write_class(place, 0u, CLASSES_g0, class_c0, all);
@@ -269,7 +275,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     }
     //# if hard_counts
     {
-        let all = sum_quads(me.index, QUADS_g0, vec4<f32>(tp_c0, fp_c0, fn_c0, 0.0));
+        let all = share_sum(me.index, QUAD_STRIDE_g0, QUAD_SPAN_g0, vec4<f32>(tp_c0, fp_c0, fn_c0, 0.0));
         if held_c0 && quad_index == 0u { //# if ragged
         //#= if quad_index == 0u { //# if not ragged
             write_class(place, 3u * CLASSES_g0, CLASSES_g0, class_c0, all);

@@ -20,6 +20,8 @@ struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
 fn load_logits0(first: u32, left: u32) -> vec4<f32> { return NONE; }
 fn load_probabilities0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+fn pick_logits0(i: vec4<u32>) -> vec4<f32> { return NONE; }
+fn pick_probabilities0(i: vec4<u32>) -> vec4<f32> { return NONE; }
 fn load_weight_map0(first: u32, left: u32) -> vec4<f32> { return NONE; }
 fn load_labels0(first: u32, left: u32) -> vec4<u32> { return LANES; }
 fn load_mask0(first: u32, left: u32) -> vec4<u32> { return LANES; }
@@ -42,9 +44,28 @@ struct Quad_g0 {
     m: vec4<f32>,
 }
 
+//# if by_element
+// Where a tensor has one class of a quad, with channels last. Lanes past the end of the row repeat its last voxel.
+fn elements_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<u32> {
+    let voxels = vec4<u32>(place.item * head.voxels + voxel) + min(LANES, vec4<u32>(left - 1u));
+    return voxels * CLASSES_g0 + class_index;
+}
+//# end
+
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
-    let first = head.logits_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     var z = NONE;
+    //# if by_element
+    let elements = head.logits_first + elements_g0(place, head, class_index, voxel, left);
+    //# if one_logits
+    z = pick_logits0(elements); //# each logits
+    //# else
+    switch head.logits_slot {
+        case logits0: { z = pick_logits0(elements); } //# each logits
+        default: {}
+    }
+    //# end
+    //# else
+    let first = head.logits_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     //# if one_logits
     z = load_logits0(first, left); //# each logits
     //# else
@@ -52,6 +73,7 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
         case logits0: { z = load_logits0(first, left); } //# each logits
         default: {}
     }
+    //# end
     //# end
     return z;
 }
@@ -61,6 +83,17 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
     var t = NONE;
     t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index)); //# if labels
     //# if probabilities
+    //# if by_element
+    let elements = head.target_first + elements_g0(place, head, class_index, voxel, left);
+    //# if one_probabilities
+    t = pick_probabilities0(elements); //# each probabilities
+    //# else
+    switch head.target_slot {
+        case probabilities0: { t = pick_probabilities0(elements); } //# each probabilities
+        default: {}
+    }
+    //# end
+    //# else
     let first = head.target_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
     //# if one_probabilities
     t = load_probabilities0(first, left); //# each probabilities
@@ -69,6 +102,7 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
         case probabilities0: { t = load_probabilities0(first, left); } //# each probabilities
         default: {}
     }
+    //# end
     //# end
     t = select(NONE, t, quad.valid);
     //# end
@@ -164,10 +198,10 @@ fn item_counts_g0(place: Place, head: Head) -> bool {
 }
 
 //# if gradient
-// Returns whether all that it stored is finite.
-fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool {
+// Stores elements that follow each other, four or `left` of them. Returns whether all that it stored is finite.
+fn store_at_g0(head: Head, element: u32, left: u32, value: vec4<f32>) -> bool {
     var finite = true;
-    let first = head.gradient_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
+    let first = head.gradient_first + element;
     //# if one_gradient
     finite = store_gradient0(first, left, value); //# each gradient
     //# else
@@ -177,6 +211,20 @@ fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, v
     }
     //# end
     return finite;
+}
+
+// Stores one class of a quad.
+fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool {
+    //# if by_element
+    let elements = elements_g0(place, head, class_index, voxel, left);
+    var finite = store_at_g0(head, elements.x, 1u, value.xxxx);
+    if left > 1u { finite = store_at_g0(head, elements.y, 1u, value.yyyy) && finite; }
+    if left > 2u { finite = store_at_g0(head, elements.z, 1u, value.zzzz) && finite; }
+    if left > 3u { finite = store_at_g0(head, elements.w, 1u, value.wwww) && finite; }
+    return finite;
+    //# else
+    //#= return store_at_g0(head, (place.item * CLASSES_g0 + class_index) * head.voxels + voxel, left, value);
+    //# end
 }
 //# end
 

@@ -11,8 +11,12 @@ fn one_x0(element: u32) -> f32 {
     return bitcast<f32>(word_b0(element));
 }
 
+// Four elements, wherever they lie.
+fn pick_x0(i: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(one_x0(i.x), one_x0(i.y), one_x0(i.z), one_x0(i.w));
+}
+
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<f32> {
-    let i = vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u));
-    return vec4<f32>(one_x0(i.x), one_x0(i.y), one_x0(i.z), one_x0(i.w));
+    return pick_x0(vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u)));
 }

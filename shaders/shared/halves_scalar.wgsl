@@ -11,9 +11,13 @@ fn half_x0(element: u32) -> u32 {
     return (word_b0(element / 2u) >> ((element % 2u) * 16u)) & 0xffffu;
 }
 
-// first: the element of the quad's first voxel; left: voxels from there to the end of the row
-fn load_x0(first: u32, left: u32) -> vec4<f32> {
-    let i = vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u));
+// Four elements, wherever they lie.
+fn pick_x0(i: vec4<u32>) -> vec4<f32> {
     let words = vec2<u32>(half_x0(i.x) | (half_x0(i.y) << 16u), half_x0(i.z) | (half_x0(i.w) << 16u));
     return decode_quad_x0(words);
+}
+
+// first: the element of the quad's first voxel; left: voxels from there to the end of the row
+fn load_x0(first: u32, left: u32) -> vec4<f32> {
+    return pick_x0(vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u)));
 }

@@ -1,10 +1,10 @@
-// What the invocations that hold a quad's classes exchange: a maximum or a sum over them, through workgroup memory.
+// What invocations of a workgroup exchange: a maximum or a sum over some of them, through workgroup memory.
 //
-// Invocation `index` holds some classes of quad `index % quads`; the others of that quad are `quads` apart.
-// Called by all invocations; all get their quad's result.
+// Those that exchange are `stride` apart, in blocks of `span` invocations: the invocations that hold classes of one quad, or
+// those that hold the same classes. Called by all invocations; all get the result of theirs.
 //
 // memory        sh_shared  (INVOCATIONS)
-// determinism   bit for bit: the text below fixes the order of the additions, the same for every invocation of a quad
+// determinism   bit for bit: the text below fixes the order of the additions, the same for all that exchange
 
 //# stand-in
 const INVOCATIONS = 8u; const NONE = vec4<f32>();
@@ -12,36 +12,25 @@ const INVOCATIONS = 8u; const NONE = vec4<f32>();
 
 var<workgroup> sh_shared: array<vec4<f32>, INVOCATIONS>;
 
-fn share_max(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
+fn share_max(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> {
     workgroupBarrier();
     sh_shared[index] = value;
     workgroupBarrier();
+    let first = index - index % span + index % stride;
     var largest = value;
-    for (var i = index % quads; i < INVOCATIONS; i += quads) {
+    for (var i = first; i < first + span; i += stride) {
         largest = max(largest, sh_shared[i]);
     }
     return largest;
 }
 
-fn share_sum(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
+fn share_sum(index: u32, stride: u32, span: u32, value: vec4<f32>) -> vec4<f32> {
     workgroupBarrier();
     sh_shared[index] = value;
     workgroupBarrier();
+    let first = index - index % span + index % stride;
     var sum = NONE;
-    for (var i = index % quads; i < INVOCATIONS; i += quads) {
-        sum += sh_shared[i];
-    }
-    return sum;
-}
-
-// The sum over the quads of a workgroup: the invocations that hold the same classes have consecutive indices.
-fn sum_quads(index: u32, quads: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    sh_shared[index] = value;
-    workgroupBarrier();
-    let first = index - index % quads;
-    var sum = NONE;
-    for (var i = first; i < first + quads; i += 1u) {
+    for (var i = first; i < first + span; i += stride) {
         sum += sh_shared[i];
     }
     return sum;

@@ -13,7 +13,7 @@ use super::bound::{Bound, flat};
 use crate::error::Error;
 use crate::error::Tensor as Name;
 use crate::layout::tensors::{HeadTensors as Bindings, Mask};
-use crate::spec::{FloatType, Head, LabelType, Target};
+use crate::spec::{FloatType, Head, LabelType, MemoryFormat, Target};
 
 /// A float tensor of the autodiff back end, in a graph or not.
 pub(super) type Tracked = FloatTensor<Autodiff<Cube>>;
@@ -104,6 +104,8 @@ impl Checked {
         let (logits, node) = check(Name::Logits).float(given.logits)?;
         let shape = logits.shape();
         head.shape = shape.to_vec();
+        // a tensor that is not contiguous is copied into one that is
+        head.memory_format = MemoryFormat::ContiguousFormat;
         if shape.len() < 2 {
             return check(Name::Logits).refuse("[N, C, *spatial]", format!("{:?}", head.shape));
         }

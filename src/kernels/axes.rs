@@ -3,10 +3,11 @@
 use crate::layout::answers::BuiltInF16;
 use crate::layout::defaults::INTEGRATED;
 use crate::layout::slots::{BindingKind, DispatchText, HeadSlots, Role, SlotKind, Unit};
-use crate::layout::tensors::Format;
+use crate::layout::tensors::{Format, row};
 use crate::layout::variant::Variant;
 use crate::spec::{
-    Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product, Target,
+    Activation, Alpha, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, MemoryFormat, Overlap, Pixel, Product,
+    Target,
 };
 
 /// The variant of hardware adapters: more than a few classes are split over invocations, which exchange through workgroup
@@ -24,12 +25,17 @@ type Named = (&'static str, fn(&mut ChosenStep));
 
 /// Steps of `[2, C, 8, 8, 8]`. The first choice of an axis is the plainest.
 #[rustfmt::skip]
-pub(super) const AXES: [Axis; 16] = [
+pub(super) const AXES: [Axis; 17] = [
     Axis { what: "classes", choices: &[
         ("4-classes", |step| step.classes = 4),
         ("17-classes", |_| {}),
+        ("16-classes", |step| step.classes = 16),
         ("17-classes-one-subgroup", |step| step.variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT }),
         ("17-classes-streamed", |step| step.variant.split_classes = 0),
+    ] },
+    Axis { what: "memory format", choices: &[
+        ("", |_| {}),
+        ("channels-last", |step| step.memory_format = MemoryFormat::ChannelsLast),
     ] },
     Axis { what: "activation", choices: &[
         ("softmax", |_| {}),
@@ -114,17 +120,26 @@ fn is(choice: &Choice, what: &str, wanted: &str) -> bool {
 /// Whether such a step exists: a loss has a term; a focal term has an activation; a workgroup that is one subgroup reduces by
 /// subgroup operations; the type of labels varies only where there are labels, and the conversion of f16 where there is f16.
 pub(super) fn exists(choice: &Choice) -> bool {
-    let nothing = is_empty(choice, "overlap") && is_empty(choice, "pixel");
-    let focal = is(choice, "pixel", "focal") && is(choice, "activation", "none");
-    let one_subgroup = is(choice, "classes", "17-classes-one-subgroup") && !is(choice, "reduction", "subgroup");
-    let labels = is(choice, "target", "probabilities") && !is(choice, "labels", "u8");
-    let f16 = is(choice, "f16", "built-in") && !is(choice, "floats", "f16");
+    let bound = |what: &str| debug_assert!(BOUND.contains(&what), "{what} is an axis that the count takes to be free");
+    let is = |what: &str, wanted: &str| {
+        bound(what);
+        is(choice, what, wanted)
+    };
+    let is_empty = |what: &str| {
+        bound(what);
+        names(choice).any(|(axis, name)| axis == what && name.is_empty())
+    };
+    let nothing = is_empty("overlap") && is_empty("pixel");
+    let focal = is("pixel", "focal") && is("activation", "none");
+    let one_subgroup = is("classes", "17-classes-one-subgroup") && !is("reduction", "subgroup");
+    let labels = is("target", "probabilities") && !is("labels", "u8");
+    let f16 = is("f16", "built-in") && !is("floats", "f16");
     !(nothing || focal || one_subgroup || labels || f16)
 }
 
-fn is_empty(choice: &Choice, what: &str) -> bool {
-    names(choice).any(|(axis, name)| axis == what && name.is_empty())
-}
+/// The axes that [`exists`] looks at.
+pub(super) const BOUND: [&str; 9] =
+    ["overlap", "pixel", "activation", "classes", "reduction", "target", "labels", "f16", "floats"];
 
 /// Whether the step can be run on tensors that are bound one by one, its gradient overwritten.
 pub(super) fn runs_alone(choice: &Choice) -> bool {
@@ -135,6 +150,7 @@ pub(super) fn runs_alone(choice: &Choice) -> bool {
 #[expect(clippy::struct_excessive_bools, reason = "a choice each")]
 pub(super) struct ChosenStep {
     classes: usize,
+    memory_format: MemoryFormat,
     loss: Loss,
     resampled: bool,
     probabilities: bool,
@@ -149,6 +165,7 @@ impl ChosenStep {
     pub fn new(choice: &Choice) -> Self {
         let mut step = Self {
             classes: 17,
+            memory_format: MemoryFormat::ContiguousFormat,
             loss: Loss::new(),
             resampled: false,
             probabilities: false,
@@ -183,7 +200,12 @@ impl ChosenStep {
         } else {
             Target::Labels(self.slots.labels)
         };
-        LossSpec { heads: vec![Head { logits: self.slots.floats, target, ..head }; self.heads] }
+        LossSpec {
+            heads: vec![
+                Head { logits: self.slots.floats, target, memory_format: self.memory_format, ..head };
+                self.heads
+            ],
+        }
     }
 }
 
@@ -214,14 +236,19 @@ impl Slots {
         gradient: Role::Gradient,
     };
 
-    fn slot(self, role: Role, head: &Head, binding: u32) -> SlotKind {
+    fn slot(self, role: Role, head: &Head, variant: Variant, binding: u32) -> SlotKind {
         let format = match role {
             Role::Labels => Format::Integer(self.labels),
             Role::Mask | Role::SampleMask => Format::Integer(LabelType::U8),
             Role::WeightMap | Role::VoxelLosses => Format::Float(FloatType::F32),
             _ => Format::Float(self.floats),
         };
-        let one_by_one = role == Role::SampleMask || role == Role::Labels && head.resample.is_some();
+        let one_by_one = match role {
+            Role::SampleMask => true,
+            Role::Labels => head.resample.is_some(),
+            Role::Mask | Role::WeightMap | Role::VoxelLosses => false,
+            _ => !row(head, variant).is_multiple_of(4),
+        };
         SlotKind { role, format, wide: self.wide && !one_by_one, binding }
     }
 
@@ -240,7 +267,7 @@ impl Slots {
     }
 
     /// A dispatch of heads whose tensors each have a slot of their own.
-    pub fn dispatch(self, spec: &LossSpec, with_gradient: bool) -> DispatchText {
+    pub fn dispatch(self, spec: &LossSpec, variant: Variant, with_gradient: bool) -> DispatchText {
         let mut dispatch = DispatchText { heads: Vec::new(), slots: Vec::new(), bindings: Vec::new() };
         for (index, head) in spec.heads.iter().enumerate() {
             let labels = matches!(head.target, Target::Labels(_));
@@ -260,7 +287,7 @@ impl Slots {
             for (role, _) in roles.into_iter().filter(|(_, wanted)| *wanted) {
                 let new = dispatch.slots.len();
                 let binding = if self.shared { 0 } else { u32::try_from(new).expect("few slots") };
-                let slot = self.slot(role, head, binding);
+                let slot = self.slot(role, head, variant, binding);
                 let at = dispatch.slots.iter().position(|known| *known == slot).unwrap_or(new);
                 if at == new {
                     dispatch.slots.push(slot);

@@ -160,9 +160,9 @@ pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
 /// Statistics and gradient of heads whose tensors each have a slot of their own.
 fn voxel_stages(choices: &str, spec: &LossSpec, variant: Variant, slots: Slots) -> [ComposedShader; 2] {
     let layout = Layout::new(spec, variant).expect("small shapes fit");
-    let statistics = compose::statistics(&slots.dispatch(spec, false), &layout, variant, slots.f16);
+    let statistics = compose::statistics(&slots.dispatch(spec, variant, false), &layout, variant, slots.f16);
     let bound = !slots.pooled && !slots.shared;
-    let gradient = compose::gradient(&slots.dispatch(spec, true), &layout, variant, slots.f16, bound);
+    let gradient = compose::gradient(&slots.dispatch(spec, variant, true), &layout, variant, slots.f16, bound);
     [ComposedShader::new("statistics", choices, statistics), ComposedShader::new("gradient", choices, gradient)]
 }
 
@@ -250,7 +250,8 @@ mod tests {
     fn the_arithmetic_of_like_heads_is_emitted_once() {
         let spec = LossSpec { heads: vec![Head::new([2, 4, 16, 16, 16], Loss::monai_dice_ce()); 5] };
         let layout = Layout::new(&spec, VARIANT).expect("fits");
-        let text = compose::statistics(&Slots::PLAIN.dispatch(&spec, false), &layout, VARIANT, BuiltInF16::default());
+        let text =
+            compose::statistics(&Slots::PLAIN.dispatch(&spec, VARIANT, false), &layout, VARIANT, BuiltInF16::default());
         assert_eq!(text.matches("fn statistics_g").count(), 1);
         assert_eq!(text.matches("fn load_logits").count(), 5);
     }

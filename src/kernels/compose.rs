@@ -51,6 +51,7 @@ mod files {
     pub const STORE_WIDE: &str = file!("shared/store_wide.wgsl");
     pub const STORE_SCALAR: &str = file!("shared/store_scalar.wgsl");
     pub const VOXELS: &str = file!("voxels.wgsl");
+    pub const CLASSES: &str = file!("classes.wgsl");
     pub const TERMS: &str = file!("terms.wgsl");
     pub const STATISTICS: &str = file!("statistics.wgsl");
     pub const STATISTICS_REGISTERS: &str = file!("statistics_registers.wgsl");
@@ -223,9 +224,14 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
+    let even = arithmetic.classes.is_multiple_of(4);
+    let runs = arithmetic.is("channels_last") && split.is_some_and(|split| split.lanes == 1 || even);
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
+        .flag("runs", runs)
+        .flag("target_runs", runs && arithmetic.is("probabilities"))
+        .flag("by_element", arithmetic.is("channels_last") && !runs)
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("k", 0..variant.chunk);
@@ -239,7 +245,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     let mut text = constant("CLASSES_g0", arithmetic.classes);
     let kernel: &[&str] = if let Some(Split { lanes, held }) = split {
         text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held));
-        &[stage.registers]
+        &[files::CLASSES, stage.registers]
     } else {
         &[files::SOFTMAX_STREAMED, stage.streamed]
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::axes::{AXES, Choice, exists};
+use super::axes::{AXES, BOUND, Choice, exists};
 
 /// How many combinations are drawn for a pair; the one with the most new pairs is taken. Where none of them is possible, the
 /// pair is taken to be impossible.
@@ -84,17 +84,19 @@ pub(super) fn broken() -> Vec<Choice> {
     BROKEN.iter().map(choice).collect()
 }
 
-/// How many combinations are possible.
+/// How many combinations are possible: those of the axes that bind each other, times the choices of all others.
 pub(super) fn count() -> u64 {
+    let (bound, free): (Vec<usize>, Vec<usize>) = (0..AXES.len()).partition(|&at| BOUND.contains(&AXES[at].what));
     let mut choice = Choice::default();
     let mut count = 0;
     loop {
         count += u64::from(exists(&choice));
         // the next combination, as an odometer counts
-        let Some(at) = (0..AXES.len()).find(|&at| choice[at] + 1 < AXES[at].choices.len()) else { return count };
-        choice[..at].fill(0);
-        choice[at] += 1;
+        let Some(&next) = bound.iter().find(|&&at| choice[at] + 1 < AXES[at].choices.len()) else { break };
+        bound.iter().take_while(|&&at| at != next).for_each(|&at| choice[at] = 0);
+        choice[next] += 1;
     }
+    count * free.iter().map(|&at| AXES[at].choices.len() as u64).product::<u64>()
 }
 
 #[cfg(test)]

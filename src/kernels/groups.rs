@@ -46,10 +46,14 @@ impl<'a> Groups<'a> {
     }
 
     /// How a group holds its classes. A group whose logits lie in several slots has one load per slot and class held: it
-    /// holds fewer classes, or the driver would take long to compile.
+    /// holds fewer classes, or the driver would take long to compile. With channels last, how classes are held is known before
+    /// slots are: whether a load is wide depends on it.
     pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
-        let several = self.slots(group, Role::Logits).len() > 1;
+        let several = self.slots(group, Role::Logits).len() > 1 && !group.0.is("channels_last");
         let variant = if several { variant.for_several_slots() } else { variant };
-        variant.split(group.0.classes)
+        let split = variant.split(group.0.classes)?;
+        // with channels last they are loaded by fours
+        let by_fours = group.0.is("channels_last") && split.lanes > 1 && group.0.classes.is_multiple_of(4);
+        Some(Split { held: if by_fours { split.held.next_multiple_of(4) } else { split.held }, ..split })
     }
 }

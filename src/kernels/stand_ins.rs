@@ -41,7 +41,7 @@ fn files() -> Vec<File> {
 /// `logits0` and the like stand for the `x0` of the files that load and store.
 fn with_x0(text: &str) -> String {
     Role::LISTS.iter().fold(text.to_owned(), |text, role| {
-        ["load", "store", "one"]
+        ["load", "store", "one", "pick"]
             .iter()
             .fold(text, |text, verb| text.replace(&format!("{verb}_{}0(", role.list()), &format!("{verb}_x0(")))
     })

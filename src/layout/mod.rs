@@ -72,6 +72,7 @@ impl Arithmetic {
             ("focal_softmax", focal && softmax),
             ("alpha_list", alpha_list),
             ("class_parameters", class_parameters),
+            ("channels_last", head.channels_last()),
             ("labels", labels),
             ("unweighted_labels", cross_entropy && labels && !class_parameters),
             ("probabilities", matches!(head.target, Target::Probabilities(_))),
@@ -84,6 +85,10 @@ impl Arithmetic {
             ("voxel_losses", head.voxel_losses()),
         ];
         Self { classes, flags: flags.to_vec() }
+    }
+
+    pub fn is(&self, flag: &str) -> bool {
+        self.flags.iter().any(|(name, set)| *name == flag && *set)
     }
 }
 
@@ -244,7 +249,7 @@ impl Layout {
 
     /// Whether any head asks whether its gradient is finite.
     pub(crate) fn checks_finite(&self) -> bool {
-        self.heads.iter().any(|head| head.arithmetic.flags.contains(&("check_finite", true)))
+        self.heads.iter().any(|head| head.arithmetic.is("check_finite"))
     }
 
     /// Whether any head's pixel term takes the mean of each item.

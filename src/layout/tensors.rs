@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::variant::{Split, Variant};
 use crate::error::{Error, Tensor};
 use crate::spec::{FloatType, Head, LabelType, Target};
 
@@ -13,7 +14,7 @@ use crate::spec::{FloatType, Head, LabelType, Target};
 /// multiple of the element; the device's offset alignment does not matter.
 #[derive(Clone, Debug)]
 pub struct HeadTensors<'a> {
-    /// Of the head's [`FloatType`], `[N, C, *spatial]`.
+    /// Of the head's [`FloatType`], `[N, C, *spatial]`, in the head's [`MemoryFormat`](crate::MemoryFormat).
     pub logits: wgpu::BufferBinding<'a>,
     /// Labels of the head's [`LabelType`](crate::LabelType), `[N, *spatial]`; or probabilities, `[N, C, *spatial]`. The
     /// buffer of a packed tensor has a whole number of words: ceil(bytes / 4) · 4 bytes.
@@ -190,6 +191,7 @@ impl HeadExtents {
 pub(crate) fn check_heads(
     heads: &[Head],
     tensors: &[HeadTensors<'_>],
+    variant: Variant,
     statistics: bool,
 ) -> Result<Vec<HeadExtents>, Error> {
     if heads.len() != tensors.len() {
@@ -199,7 +201,7 @@ pub(crate) fn check_heads(
         .iter()
         .zip(tensors)
         .enumerate()
-        .map(|(index, (head, tensors))| check_head(index, head, tensors, statistics))
+        .map(|(index, (head, tensors))| check_head(index, head, tensors, variant, statistics))
         .collect::<Result<Vec<_>, _>>()?;
     refuse_overlap(&extents)?;
     Ok(extents)
@@ -222,7 +224,29 @@ fn target_format(head: &Head) -> Format {
     }
 }
 
-fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>, statistics: bool) -> Result<HeadExtents, Error> {
+/// The elements of logits, probabilities and gradient that lie in a row: where they are a multiple of four, as is the first
+/// element, all loads of four elements begin at one.
+pub(crate) fn row(head: &Head, variant: Variant) -> u64 {
+    let (classes, voxels) = (head.classes(), head.voxels());
+    let split = variant.split(u32::try_from(classes).unwrap_or(u32::MAX));
+    let row = match split {
+        _ if !head.channels_last() => voxels,
+        // a quad of voxels, class by class, is loaded as it lies
+        Some(Split { lanes: 1, .. }) if !classes.is_multiple_of(4) => voxels,
+        Some(_) => classes,
+        // element by element
+        None => 1,
+    };
+    row as u64
+}
+
+fn check_head(
+    index: usize,
+    head: &Head,
+    tensors: &HeadTensors<'_>,
+    variant: Variant,
+    statistics: bool,
+) -> Result<HeadExtents, Error> {
     let voxels = head.voxels() as u64;
     let all = head.items() as u64 * voxels;
     let logits = all * head.classes() as u64;
@@ -231,11 +255,13 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>, statistics: 
     let mask = |mask: &'_ Option<Mask<'_>>| mask.as_ref().map_or(Format::Integer(LabelType::U8), Mask::format);
     let logits_format = Format::Float(head.logits);
     let elements = head.target_elements() as u64;
-    let mut target = check(Tensor::Target).extent(&tensors.target, elements, target_format(head), voxels)?;
+    let row = row(head, variant);
+    let target_row = if matches!(head.target, Target::Probabilities(_)) { row } else { voxels };
+    let mut target = check(Tensor::Target).extent(&tensors.target, elements, target_format(head), target_row)?;
     // resampled labels are picked one by one
     target.wide &= head.resample.is_none();
     let mut reads = vec![
-        (Tensor::Logits, check(Tensor::Logits).extent(&tensors.logits, logits, logits_format, voxels)?),
+        (Tensor::Logits, check(Tensor::Logits).extent(&tensors.logits, logits, logits_format, row)?),
         (Tensor::Target, target),
     ];
     for (tensor, wanted, given, elements, format) in [
@@ -263,7 +289,7 @@ fn check_head(index: usize, head: &Head, tensors: &HeadTensors<'_>, statistics: 
         Some(Gradient::Accumulate(binding)) => (GradientMode::Accumulate, binding),
         Some(Gradient::InPlace) => (GradientMode::InPlace, &tensors.logits),
     };
-    let extent = check(Tensor::Gradient).extent(binding, logits, logits_format, voxels)?;
+    let extent = check(Tensor::Gradient).extent(binding, logits, logits_format, row)?;
     Ok(HeadExtents { reads, voxel_losses, gradient: Some((mode, extent)) })
 }
 

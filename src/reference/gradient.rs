@@ -3,10 +3,10 @@
 use super::data::HeadData;
 use super::finish::Finished;
 use super::terms::{activate, activation_slope, pixel, product};
-use super::voxels::{Voxel, gather, voxel};
+use super::voxels::{Voxel, element, gather, voxel};
 use crate::spec::Head;
 
-/// `[N, C, *spatial]`; exactly 0 where a voxel does not count.
+/// As the logits lie; exactly 0 where a voxel does not count.
 pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, upstream: f64) -> Vec<f64> {
     let (items, classes, voxels) = (head.items(), head.classes(), head.voxels());
     let overlap = head.loss.overlap.as_ref();
@@ -38,7 +38,7 @@ pub(super) fn gradient(head: &Head, data: &HeadData<'_>, finished: &Finished, up
                 // a term that is switched off adds nothing, whatever it is
                 let of_overlap = if finished.overlap_is_on { overlap_slope[c] } else { 0.0 };
                 let of_pixel = if finished.pixel_is_on { kappa * pixel_slope[c] } else { 0.0 };
-                dz[(item * classes + c) * voxels + v] = upstream * m * (of_overlap + of_pixel);
+                dz[element(head, item, c, v)] = upstream * m * (of_overlap + of_pixel);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tensors of one voxel: its logits, its target, and whether it counts.
 
 use super::data::{HeadData, TargetData};
-use crate::spec::Head;
+use crate::spec::{Head, MemoryFormat};
 
 /// What a voxel's target and masks say.
 pub(super) enum Voxel {
@@ -14,7 +14,7 @@ pub(super) enum Voxel {
 /// Fills `t`, the target of each class, and says whether the voxel counts.
 pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize, t: &mut Vec<f64>) -> Voxel {
     let at = item * head.voxels() + voxel;
-    let (classes, voxels) = (head.classes(), head.voxels());
+    let classes = head.classes();
     t.clear();
     t.resize(classes, 0.0);
     if data.sample_mask.is_some_and(|mask| mask[item] == 0) || data.mask.is_some_and(|mask| mask[at] == 0) {
@@ -35,7 +35,7 @@ pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize,
             }
         }
         TargetData::Probabilities(probabilities) => {
-            t.iter_mut().enumerate().for_each(|(c, t)| *t = probabilities[(item * classes + c) * voxels + voxel]);
+            t.iter_mut().enumerate().for_each(|(c, t)| *t = probabilities[element(head, item, c, voxel)]);
         }
     }
     Voxel::Counts(data.weight_map.map_or(1.0, |map| map[at]))
@@ -64,7 +64,14 @@ fn source(head: &Head, voxel: usize) -> usize {
 
 /// The logits of one voxel, class by class.
 pub(super) fn gather(head: &Head, logits: &[f64], item: usize, voxel: usize, z: &mut Vec<f64>) {
-    let (classes, voxels) = (head.classes(), head.voxels());
     z.clear();
-    z.extend((0..classes).map(|c| logits[(item * classes + c) * voxels + voxel]));
+    z.extend((0..head.classes()).map(|c| logits[element(head, item, c, voxel)]));
+}
+
+/// Where logits, probabilities and gradient have a class of a voxel.
+pub(super) fn element(head: &Head, item: usize, class: usize, voxel: usize) -> usize {
+    match head.memory_format {
+        MemoryFormat::ContiguousFormat => (item * head.classes() + class) * head.voxels() + voxel,
+        MemoryFormat::ChannelsLast => (item * head.voxels() + voxel) * head.classes() + class,
+    }
 }

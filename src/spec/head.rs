@@ -2,7 +2,7 @@
 
 use super::overlap::Overlap;
 use super::pixel::Pixel;
-use super::types::{Activation, FloatType, LabelType, Target};
+use super::types::{Activation, FloatType, LabelType, MemoryFormat, Target};
 
 /// Whether a head counts hits and misses: the voxels predicted as each class (TP, FP) and those of the class that are not (FN),
 /// among those that count, each as one whatever its weight. The prediction is the argmax of a softmax (the first class of a
@@ -72,6 +72,8 @@ pub struct Head {
     /// ([`Scalars::upstream`](crate::Scalars::upstream)): without one, a gradient of 2 · 128³ voxels is below four of the type's
     /// smallest steps, and most of it is rounded to 0. `check_finite` reports only what is too large.
     pub logits: FloatType,
+    /// How logits, gradient and probabilities lie in memory.
+    pub memory_format: MemoryFormat,
     /// The target.
     pub target: Target,
     /// The spatial shape of the labels, where it is not that of the logits: each voxel reads the label that PyTorch's
@@ -109,6 +111,7 @@ impl Head {
         Self {
             shape: shape.into(),
             logits: FloatType::F32,
+            memory_format: MemoryFormat::ContiguousFormat,
             target: Target::Labels(LabelType::U8),
             resample: None,
             mask: false,
@@ -134,6 +137,13 @@ impl Head {
     #[must_use]
     pub fn logits(mut self, logits: FloatType) -> Self {
         self.logits = logits;
+        self
+    }
+
+    /// Sets [`memory_format`](Self::memory_format).
+    #[must_use]
+    pub fn memory_format(mut self, memory_format: MemoryFormat) -> Self {
+        self.memory_format = memory_format;
         self
     }
 
@@ -239,6 +249,11 @@ impl Head {
     #[must_use]
     pub fn target_voxels(&self) -> usize {
         self.resample.as_ref().map_or_else(|| self.voxels(), |spatial| spatial.iter().product())
+    }
+
+    /// Whether the classes of a voxel follow each other in memory. With one class, or one voxel, both formats are the same.
+    pub(crate) fn channels_last(&self) -> bool {
+        self.memory_format == MemoryFormat::ChannelsLast && self.classes() > 1 && self.voxels() > 1
     }
 
     /// Elements of the target: one label per voxel, or one probability per class and voxel.

@@ -21,4 +21,4 @@ pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
 pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, pytorch_label_smoothing};
 pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
 pub use reduction::Reduction;
-pub use types::{Activation, FloatType, LabelType, Target};
+pub use types::{Activation, FloatType, LabelType, MemoryFormat, Target};

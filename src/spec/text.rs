@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::head::{HardCounts, Head, Loss};
 use super::overlap::Overlap;
 use super::pixel::Pixel;
-use super::types::{Activation, FloatType, LabelType, Target};
+use super::types::{Activation, FloatType, LabelType, MemoryFormat, Target};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +18,8 @@ pub(super) struct HeadFields {
     shape: Vec<usize>,
     #[serde(default = "f32_type")]
     dtype: FloatType,
+    #[serde(default)]
+    memory_format: MemoryFormat,
     #[serde(default)]
     target: TargetFields,
     #[serde(default)]
@@ -121,6 +123,7 @@ impl TryFrom<HeadFields> for Head {
         Ok(Self {
             shape: fields.shape,
             logits: fields.dtype,
+            memory_format: fields.memory_format,
             target,
             resample: spatial,
             mask: fields.mask,
@@ -146,6 +149,7 @@ impl From<Head> for HeadFields {
         Self {
             shape: head.shape,
             dtype: head.logits,
+            memory_format: head.memory_format,
             target: TargetFields { kind, dtype: Some(dtype.to_owned()), spatial: head.resample, resample },
             mask: head.mask,
             weight_map: head.weight_map,

@@ -110,6 +110,18 @@ impl FloatType {
     }
 }
 
+/// How the elements of logits, probabilities and gradient lie in memory; their shape is `[N, C, *spatial]` either way. The names
+/// are PyTorch's.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MemoryFormat {
+    /// The last spatial axis is contiguous: one voxel of a class follows another.
+    #[default]
+    ContiguousFormat,
+    /// The classes are contiguous: memory has the shape `[N, *spatial, C]`, as convolutions often write it.
+    ChannelsLast,
+}
+
 /// What the network should predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -150,7 +150,7 @@ struct Placement<'a> {
 impl<'a> Placement<'a> {
     /// `statistics`: whether that stage is bound.
     fn new(shared: &'a Shared, tensors: &[HeadTensors<'_>], statistics: bool) -> Result<Self, Error> {
-        let heads = tensors::check_heads(&shared.heads.spec.heads, tensors, statistics)?;
+        let heads = tensors::check_heads(&shared.heads.spec.heads, tensors, shared.variant, statistics)?;
         Ok(Self { shared, heads, whole: false })
     }
 

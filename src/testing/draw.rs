@@ -1,8 +1,8 @@
 //! Random specifications: every kind of term, target, mask and output, in shapes of a few hundred logits.
 
 use crate::spec::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec,
+    MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
 };
 use crate::testing::Tensors;
 use proptest::collection::vec;
@@ -165,6 +165,7 @@ fn head() -> impl Strategy<Value = Head> {
         let floats = vec![FloatType::F32, FloatType::F32, FloatType::F16, FloatType::Bf16];
         let masks = (any::<bool>(), any::<bool>(), any::<bool>());
         let counts = select(vec![HardCounts::None, HardCounts::Batch, HardCounts::Item]);
+        let formats = select(vec![MemoryFormat::ContiguousFormat, MemoryFormat::ChannelsLast]);
         let outputs = (counts, any::<bool>(), any::<bool>());
         let target = prop_oneof![
             2 => (types.clone(), Just(None)).prop_map(|(labels, resample)| (Target::Labels(labels), resample)),
@@ -172,8 +173,15 @@ fn head() -> impl Strategy<Value = Head> {
             2 => select(floats.clone()).prop_map(|float| (Target::Probabilities(float), None)),
         ];
         let ignore = option::of(select(vec![0_i64, 255, -1]));
-        (Just(shape), loss(classes), (target, select(floats)), masks, (ignore, outputs), weight()).prop_map(
-            |(shape, loss, ((target, resample), logits), (mask, weight_map, sample_mask), asked, weight)| {
+        (Just(shape), loss(classes), (target, select(floats), formats), masks, (ignore, outputs), weight()).prop_map(
+            |(
+                shape,
+                loss,
+                ((target, resample), logits, memory_format),
+                (mask, weight_map, sample_mask),
+                asked,
+                weight,
+            )| {
                 let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
                 let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
                 let ignore_index = ignore_index.filter(holds);
@@ -186,6 +194,7 @@ fn head() -> impl Strategy<Value = Head> {
                 }
                 several_classes(Head {
                     logits,
+                    memory_format,
                     target,
                     resample,
                     mask,

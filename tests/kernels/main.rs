@@ -16,6 +16,7 @@ mod hashed;
 mod hostile;
 mod kinds;
 mod log_form;
+mod memory_format;
 mod one_channel;
 mod pools;
 mod random;

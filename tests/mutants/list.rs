@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 37] = [
+pub const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -276,5 +276,26 @@ pub const MUTANTS: [Mutant; 37] = [
         replace: "let word = questions[1u + i]; let is_normal = (vec2<u32>(word) & vec2<u32>(0x7c00u, 0x7c000000u)) != vec2<u32>(); \
                   let pair = select(vec2<f32>(), unpack2x16float(word), is_normal);",
         test: "kernels::answers::every_adapter_answers_right_what_its_kernels_rest_on",
+    },
+    Mutant {
+        name: "channels last, a voxel's class taken from its neighbour",
+        file: "shaders/classes.wgsl",
+        find: "runs[(2u * CLASSES_g0 + c0) / 4u][(2u * CLASSES_g0 + c0) % 4u],",
+        replace: "runs[(2u * CLASSES_g0 + c0) / 4u][(CLASSES_g0 + c0) % 4u],",
+        test: "kernels::memory_format::both_formats_give_the_same_bits_where_a_quad_is_held_whole",
+    },
+    Mutant {
+        name: "channels last, classes that several invocations hold",
+        file: "shaders/classes.wgsl",
+        find: "class_index = c * CLASS_LANES_g0 + lane;",
+        replace: "class_index = c * HELD_g0 + lane;",
+        test: "kernels::memory_format::channels_last_has_every_type",
+    },
+    Mutant {
+        name: "channels last, read as if contiguous",
+        file: "shaders/voxels.wgsl",
+        find: "return voxels * CLASSES_g0 + class_index;",
+        replace: "return voxels + head.voxels * class_index;",
+        test: "kernels::memory_format::channels_last_has_every_type",
     },
 ];
