@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use segloss::host::HostResult;
 use segloss::reference::Evaluation;
-use segloss::{Activation, FloatType, Head, Loss, LossSpec, Pixel, Variant, pytorch_label_smoothing};
+use segloss::{Activation, FloatType, Head, Loss, LossSpec, MemoryFormat, Pixel, Variant, pytorch_label_smoothing};
 
 use crate::common::{Tensors, all_gpus, differences, evaluate, gpu, run, run_variant};
 use crate::specs::{runner, spec, tensors, upstream};
@@ -174,10 +174,19 @@ fn permuted(head: &Head, tensors: &Tensors, order: &[usize], items: &[usize]) ->
         let places = items.iter().flat_map(|&n| (0..channels).map(move |c| (n * channels + c) * voxels));
         if all { Vec::new() } else { places.flat_map(|row| order.iter().map(move |&v| values[row + v])).collect() }
     }
+    let classes = |values: &[f32]| {
+        if head.memory_format == MemoryFormat::ContiguousFormat {
+            return rows(values, head.classes(), order, items);
+        }
+        // a voxel is a row of classes
+        let voxels = items.iter().flat_map(|&n| order.iter().map(move |&v| n * order.len() + v));
+        let of_voxel = |voxel: usize| values.chunks(head.classes()).nth(voxel).unwrap_or_default().to_vec();
+        voxels.flat_map(of_voxel).collect()
+    };
     Tensors {
-        logits: rows(&tensors.logits, head.classes(), order, items),
+        logits: classes(&tensors.logits),
         labels: rows(&tensors.labels, 1, order, items),
-        probabilities: rows(&tensors.probabilities, head.classes(), order, items),
+        probabilities: classes(&tensors.probabilities),
         mask: rows(&tensors.mask, 1, order, items),
         weight_map: rows(&tensors.weight_map, 1, order, items),
         sample_mask: rows(&tensors.sample_mask, 1, &[0], items),
@@ -237,8 +246,12 @@ fn a_voxel_that_does_not_count_has_a_gradient_of_zero() {
             let out_of = |mask: &[u8], at: usize| mask.get(at) == Some(&0);
             let gradient = &run(&gpu, &spec, &tensors, 1.0).gradients[0];
             for (at, dz) in gradient.iter().enumerate() {
-                let (row, voxel) = (at / head.voxels(), at % head.voxels());
-                let item = row / head.classes();
+                let (classes, voxels) = (head.classes(), head.voxels());
+                let item = at / (classes * voxels);
+                let voxel = match head.memory_format {
+                    MemoryFormat::ContiguousFormat => at % voxels,
+                    MemoryFormat::ChannelsLast => at / classes % voxels,
+                };
                 let place = item * head.voxels() + voxel;
                 let ignored = head.ignore_index.is_some() && tensors[0].labels.get(place) == head.ignore_index.as_ref();
                 if ignored || out_of(&tensors[0].mask, place) || out_of(&tensors[0].sample_mask, item) {
