@@ -10,8 +10,9 @@ use crate::data::Batch;
 use crate::objective::Objective;
 use crate::unet::UNet;
 
-/// Waits for the device. burn 0.22.1 writes the checkpoint of an epoch behind its validation, and while the optimiser's last step is
-/// still pending, some small moments in it are wrong: training that is resumed from there becomes NaN.
+/// Waits for the device. burn 0.22.1 writes the checkpoint of an epoch behind its validation. Without this, one that was written in
+/// mid-training had wrong second moments of four biases, some negative, and training that went on from there became NaN; with it, the
+/// checkpoints were right. Why is not known.
 fn settle(device: &Device) {
     device.sync().unwrap_or_else(|error| panic!("{error}"));
 }
