@@ -8,12 +8,12 @@
 // elements that follow each other in memory. `rows` are the same by class: row c has class c of the quad's four voxels.
 
 //# stand-in
-const INVOCATIONS = 8u; const CLASSES_g0 = 4u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const c0 = 0u; const logits0 = 0u;
-const probabilities0 = 0u; const NONE = vec4<f32>();
+const INVOCATIONS = 8u; const CLASSES_g0 = 4u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const c0 = 0u;
+const NONE = vec4<f32>();
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32 }
-fn load_logits0(first: u32, left: u32) -> vec4<f32> { return NONE; }
-fn load_probabilities0(first: u32, left: u32) -> vec4<f32> { return NONE; }
+struct Head { voxels: u32 }
+fn logits_at_g0(head: Head, element: u32, left: u32) -> vec4<f32> { return NONE; }
+fn probabilities_at_g0(head: Head, element: u32, left: u32) -> vec4<f32> { return NONE; }
 fn store_at_g0(head: Head, element: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 //# end
 
@@ -109,19 +109,12 @@ fn rows_of_runs_g0(runs: array<vec4<f32>, HELD_g0>) -> array<vec4<f32>, HELD_g0>
 }
 
 fn rows_of_logits_g0(place: Place, head: Head, lane: u32, voxel: u32, left: u32) -> array<vec4<f32>, HELD_g0> {
-    let first = head.logits_first + first_g0(place, head, voxel);
+    let first = first_g0(place, head, voxel);
     var runs: array<vec4<f32>, HELD_g0>;
     //# each c
     {
         let at = run_at_g0(lane, c0, left);
-        //# if one_logits
-        runs[c0] = load_logits0(first + at, run_left_g0(at, left)); //# each logits
-        //# else
-        switch head.logits_slot {
-            case logits0: { runs[c0] = load_logits0(first + at, run_left_g0(at, left)); } //# each logits
-            default: {}
-        }
-        //# end
+        runs[c0] = logits_at_g0(head, first + at, run_left_g0(at, left));
     }
     //# end
     return rows_of_runs_g0(runs);
@@ -129,19 +122,12 @@ fn rows_of_logits_g0(place: Place, head: Head, lane: u32, voxel: u32, left: u32)
 
 //# if probabilities
 fn rows_of_probabilities_g0(place: Place, head: Head, lane: u32, voxel: u32, left: u32) -> array<vec4<f32>, HELD_g0> {
-    let first = head.target_first + first_g0(place, head, voxel);
+    let first = first_g0(place, head, voxel);
     var runs: array<vec4<f32>, HELD_g0>;
     //# each c
     {
         let at = run_at_g0(lane, c0, left);
-        //# if one_probabilities
-        runs[c0] = load_probabilities0(first + at, run_left_g0(at, left)); //# each probabilities
-        //# else
-        switch head.target_slot {
-            case probabilities0: { runs[c0] = load_probabilities0(first + at, run_left_g0(at, left)); } //# each probabilities
-            default: {}
-        }
-        //# end
+        runs[c0] = probabilities_at_g0(head, first + at, run_left_g0(at, left));
     }
     //# end
     return rows_of_runs_g0(runs);

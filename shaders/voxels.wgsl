@@ -52,6 +52,37 @@ fn elements_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32
 }
 //# end
 
+// Four elements that follow each other, of which `left` are there: the last is repeated.
+fn logits_at_g0(head: Head, element: u32, left: u32) -> vec4<f32> {
+    let first = head.logits_first + element;
+    var four = NONE;
+    //# if one_logits
+    four = load_logits0(first, left); //# each logits
+    //# else
+    switch head.logits_slot {
+        case logits0: { four = load_logits0(first, left); } //# each logits
+        default: {}
+    }
+    //# end
+    return four;
+}
+
+//# if probabilities
+fn probabilities_at_g0(head: Head, element: u32, left: u32) -> vec4<f32> {
+    let first = head.target_first + element;
+    var four = NONE;
+    //# if one_probabilities
+    four = load_probabilities0(first, left); //# each probabilities
+    //# else
+    switch head.target_slot {
+        case probabilities0: { four = load_probabilities0(first, left); } //# each probabilities
+        default: {}
+    }
+    //# end
+    return four;
+}
+//# end
+
 fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
     var z = NONE;
     //# if by_element
@@ -65,15 +96,7 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
     }
     //# end
     //# else
-    let first = head.logits_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
-    //# if one_logits
-    z = load_logits0(first, left); //# each logits
-    //# else
-    switch head.logits_slot {
-        case logits0: { z = load_logits0(first, left); } //# each logits
-        default: {}
-    }
-    //# end
+    z = logits_at_g0(head, (place.item * CLASSES_g0 + class_index) * head.voxels + voxel, left);
     //# end
     return z;
 }
@@ -94,15 +117,7 @@ fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u
     }
     //# end
     //# else
-    let first = head.target_first + (place.item * CLASSES_g0 + class_index) * head.voxels + voxel;
-    //# if one_probabilities
-    t = load_probabilities0(first, left); //# each probabilities
-    //# else
-    switch head.target_slot {
-        case probabilities0: { t = load_probabilities0(first, left); } //# each probabilities
-        default: {}
-    }
-    //# end
+    t = probabilities_at_g0(head, (place.item * CLASSES_g0 + class_index) * head.voxels + voxel, left);
     //# end
     t = select(NONE, t, quad.valid);
     //# end

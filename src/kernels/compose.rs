@@ -224,8 +224,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
-    let even = arithmetic.classes.is_multiple_of(4);
-    let runs = arithmetic.is("channels_last") && split.is_some_and(|split| split.lanes == 1 || even);
+    let runs = arithmetic.is("channels_last") && split.is_some_and(|split| split.has_runs(arithmetic.classes));
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))

@@ -52,8 +52,8 @@ impl<'a> Groups<'a> {
         let several = self.slots(group, Role::Logits).len() > 1 && !group.0.is("channels_last");
         let variant = if several { variant.for_several_slots() } else { variant };
         let split = variant.split(group.0.classes)?;
-        // with channels last they are loaded by fours
-        let by_fours = group.0.is("channels_last") && split.lanes > 1 && group.0.classes.is_multiple_of(4);
-        Some(Split { held: if by_fours { split.held.next_multiple_of(4) } else { split.held }, ..split })
+        // whole runs, of classes that several invocations share
+        let shared = group.0.is("channels_last") && split.lanes > 1 && split.has_runs(group.0.classes);
+        Some(Split { held: if shared { split.held.next_multiple_of(4) } else { split.held }, ..split })
     }
 }

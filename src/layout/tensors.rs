@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::variant::{Split, Variant};
+use super::variant::Variant;
 use crate::error::{Error, Tensor};
 use crate::spec::{FloatType, Head, LabelType, Target};
 
@@ -227,17 +227,14 @@ fn target_format(head: &Head) -> Format {
 /// The elements of logits, probabilities and gradient that lie in a row: where they are a multiple of four, as is the first
 /// element, all loads of four elements begin at one.
 pub(crate) fn row(head: &Head, variant: Variant) -> u64 {
-    let (classes, voxels) = (head.classes(), head.voxels());
-    let split = variant.split(u32::try_from(classes).unwrap_or(u32::MAX));
-    let row = match split {
-        _ if !head.channels_last() => voxels,
-        // a quad of voxels, class by class, is loaded as it lies
-        Some(Split { lanes: 1, .. }) if !classes.is_multiple_of(4) => voxels,
-        Some(_) => classes,
-        // element by element
-        None => 1,
-    };
-    row as u64
+    let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
+    let has_runs = || variant.split(classes).is_some_and(|split| split.has_runs(classes));
+    match head.channels_last() {
+        true if !has_runs() => 1,
+        true if classes.is_multiple_of(4) => classes.into(),
+        // a quad of voxels with all classes is loaded as it lies
+        _ => head.voxels() as u64,
+    }
 }
 
 fn check_head(

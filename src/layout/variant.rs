@@ -131,6 +131,13 @@ pub(crate) struct Split {
     pub held: u32,
 }
 
+impl Split {
+    /// Whether, with channels last, each holds runs of four elements that follow each other in memory.
+    pub(crate) fn has_runs(self, classes: u32) -> bool {
+        self.lanes == 1 || classes.is_multiple_of(4)
+    }
+}
+
 impl Variant {
     /// How the classes of a head are held; `None` where they stream.
     pub(crate) fn split(self, classes: u32) -> Option<Split> {
