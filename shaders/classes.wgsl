@@ -4,8 +4,9 @@
 // read neighbouring addresses: in the contiguous format they hold the same classes of neighbouring quads, with channels last
 // neighbouring classes of the same quad.
 //
-// With channels last an invocation that holds all classes of a quad, or groups of four of them, reads and writes runs: four
-// elements that follow each other in memory. `rows` are the same by class: row c has class c of the quad's four voxels.
+// With channels last an invocation reads and writes runs: elements that follow each other in memory. Where it holds all classes
+// of a quad, they are the quad's elements four by four; else groups of four classes of a voxel, of which the last may have
+// fewer. `rows` are the same by class: row c has class c of the quad's four voxels.
 
 //# stand-in
 const INVOCATIONS = 8u; const CLASSES_g0 = 4u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const c0 = 0u;
@@ -63,14 +64,11 @@ fn lane_of_g0(index: u32) -> u32 {
 // The class that it holds in place c; past the last class where the classes do not come out even.
 fn class_of_g0(lane: u32, c: u32) -> u32 {
     var class_index = lane * HELD_g0 + c;
-    //# if channels_last
-    class_index = c * CLASS_LANES_g0 + lane;
-    class_index = (c / 4u * CLASS_LANES_g0 + lane) * 4u + c % 4u; //# if runs
-    //# end
+    class_index = (c / 4u * CLASS_LANES_g0 + lane) * 4u + c % 4u; //# if channels_last
     return class_index;
 }
 
-//# if runs
+//# if channels_last
 // The first element of a quad.
 fn first_g0(place: Place, head: Head, voxel: u32) -> u32 {
     return (place.item * head.voxels + voxel) * CLASSES_g0;
@@ -80,14 +78,20 @@ fn first_g0(place: Place, head: Head, voxel: u32) -> u32 {
 // counts it.
 fn run_at_g0(lane: u32, c: u32, left: u32) -> u32 {
     var at = min(4u * c, min(left, 4u) * CLASSES_g0 - 1u);
-    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), CLASSES_g0 - 4u); //# if split
+    //# if split
+    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), CLASSES_g0 - 1u);
+    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), CLASSES_g0 - 4u); //# if whole_runs
+    //# end
     return at;
 }
 
 // Elements from there on that belong to it.
 fn run_left_g0(at: u32, left: u32) -> u32 {
     var elements = min(left, 4u) * CLASSES_g0 - at;
-    elements = 4u; //# if split
+    //# if split
+    elements = CLASSES_g0 - at % CLASSES_g0;
+    elements = 4u; //# if whole_runs
+    //# end
     return elements;
 }
 
@@ -143,7 +147,8 @@ fn store_rows_g0(place: Place, head: Head, lane: u32, voxel: u32, left: u32, row
     //# if split
     if c0 % 4u < left && class_of_g0(lane, c0 - c0 % 4u) < CLASSES_g0 {
         let run = vec4<f32>(rows[c0 - c0 % 4u][c0 % 4u], rows[c0 - c0 % 4u + 1u][c0 % 4u], rows[c0 - c0 % 4u + 2u][c0 % 4u], rows[c0 - c0 % 4u + 3u][c0 % 4u]);
-        finite = store_at_g0(head, first + run_at_g0(lane, c0, left), 4u, run) && finite;
+        let at = run_at_g0(lane, c0, left);
+        finite = store_at_g0(head, first + at, run_left_g0(at, left), run) && finite;
     }
     //# else
     if 4u * c0 < left * CLASSES_g0 {

@@ -83,7 +83,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# if not runs
+        //# if not channels_last
         let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
         //# else
         //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);
@@ -165,7 +165,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         u_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, u_sum); //# if split
         //# end
 
-        var dz: array<vec4<f32>, HELD_g0>; //# if runs
+        var dz: array<vec4<f32>, HELD_g0>; //# if channels_last
         //# each c
         if present && held_c0 { //# if ragged
         //#= if present { //# if not ragged
@@ -196,14 +196,14 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
             //# end
             let dz_c0 = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
-            //# if runs
+            //# if channels_last
             dz[c0] = dz_c0;
             //# else
             finite = store_g0(place, head, class_c0, voxel, left, dz_c0) && finite;
             //# end
         }
         //# end
-        //# if runs
+        //# if channels_last
         if present {
             finite = store_rows_g0(place, head, lane, voxel, left, dz) && finite;
         }

@@ -99,7 +99,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# if not runs
+        //# if not channels_last
         let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
         //# else
         //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);

@@ -243,6 +243,66 @@ fn tensors_that_are_not_contiguous_or_begin_at_an_offset_are_read_right() {
     }
 }
 
+/// Logits of every rank whose classes are neighbours in memory: read where they are, with a gradient of the same strides.
+#[test]
+fn channels_last_logits_have_the_loss_and_the_gradient_of_contiguous_ones() {
+    let (device, bridge) = bridge();
+    for dtype in [DType::F32, DType::F16] {
+        for classes in [1, 2, 3, 4, 14, 19] {
+            let loss = if classes == 1 { Loss::monai_dice().sigmoid() } else { Loss::monai_dice_ce() };
+            let spec = one_head(loss);
+            let run = |channels_last: bool| {
+                let data = random([2, 6, 7, classes], 65, &device).cast(dtype).require_grad();
+                let logits = data.clone().permute([0, 3, 1, 2]);
+                let logits = if channels_last { logits } else { logits * 1.0 };
+                let labels = labels([2, 6, 7], i32::try_from(classes).unwrap(), 66, &device);
+                let total = bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total;
+                (values(total.clone()), values(data.grad(&total.backward()).unwrap()))
+            };
+            let (given, expected) = (run(true), run(false));
+            assert_near(&given.0, &expected.0, 1e-6);
+            assert_near(&given.1, &expected.1, if dtype == DType::F16 { 1e-3 } else { 1e-6 });
+        }
+    }
+    let spec = one_head(Loss::monai_dice_ce());
+    let run = |channels_last: bool| {
+        let data = random([1, 3, 4, 5, 6], 67, &device).require_grad();
+        let logits = data.clone().permute([0, 4, 1, 2, 3]);
+        let logits = if channels_last { logits } else { logits.reshape([1, 6, 3, 4, 5]) };
+        let labels = labels([1, 3, 4, 5], 6, 68, &device);
+        let total = bridge.loss(&spec, [HeadTensors::labels(logits, labels)]).unwrap().total;
+        (values(total.clone()), values(data.grad(&total.backward()).unwrap()))
+    };
+    let (given, expected) = (run(true), run(false));
+    assert_near(&given.0, &expected.0, 1e-6);
+    assert_near(&given.1, &expected.1, 1e-6);
+}
+
+/// Logits and dense target each in either memory format.
+#[test]
+fn a_dense_target_may_lie_in_another_memory_format_than_the_logits() {
+    let (device, bridge) = bridge();
+    let spec = one_head(Loss::monai_dice_ce());
+    let (logits, target) = (random([2, 33, 3], 72, &device), labels([2, 33], 3, 73, &device).one_hot::<3>(3).float());
+    let last = |tensor: &Tensor<3>| tensor.clone().permute([0, 2, 1]);
+    let first = |tensor: &Tensor<3>| {
+        let values = tensor.clone().permute([0, 2, 1]).into_data();
+        Tensor::<3>::from_data(values, &device)
+    };
+    let total = |logits, target| {
+        let loss = bridge.loss(&spec, [HeadTensors::probabilities(logits, target)]).unwrap();
+        values(loss.total)
+    };
+    let expected = total(first(&logits), first(&target));
+    for given in [
+        total(last(&logits), last(&target)),
+        total(last(&logits), first(&target)),
+        total(first(&logits), last(&target)),
+    ] {
+        assert_near(&given, &expected, 1e-6);
+    }
+}
+
 #[test]
 fn probabilities_and_a_weight_map_are_read_from_float_tensors() {
     let (device, bridge) = bridge();
@@ -290,8 +350,19 @@ const SCALARS: u64 = 256;
 #[test]
 fn a_step_allocates_the_total_and_the_gradient_and_copies_no_tensor() {
     let (device, bridge) = bridge();
-    let logits = random([2, 3, 32, 32], 100, &device).require_grad();
-    let labels = labels([2, 32, 32], 3, 101, &device);
+    assert_copies_nothing(&device, &bridge, random([2, 3, 32, 32], 100, &device));
+}
+
+/// As the output of a convolution lies in memory.
+#[test]
+fn logits_that_are_channels_last_in_memory_are_not_copied_either() {
+    let (device, bridge) = bridge();
+    assert_copies_nothing(&device, &bridge, random([2, 32, 32, 3], 100, &device).permute([0, 3, 1, 2]));
+}
+
+fn assert_copies_nothing(device: &Device, bridge: &Bridge, logits: Tensor<4>) {
+    let logits = logits.require_grad();
+    let labels = labels([2, 32, 32], 3, 101, device);
     let spec = one_head(Loss::monai_dice_ce());
     let DispatchDevice::Cube(cube) = device.as_dispatch().clone().inner() else { panic!("a wgpu device of burn's") };
     // of this thread's tensors only, since other tests run at the same time

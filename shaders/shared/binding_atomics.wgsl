@@ -1,8 +1,8 @@
 // A range of a caller's buffer in which 16-bit gradients share words: two invocations each store a half of one.
 //
-// Words are counted from the start of the range. Pairs and quads of them are in pairs_of_words.wgsl. A half is stored by
-// clearing and setting its own bits, so the order in which the halves of a word are stored does not matter. All else in the
-// range is read and written by atomics as well, since a word has one type.
+// Words are counted from the start of the range. Pairs and quads of them are in pairs_of_words.wgsl. A half is stored by turning
+// over those of its own bits that differ, which nobody else touches, so the order in which the halves of a word are stored does
+// not matter. All else in the range is read and written by atomics as well, since a word has one type.
 //
 // bindings   BINDING_b0_w0  words_b0_w0  (words)  read_write, atomic. A range larger than a storage binding comes in windows
 //            of 2^WINDOW_b0 words
@@ -43,22 +43,15 @@ fn set_word_b0(first: u32, word: u32) {
 }
 //# end
 
-// Stores the 16 bits at `shift` of a word.
-fn set_half_b0(first: u32, shift: u32, half_bits: u32) {
-    let others = ~(0xffffu << shift);
+// Stores one half of a word: the bits of `half_mask`.
+fn set_half_b0(first: u32, half_mask: u32, word: u32) {
     //# if windows
     let at = first & ((1u << WINDOW_b0) - 1u);
     switch first >> WINDOW_b0 {
-        //# each w
-        case w0: {
-            atomicAnd(&words_b0_w0[at], others);
-            atomicOr(&words_b0_w0[at], half_bits << shift);
-        }
-        //# end
+        case w0: { atomicXor(&words_b0_w0[at], (atomicLoad(&words_b0_w0[at]) ^ word) & half_mask); } //# each w
         default: {}
     }
     //# else
-    atomicAnd(&words_b0_w0[first], others);
-    atomicOr(&words_b0_w0[first], half_bits << shift);
+    atomicXor(&words_b0_w0[first], (atomicLoad(&words_b0_w0[first]) ^ word) & half_mask);
     //# end
 }

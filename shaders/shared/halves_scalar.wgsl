@@ -1,6 +1,6 @@
 // Load a quad of f16 or bf16 (half_f16.wgsl, half_bf16.wgsl): logits or probabilities of four voxels that follow each other
-// in a row, element by element, wherever the row starts. A word has two elements, the first in the low bits. Lanes past the
-// end of the row repeat its last voxel.
+// in a row, wherever the row starts. A word has two elements, the first in the low bits. Lanes past the end of the row repeat
+// its last voxel.
 
 //# stand-in
 fn word_b0(first: u32) -> u32 { return first; }
@@ -17,7 +17,24 @@ fn pick_x0(i: vec4<u32>) -> vec4<f32> {
     return decode_quad_x0(words);
 }
 
+// The bits of up to four elements that follow each other: they lie in two words, or in three. A word past the last element is
+// the last one's.
+fn halves_x0(first: u32, left: u32) -> vec2<u32> {
+    let last = (first + min(left, 4u) - 1u) / 2u;
+    var halves = vec2<u32>(word_b0(first / 2u), word_b0(min(first / 2u + 1u, last)));
+    if first % 2u == 1u {
+        halves = (halves >> vec2<u32>(16u)) | (vec2<u32>(halves.y, word_b0(min(first / 2u + 2u, last))) << vec2<u32>(16u));
+    }
+    return halves;
+}
+
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<f32> {
-    return pick_x0(vec4<u32>(first) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(left - 1u)));
+    let quad = decode_quad_x0(halves_x0(first, left));
+    return vec4<f32>(
+        quad.x,
+        select(quad.x, quad.y, left > 1u),
+        select(select(quad.x, quad.y, left > 1u), quad.z, left > 2u),
+        select(select(select(quad.x, quad.y, left > 1u), quad.z, left > 2u), quad.w, left > 3u),
+    );
 }

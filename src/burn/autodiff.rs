@@ -21,7 +21,7 @@ use ::burn::backend::{
 use ::burn::tensor::Tensor;
 
 use super::backend;
-use super::bound::{Bound, output, scalar_f32, shaped};
+use super::bound::{Bound, scalar_f32};
 use super::device::BurnDevice;
 use super::heads::{BoundHead, ResolvedHead, Tracked};
 use super::lane::{Clock, Lane};
@@ -140,11 +140,7 @@ impl Loss {
 
 impl Forward {
     fn backward(&self, incoming: &FloatTensor<Cube>) -> Result<Vec<Option<FloatTensor<Cube>>>, Error> {
-        let gradient = |head: &ResolvedHead| {
-            let logits = head.logits();
-            head.wants_gradient.then(|| output(logits.shape().num_elements(), logits.dtype().into(), &self.on.cube))
-        };
-        let outputs: Vec<_> = self.heads.iter().map(gradient).collect();
+        let outputs: Vec<_> = self.heads.iter().map(|head| head.gradient(&self.on.cube)).collect();
         let upstream = backend::resolve(vec![incoming.clone()])?.pop().expect("one tensor");
         let upstream = scalar_f32(upstream)?;
         let inputs = self.heads.iter().map(ResolvedHead::bound).collect::<Result<Vec<_>, _>>()?;
@@ -168,7 +164,7 @@ impl Forward {
             Ok(())
         })?;
         let unflattened =
-            |(head, output): (&ResolvedHead, Option<_>)| Some(backend::register(shaped(output?, head.shape.clone())));
+            |(head, output): (&ResolvedHead, Option<_>)| Some(backend::register(head.unflattened(output?)));
         Ok(self.heads.iter().zip(outputs).map(unflattened).collect())
     }
 }

@@ -12,6 +12,7 @@ use cubecl::wgpu::WgpuServer;
 
 use super::backend::DURING;
 use crate::error::Error;
+use crate::spec::MemoryFormat;
 
 /// A flat tensor in its buffer, which burn neither moves nor reuses while this lives.
 pub(super) struct Bound {
@@ -63,10 +64,55 @@ impl Bound {
     }
 }
 
-/// Flattens a tensor in row-major order: burn copies it where it is stored otherwise.
-pub(super) fn flat(tensor: CubeTensor) -> CubeTensor {
+/// How logits `[N, C, *spatial]` lie in memory. Those with any other strides are contiguous after a copy.
+pub(super) fn memory_format(logits: &CubeTensor) -> MemoryFormat {
+    let rank = logits.meta.shape().num_dims();
+    let lies_in_order = |axes: &[usize]| {
+        let mut expected = 1;
+        axes.iter().rev().all(|&axis| {
+            let (length, stride) = (logits.meta.shape()[axis], logits.meta.strides()[axis]);
+            // the stride of an axis of length 1 is any number
+            let is_expected = length == 1 || stride == expected;
+            expected *= length;
+            is_expected
+        })
+    };
+    let is_contiguous = lies_in_order(&(0..rank).collect::<Vec<_>>());
+    // the strides of a tiled tensor are those of its tiles
+    if !is_contiguous && lies_in_order(&channels_last(rank)) && !logits.meta.is_tiled() {
+        MemoryFormat::ChannelsLast
+    } else {
+        MemoryFormat::ContiguousFormat
+    }
+}
+
+/// The axes of `[N, C, *spatial]` in the order of `[N, *spatial, C]`.
+fn channels_last(rank: usize) -> Vec<usize> {
+    [0].into_iter().chain(2..rank).chain([1]).collect()
+}
+
+/// Flattens a tensor in the order of its format: burn copies it where it is stored otherwise.
+pub(super) fn flat(tensor: CubeTensor, format: MemoryFormat) -> CubeTensor {
     let elements = tensor.shape().num_elements();
-    shaped(tensor, Shape::new([elements]))
+    let ordered = match format {
+        MemoryFormat::ContiguousFormat => tensor,
+        MemoryFormat::ChannelsLast => {
+            let axes = channels_last(tensor.shape().num_dims());
+            CubeBackend::float_permute(tensor, &axes)
+        }
+    };
+    shaped(ordered, Shape::new([elements]))
+}
+
+/// A tensor `[N, C, *spatial]` of flat elements in the order of a format.
+pub(super) fn unflattened(flat: CubeTensor, shape: &Shape, format: MemoryFormat) -> CubeTensor {
+    if format == MemoryFormat::ContiguousFormat {
+        return shaped(flat, shape.clone());
+    }
+    let rank = shape.num_dims();
+    let stored: Vec<usize> = channels_last(rank).into_iter().map(|axis| shape[axis]).collect();
+    let axes: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+    CubeBackend::float_permute(shaped(flat, Shape::from(stored)), &axes)
 }
 
 /// The same elements with another shape.

@@ -9,11 +9,11 @@ use ::burn::backend::{
 use ::burn::tensor::{Bool, BoolStore, DType, Int, Shape, Tensor};
 
 use super::backend::{self, Primitive};
-use super::bound::{Bound, flat};
+use super::bound::{Bound, flat, memory_format, output, unflattened};
 use crate::error::Error;
 use crate::error::Tensor as Name;
 use crate::layout::tensors::{HeadTensors as Bindings, Mask};
-use crate::spec::{FloatType, Head, LabelType, MemoryFormat, Target};
+use crate::spec::{FloatType, Head, LabelType, LossSpec, MemoryFormat, Target};
 
 /// A float tensor of the autodiff back end, in a graph or not.
 pub(super) type Tracked = FloatTensor<Autodiff<Cube>>;
@@ -104,8 +104,6 @@ impl Checked {
         let (logits, node) = check(Name::Logits).float(given.logits)?;
         let shape = logits.shape();
         head.shape = shape.to_vec();
-        // a tensor that is not contiguous is copied into one that is
-        head.memory_format = MemoryFormat::ContiguousFormat;
         if shape.len() < 2 {
             return check(Name::Logits).refuse("[N, C, *spatial]", format!("{:?}", head.shape));
         }
@@ -163,27 +161,50 @@ impl Checked {
 /// The tensors of a head, flat, in the buffers in which they are or will be.
 pub(super) struct ResolvedHead {
     /// The shape of the logits.
-    pub shape: Shape,
+    shape: Shape,
+    memory_format: MemoryFormat,
     /// Logits, target, and what else the head has.
     tensors: Vec<(Name, CubeTensor)>,
     pub wants_gradient: bool,
 }
 
-/// Finds the buffers of all heads' tensors.
-pub(super) fn resolve(heads: Vec<Checked>) -> Result<Vec<ResolvedHead>, Error> {
+/// Finds the buffers of all heads' tensors, and writes the memory format of the logits into the specification's heads: burn
+/// knows strides only there.
+pub(super) fn resolve(heads: Vec<Checked>, spec: &mut LossSpec) -> Result<Vec<ResolvedHead>, Error> {
     let all = heads.iter().flat_map(|head| head.tensors.iter().map(|(_, tensor)| tensor.clone())).collect();
-    let mut resolved = backend::resolve(all)?.into_iter().map(flat);
-    let head = |Checked { shape, tensors, wants_gradient, .. }| {
+    let mut resolved = backend::resolve(all)?.into_iter();
+    let head = |(Checked { shape, tensors, wants_gradient, .. }, head): (Checked, &mut Head)| {
+        let names = tensors.into_iter().map(|(name, _)| name);
         // `zip` would take one of the next head's
-        let tensors = tensors.into_iter().map(|(name, _)| (name, resolved.next().expect("as many as were given")));
-        ResolvedHead { shape, tensors: tensors.collect(), wants_gradient }
+        let tensors = names.map(|name| (name, resolved.next().expect("as many as were given")));
+        let tensors: Vec<_> = tensors.collect();
+        let memory_format = memory_format(&tensors[0].1);
+        head.memory_format = memory_format;
+        let has_classes = |name| match name {
+            Name::Logits => true,
+            Name::Target => matches!(head.target, Target::Probabilities(_)),
+            _ => false,
+        };
+        let flattened = |(name, tensor)| {
+            let format = if has_classes(name) { memory_format } else { MemoryFormat::ContiguousFormat };
+            (name, flat(tensor, format))
+        };
+        let tensors = tensors.into_iter().map(flattened).collect();
+        ResolvedHead { shape, memory_format, tensors, wants_gradient }
     };
-    Ok(heads.into_iter().map(head).collect())
+    Ok(heads.into_iter().zip(&mut spec.heads).map(head).collect())
 }
 
 impl ResolvedHead {
-    pub fn logits(&self) -> &CubeTensor {
-        &self.tensors[0].1
+    /// A tensor for the gradient, flat, where the logits want one.
+    pub fn gradient(&self, device: &CubeDevice) -> Option<CubeTensor> {
+        let (_, logits) = &self.tensors[0];
+        self.wants_gradient.then(|| output(logits.shape().num_elements(), logits.dtype().into(), device))
+    }
+
+    /// Gives the gradient the shape and the strides of the logits.
+    pub fn unflattened(&self, gradient: CubeTensor) -> CubeTensor {
+        unflattened(gradient, &self.shape, self.memory_format)
     }
 
     /// The tensors in their buffers, which burn keeps in place while the result lives.

@@ -29,8 +29,10 @@
 //!
 //! - Its features `fusion` and `autotune`, which are on by default, may be on or off. With fusion, a loss waits once for
 //!   the thread of burn's fusion server; never for the device.
-//! - burn copies a tensor that is not contiguous, such as a permuted or strided view, into one that is. The output of its
-//!   convolutions is not contiguous: it is channels-last in memory. All others are read where they are.
+//! - Logits are read where they are, whether they are contiguous or channels last in memory, as burn's convolutions write them:
+//!   the strides decide each head's [memory format](crate::Head::memory_format), and the gradient has the strides of the logits.
+//!   burn copies logits with other strides, a strided view, and any other tensor that is not contiguous. A dense target is copied
+//!   where it is not in the format of the logits.
 //! - burn and the bridge submit to the same queue. The bridge submits burn's pending work before its own.
 //! - burn's memory pool places a step's tensors in the buffers of earlier steps. The bridge binds whole buffers, and keeps what
 //!   it bound: a training step at rest makes no pipeline and no bind group. Per plan it keeps what 4 losses need
@@ -122,8 +124,8 @@ impl Bridge {
 
     /// The loss of these heads, in the order of the specification.
     ///
-    /// The specification is a template: each head's shape, the types of its logits and target, and whether it has a
-    /// weight map are taken from its tensors. A head with [`resample`](crate::Head::resample) takes the target's
+    /// The specification is a template: each head's shape, the types of its logits and target, the memory format, and whether
+    /// it has a weight map are taken from its tensors. A head with [`resample`](crate::Head::resample) takes the target's
     /// spatial shape from its labels. The plans of the last few specifications are kept.
     ///
     /// Only the logits have a gradient, in the logits' type. `backward()` panics where the device refuses the
@@ -143,9 +145,9 @@ impl Bridge {
             heads.push(Checked::new(index, head, tensors, &self.on.cube)?);
         }
         let Self { on, plans } = self;
-        let (plan, lane) = plans.plan(&on.device, &on.queue, &spec)?;
         let graph = Graph::new(heads.iter_mut().map(|head| (head.context, head.node.take())));
-        let heads = heads::resolve(heads)?;
+        let heads = heads::resolve(heads, &mut spec)?;
+        let (plan, lane) = plans.plan(&on.device, &on.queue, &spec)?;
         let forward = Forward { on: on.clone(), plan, lane, clock: Arc::clone(&plans.clock), heads };
         let total = output(1, FloatDType::F32, &on.cube);
         let losses =

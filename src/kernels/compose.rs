@@ -224,13 +224,12 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
-    let runs = arithmetic.is("channels_last") && split.is_some_and(|split| split.has_runs(arithmetic.classes));
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
-        .flag("runs", runs)
-        .flag("target_runs", runs && arithmetic.is("probabilities"))
-        .flag("by_element", arithmetic.is("channels_last") && !runs)
+        .flag("target_runs", arithmetic.is("channels_last") && arithmetic.is("probabilities"))
+        .flag("by_element", arithmetic.is("channels_last") && split.is_none())
+        .flag("whole_runs", arithmetic.classes.is_multiple_of(4))
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("k", 0..variant.chunk);
@@ -279,7 +278,7 @@ fn binding<'a>(kind: BindingKind, index: u32, number: u32, slots: impl Iterator<
     let reads_word = words || by_words && !reads.is_empty() || reads_pair && kind.unit == Unit::Quad;
     let writes_quad = writes.contains(&Unit::Quad);
     let writes_pair = writes.contains(&Unit::Pair) || writes_quad && kind.unit <= Unit::Pair;
-    let writes_word = writes.contains(&Unit::Word) || writes_pair && by_words;
+    let writes_word = writes.contains(&Unit::Word) || writes.contains(&Unit::AtomicWord) || writes_pair && by_words;
     let values = Values::default()
         .flag("read_write", kind.read_write)
         .flag("windows", kind.windows > 1)

@@ -11,7 +11,7 @@ const SOFTWARE: Variant = Variant {
     invocations: 8,
     tile: 4096,
     register_classes: 8,
-    split_classes: 16,
+    split_classes: 4,
     chunk: 4,
     fold_invocations: 8,
     wide: true,

@@ -20,7 +20,7 @@ impl Variant {
         }
         let streams_counts = |head: &Head| {
             head.hard_counts != HardCounts::None
-                && self.split(u32::try_from(head.classes()).unwrap_or(u32::MAX)).is_none()
+                && self.split(u32::try_from(head.classes()).unwrap_or(u32::MAX), head.channels_last()).is_none()
         };
         if self.subgroups && spec.heads.iter().any(streams_counts) {
             self.chunk = self.chunk.div_ceil(2);
@@ -54,12 +54,13 @@ impl Variant {
     /// Iterations of statistics and gradient: over the quads of a tile, and where classes stream, over the chunks of each
     /// quad, with the sums of each chunk over the workgroup.
     fn of_tile(self, head: &Head) -> u64 {
-        let quads = u64::from(self.tile / 4).div_ceil(self.invocations.into());
         let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
         let chunks = u64::from(classes.div_ceil(self.chunk));
         let sums = if head.hard_counts == HardCounts::None { 1 } else { 2 };
         let met = sums * u64::from(self.chunk.div_ceil(self.invocations)) * (1 + 3 * u64::from(self.invocations));
-        if self.split(classes).is_none() { quads * (1 + chunks * (4 + met)) } else { quads + chunks * met }
+        let split = self.split(classes, head.channels_last());
+        let quads = u64::from(self.tile / 4 * split.map_or(1, |split| split.lanes)).div_ceil(self.invocations.into());
+        if split.is_none() { quads * (1 + chunks * (4 + met)) } else { quads + chunks * met }
     }
 
     /// Iterations of combine, or of finish over all heads: the larger.

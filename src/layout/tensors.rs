@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::variant::Variant;
+use super::variant::{Split, Variant};
 use crate::error::{Error, Tensor};
 use crate::spec::{FloatType, Head, LabelType, Target};
 
@@ -228,12 +228,16 @@ fn target_format(head: &Head) -> Format {
 /// element, all loads of four elements begin at one.
 pub(crate) fn row(head: &Head, variant: Variant) -> u64 {
     let classes = u32::try_from(head.classes()).unwrap_or(u32::MAX);
-    let has_runs = || variant.split(classes).is_some_and(|split| split.has_runs(classes));
-    match head.channels_last() {
-        true if !has_runs() => 1,
-        true if classes.is_multiple_of(4) => classes.into(),
+    let voxels = head.voxels() as u64;
+    if !head.channels_last() {
+        return voxels;
+    }
+    match variant.split(classes, true) {
+        // element by element
+        None => 1,
         // a quad of voxels with all classes is loaded as it lies
-        _ => head.voxels() as u64,
+        Some(Split { lanes: 1, .. }) if !classes.is_multiple_of(4) => voxels,
+        Some(_) => classes.into(),
     }
 }
 

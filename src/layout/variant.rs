@@ -52,7 +52,8 @@ numbers! {
     invocations: u32,
     /// Voxels per tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
     tile: u32,
-    /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
+    /// Classes that an invocation holds at once; with channels last twice as many, since a quad that is held whole is read as it
+    /// lies. Heads with more are split over the invocations of a workgroup.
     register_classes: u32,
     /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it lacks them, up to
     /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream.
@@ -131,17 +132,10 @@ pub(crate) struct Split {
     pub held: u32,
 }
 
-impl Split {
-    /// Whether, with channels last, each holds runs of four elements that follow each other in memory.
-    pub(crate) fn has_runs(self, classes: u32) -> bool {
-        self.lanes == 1 || classes.is_multiple_of(4)
-    }
-}
-
 impl Variant {
     /// How the classes of a head are held; `None` where they stream.
-    pub(crate) fn split(self, classes: u32) -> Option<Split> {
-        if classes <= self.register_classes {
+    pub(crate) fn split(self, classes: u32, channels_last: bool) -> Option<Split> {
+        if classes <= self.register_classes * if channels_last { 2 } else { 1 } {
             return Some(Split { lanes: 1, held: classes });
         }
         let most = 1 << self.invocations.trailing_zeros();

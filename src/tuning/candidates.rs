@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::layout::variant::Variant;
-use crate::spec::LossSpec;
+use crate::spec::{Head, LossSpec};
 
 /// One setting of a variant, or two that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,8 @@ const SETTINGS: [Setting; 27] = [
 /// The settings that can make a difference to a specification.
 pub(super) struct Candidates {
     pub settings: Vec<Setting>,
-    /// Classes of each head. Variants that hold these numbers of classes alike are tried once.
-    classes: Vec<u32>,
+    /// Classes of each head, and whether they are channels last. Variants that hold these classes alike are tried once.
+    classes: Vec<(u32, bool)>,
 }
 
 impl Setting {
@@ -106,7 +106,8 @@ impl Candidates {
             Setting::HeadsPerDispatch(_) => spec.heads.len() > 1,
             _ => true,
         };
-        let classes = spec.heads.iter().map(|head| u32::try_from(head.classes()).unwrap_or(u32::MAX)).collect();
+        let classes = |head: &Head| (u32::try_from(head.classes()).unwrap_or(u32::MAX), head.channels_last());
+        let classes = spec.heads.iter().map(classes).collect();
         Self { settings: SETTINGS.into_iter().filter(makes_sense).collect(), classes }
     }
 
@@ -117,7 +118,7 @@ impl Candidates {
             return other != variant;
         }
         let held = |variant: Variant| {
-            let of = |variant: Variant| self.classes.iter().map(move |&classes| variant.split(classes));
+            let of = |variant: Variant| self.classes.iter().map(move |&(classes, last)| variant.split(classes, last));
             of(variant).chain(of(variant.for_several_slots())).collect::<Vec<_>>()
         };
         held(variant) != held(other)
@@ -128,6 +129,6 @@ impl Candidates {
 impl Candidates {
     /// All settings, for heads of these classes.
     pub(super) fn all(classes: &[u32]) -> Self {
-        Self { settings: SETTINGS.to_vec(), classes: classes.to_vec() }
+        Self { settings: SETTINGS.to_vec(), classes: classes.iter().map(|&classes| (classes, false)).collect() }
     }
 }

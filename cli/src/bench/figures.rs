@@ -56,11 +56,18 @@ pub struct Ratio {
     /// What is divided by what.
     pub name: String,
     pub shape: String,
+    /// What is timed: a stage, or forward and backward together.
+    #[serde(default = "forward_and_backward")]
+    pub stage: String,
     pub median: f64,
     /// The 95 % interval of the median, by bootstrap.
     pub low: f64,
     pub high: f64,
     pub pairs: usize,
+}
+
+fn forward_and_backward() -> String {
+    "forward + backward".to_owned()
 }
 
 impl Figure {
@@ -101,6 +108,7 @@ impl Ratio {
         Self {
             name: name.to_owned(),
             shape: shape.to_owned(),
+            stage: forward_and_backward(),
             median: quantile(&sorted(&ratios), 0.5),
             low: quantile(&medians, 0.025),
             high: quantile(&medians, 0.975),

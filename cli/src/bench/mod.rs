@@ -49,7 +49,7 @@ pub struct Bench {
     unfused: bool,
     /// Also time the losses of other libraries, in the same rounds: start this command, which runs a step of each of
     /// its peers on request. Example: `python benches/peers/monai.py --serve`
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["sweep", "first_step", "compare"])]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["first_step", "compare"])]
     peers: Option<String>,
     /// Nanoseconds per logit against the number of classes, and against the volume, instead of single shapes.
     #[arg(long)]
@@ -133,9 +133,6 @@ impl Bench {
             }
             return Ok(());
         }
-        if self.sweep {
-            return sweep::run(clock, kind, self.heads.float(), all);
-        }
         if self.pooled {
             for shape in self.heads.shapes() {
                 let [head] = &self.heads.of(shape, SMOOTHING)[..] else { unreachable!("one level") };
@@ -144,6 +141,9 @@ impl Bench {
             return Ok(());
         }
         let mut peers = self.peers.as_deref().map(Peers::start).transpose()?;
+        if self.sweep {
+            return sweep::run(clock, kind, &self.heads, peers.as_mut(), all);
+        }
         for shape in self.heads.shapes() {
             self.shape(clock, shape, peers.as_mut(), all)?;
             if clock.kind() != kind {
@@ -178,6 +178,12 @@ impl Bench {
         let read = Floor::fastest(clock, Kind::Read, read_bytes)?;
         let copy = Floor::fastest(clock, Kind::Copy, write_bytes - read_bytes)?;
         println!("{name}: floor: {}; {}", read.name, copy.name);
+        let others = self.heads.stored().skip(1).map(|stored| {
+            let heads = self.heads.of_stored(shape, SMOOTHING, stored);
+            let variant = self.variant(clock, &heads)?;
+            Ok((format!("segloss, {stored}"), Workload::new(clock, heads, variant)?))
+        });
+        let others = others.collect::<Result<Vec<_>>>()?;
         let apart = if self.heads.levels > 1 { separate(clock, &ours, variant)? } else { Vec::new() };
         let unfused = if self.unfused { Some(unfused::Unfused::new(clock, &ours, SMOOTHING)?) } else { None };
         let peers = peers.map(|peers| peers.of(shape)).transpose()?;
@@ -185,6 +191,11 @@ impl Bench {
         let mut race = Race::new(&name);
         race.pass(clock, "segloss", "forward", Some(read_bytes), |pass| ours.step.forward(pass));
         race.pass(clock, "segloss", "backward", Some(write_bytes), |pass| ours.step.backward(pass));
+        for (name, other) in &others {
+            let (read_bytes, write_bytes) = (other.statistics_bytes(), other.gradient_bytes());
+            race.pass(clock, name, "forward", Some(read_bytes), |pass| other.step.forward(pass));
+            race.pass(clock, name, "backward", Some(write_bytes), |pass| other.step.backward(pass));
+        }
         race.pass(clock, "segloss without smoothing", "forward", Some(read_bytes), |pass| plain.step.forward(pass));
         race.pass(clock, "segloss without smoothing", "backward", Some(write_bytes), |pass| plain.step.backward(pass));
         race.pass(clock, "floor", "forward", Some(read.bytes), |pass| read.encode(pass));
@@ -219,10 +230,11 @@ impl Bench {
             });
         }
         let results = race.run(self.runs)?;
-        all.ratios.extend([
-            results.ratio("time over the floor", "segloss", "floor"),
-            results.ratio("label smoothing over none", "segloss", "segloss without smoothing"),
-        ]);
+        all.ratios.extend(results.ratios("time over the floor", "segloss", "floor"));
+        for (name, _) in &others {
+            all.ratios.extend(results.ratios(&format!("{name}, over segloss"), name, "segloss"));
+        }
+        all.ratios.push(results.ratio("label smoothing over none", "segloss", "segloss without smoothing"));
         if !apart.is_empty() {
             all.ratios.push(results.ratio("one plan per head over one plan", "one plan per head", "segloss"));
         }
@@ -297,8 +309,8 @@ fn print(all: &Figures) {
     }
     println!("{table}");
     for ratio in &all.ratios {
-        let Ratio { name, shape, median, low, high, pairs } = ratio;
-        println!("{shape}: {name}, forward + backward: {median:.3} (95 %: {low:.3} to {high:.3}, {pairs} pairs)");
+        let Ratio { name, shape, stage, median, low, high, pairs } = ratio;
+        println!("{shape}: {name}, {stage}: {median:.3} (95 %: {low:.3} to {high:.3}, {pairs} pairs)");
     }
     if all.machine.software {
         println!("a software driver: its floor is the driver's, not the memory's");

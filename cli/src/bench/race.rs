@@ -42,6 +42,21 @@ impl<'a> Race<'a> {
         self.add(name, stage, bytes, move || Ok(clock.time(&encode)?));
     }
 
+    /// The time of one run of these commands, by the slope between `count` runs per submission and twice as many.
+    pub fn slope(
+        &mut self,
+        clock: &'a Clock,
+        name: &str,
+        stage: &'static str,
+        bytes: Option<u64>,
+        count: usize,
+        encode: impl Fn(&mut wgpu::ComputePass<'_>) + 'a,
+    ) {
+        let time = move |count: usize| clock.time(&|pass| (0..count).for_each(|_| encode(pass)));
+        #[expect(clippy::cast_precision_loss, reason = "few runs")]
+        self.add(name, stage, bytes, move || Ok((time(2 * count)? - time(count)?) / count as f64));
+    }
+
     /// Runs this many rounds. Where a run takes over a second, it ends after two minutes, but not before 15 rounds.
     pub fn run(self, runs: usize) -> Result<Results> {
         let progress = progress(runs, &self.shape);
@@ -104,5 +119,17 @@ impl Results {
 
     pub fn ratio(&self, name: &str, over: &str, under: &str) -> Ratio {
         Ratio::new(name, &self.shape, &self.both(over), &self.both(under))
+    }
+
+    /// The ratio of forward plus backward, and of each by itself.
+    pub fn ratios(&self, name: &str, over: &str, under: &str) -> Vec<Ratio> {
+        let times = |name: &str, stage: &str| {
+            self.runs.iter().find(|run| run.name == name && run.stage == stage).map(|run| &run.times)
+        };
+        let of_stage = |stage: &str| {
+            let (over, under) = times(over, stage).zip(times(under, stage))?;
+            Some(Ratio { stage: stage.to_owned(), ..Ratio::new(name, &self.shape, over, under) })
+        };
+        [Some(self.ratio(name, over, under)), of_stage("forward"), of_stage("backward")].into_iter().flatten().collect()
     }
 }

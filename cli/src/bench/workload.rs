@@ -1,12 +1,14 @@
 //! A step on random tensors on a device, checked before it is timed.
 
+use std::fmt;
 use std::rc::Rc;
 
 use anyhow::{Result, anyhow};
 use segloss::tuning::Clock;
 use segloss::wgpu::util::DeviceExt as _;
 use segloss::{
-    FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, Plan, Step, Variant, host, testing, wgpu,
+    FloatType, Head, HeadTensors, LabelType, Loss, LossSpec, MemoryFormat, Overlap, Pixel, Plan, Step, Variant, host,
+    testing, wgpu,
 };
 
 /// The most logits that are compared with the f64 reference; for a larger workload a small copy is.
@@ -17,30 +19,88 @@ pub const SPREAD: f32 = 4.0;
 /// ε of the label smoothing.
 pub const SMOOTHING: f32 = 0.1;
 
+/// Shapes that people train, with the data set's name.
+pub const NAMED: [(&str, &str); 7] = [
+    ("2x4x128x128x128", "BraTS"),
+    ("1x14x96x96x96", "BTCV"),
+    ("4x19x512x1024", "Cityscapes"),
+    ("1x118x64x64x64", "TotalSegmentator, patches of 64"),
+    ("1x118x96x96x96", "TotalSegmentator, patches of 96"),
+    ("2x150x128x128", "ADE20K, two at a time"),
+    ("16x150x128x128", "ADE20K, sixteen at a time"),
+];
+
 /// Which heads: soft Dice and cross-entropy, of these shapes.
 #[derive(clap::Args)]
 pub struct Heads {
-    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times.
-    #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = ["2x4x128x128x128", "1x14x96x96x96"],
-        default_value_if("pooled", "true", "1x4x64x64x64"))]
+    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times. Default: the shapes of BraTS, BTCV, Cityscapes,
+    /// TotalSegmentator and ADE20K.
+    #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = NAMED.map(|(shape, _)| shape),
+        hide_default_value = true, default_value_if("pooled", "true", "1x4x64x64x64"))]
     shape: Vec<Shape>,
     /// Heads of a deep-supervision pyramid, each with half the voxels per side of the one before. One plan of all heads
     /// is compared with one plan per head.
     #[arg(long = "heads", value_name = "HEADS", default_value_t = 1)]
     pub levels: usize,
-    /// Type of logits and gradient.
-    #[arg(long, value_enum, default_value = "f32")]
+    /// Types of logits and gradient. `bench` compares the others with the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
+    dtype: Vec<Dtype>,
+    /// Memory formats of logits and gradient. `bench` compares the others with the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "contiguous_format")]
+    memory_format: Vec<Format>,
+}
+
+/// How logits and gradient are stored.
+#[derive(Clone, Copy)]
+pub struct Stored {
     dtype: Dtype,
+    format: Format,
 }
 
 #[derive(Clone, Debug)]
 pub struct Shape(pub Vec<usize>);
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Dtype {
     F32,
     F16,
     Bf16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Format {
+    ContiguousFormat,
+    ChannelsLast,
+}
+
+impl Stored {
+    pub fn float(self) -> FloatType {
+        match self.dtype {
+            Dtype::F32 => FloatType::F32,
+            Dtype::F16 => FloatType::F16,
+            Dtype::Bf16 => FloatType::Bf16,
+        }
+    }
+
+    pub fn head(self, shape: &[usize], loss: Loss) -> Head {
+        let format = match self.format {
+            Format::ContiguousFormat => MemoryFormat::ContiguousFormat,
+            Format::ChannelsLast => MemoryFormat::ChannelsLast,
+        };
+        head(shape, loss, self.float()).memory_format(format)
+    }
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.dtype {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+        })?;
+        f.write_str(if self.format == Format::ChannelsLast { " channels last" } else { "" })
+    }
 }
 
 pub fn to_shape(text: &str) -> Result<Shape, String> {
@@ -52,21 +112,23 @@ impl Heads {
         self.shape.iter().map(|shape| &shape.0[..])
     }
 
-    pub fn float(&self) -> FloatType {
-        match self.dtype {
-            Dtype::F32 => FloatType::F32,
-            Dtype::F16 => FloatType::F16,
-            Dtype::Bf16 => FloatType::Bf16,
-        }
+    /// Every type in every memory format.
+    pub fn stored(&self) -> impl Iterator<Item = Stored> {
+        let formats = |&dtype| self.memory_format.iter().map(move |&format| Stored { dtype, format });
+        self.dtype.iter().flat_map(formats)
     }
 
-    /// The heads of one shape, each with half the voxels per side of the one before.
+    /// The heads of one shape, each with half the voxels per side of the one before, as first asked for.
     pub fn of(&self, shape: &[usize], smoothing: f32) -> Vec<Head> {
+        self.stored().next().map_or_else(Vec::new, |stored| self.of_stored(shape, smoothing, stored))
+    }
+
+    pub fn of_stored(&self, shape: &[usize], smoothing: f32, stored: Stored) -> Vec<Head> {
         let weights = segloss::nnunet_deep_supervision(self.levels);
         let head = |(level, weight): (usize, f32)| {
             let mut shape = shape.to_vec();
             shape.iter_mut().skip(2).for_each(|axis| *axis = (*axis >> level).max(1));
-            head(&shape, dice_ce(smoothing), self.float()).weight(weight)
+            stored.head(&shape, dice_ce(smoothing)).weight(weight)
         };
         weights.into_iter().enumerate().map(head).collect()
     }

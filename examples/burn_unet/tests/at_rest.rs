@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::backend::wgpu::WgpuSetup;
+use burn::nn::conv::Conv2dConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use segloss::burn::{Bridge, HeadTensors};
@@ -44,7 +45,7 @@ fn trace(name: &str, work: impl FnOnce(&Device, &WgpuSetup)) -> String {
 /// A call of interest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
-    /// A dispatch of a pipeline of segloss's, by its stage; "" for burn's.
+    /// A dispatch of a pipeline, by its label: "segloss: " and the stage, or what burn names a kernel.
     Dispatch(String),
     /// Something that is made, with a label of segloss's.
     Make(&'static str),
@@ -67,11 +68,11 @@ fn calls(trace: &str) -> Vec<Call> {
         if let Some(kind) = made {
             id = id.or_else(|| between(line, "id: PointerId(", ")"));
             if let Some(label) = between(line, "label: Some(\"", "\"") {
+                if let (Some(id), "ComputePipeline") = (&id, kind) {
+                    stages.insert(id.clone(), label.split(',').next().unwrap_or_default().to_owned());
+                }
                 if label.starts_with("segloss") {
                     calls.push(Call::Make(kind));
-                    if let (Some(id), "ComputePipeline") = (&id, kind) {
-                        stages.insert(id.clone(), label.split(',').next().unwrap_or_default().to_owned());
-                    }
                 }
                 made = None;
             }
@@ -87,6 +88,26 @@ fn calls(trace: &str) -> Vec<Call> {
 
 fn is(call: &Call, stage: &str) -> bool {
     matches!(call, Call::Dispatch(name) if name == stage)
+}
+
+fn is_burns(call: &Call) -> bool {
+    matches!(call, Call::Dispatch(name) if !name.starts_with("segloss"))
+}
+
+/// The calls behind the last mark.
+fn behind_mark(calls: &[Call]) -> &[Call] {
+    let mark = calls.iter().rposition(|call| matches!(call, Call::Make(_))).expect("the mark");
+    &calls[mark + 1..]
+}
+
+fn mark(setup: &WgpuSetup) {
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some("segloss: mark"),
+        size: 4,
+        usage: wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    };
+    drop(setup.device.create_buffer(&descriptor));
 }
 
 /// Steps of the example's U-Net, with a loss of three heads: `SEGLOSS_REST_STEPS`, or few, since a software driver is slow.
@@ -140,22 +161,47 @@ fn no_dispatch_of_burns_copies_contiguous_logits_or_their_gradient() {
             logits.grad(&loss.total.backward()).unwrap().into_data()
         };
         (0..3).for_each(|_| drop(step()));
-        let descriptor = wgpu::BufferDescriptor {
-            label: Some("segloss: mark"),
-            size: 4,
-            usage: wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        };
-        drop(setup.device.create_buffer(&descriptor));
+        mark(setup);
         drop(step());
     }));
-    let mark = calls.iter().rposition(|call| matches!(call, Call::Make(_))).expect("the mark");
-    let at_rest = &calls[mark + 1..];
+    let at_rest = behind_mark(&calls);
     println!("{at_rest:?}");
     assert!(at_rest.first().is_some_and(|call| is(call, "segloss: statistics")), "something precedes the loss");
     assert!(at_rest.last().is_some_and(|call| is(call, "segloss: gradient")), "something follows the gradient");
     // one makes the gradient of the total
-    assert!(at_rest.iter().filter(|call| is(call, "")).count() <= 1, "burn does more than begin the backward");
+    assert!(at_rest.iter().filter(|call| is_burns(call)).count() <= 1, "burn does more than begin the backward");
+}
+
+/// The same for logits that a convolution computes, which lie channels last. Strides that are in no format are copied, which
+/// shows that a copy is seen here.
+#[test]
+fn no_dispatch_of_burns_copies_the_logits_of_a_convolution_or_their_gradient() {
+    let between = |is_transposed: bool| {
+        let calls = calls(&trace(if is_transposed { "transposed" } else { "convolution" }, |device, setup| {
+            let bridge = Bridge::new(device, setup).unwrap();
+            let device = device.clone().autodiff();
+            let spec = LossSpec::new().head(Head::new([], Loss::monai_dice_ce()));
+            let labels = Tensor::<3, Int>::zeros([2, 8, 8], &device);
+            let convolution = Conv2dConfig::new([5, 3], [1, 1]).init(&device);
+            let images = Tensor::<4>::random([2, 5, 8, 8], Distribution::Default, &device);
+            let step = || {
+                let logits = convolution.forward(images.clone());
+                let logits = if is_transposed { logits.swap_dims(2, 3) } else { logits };
+                let loss = bridge.loss(&spec, [HeadTensors::labels(logits, labels.clone())]).unwrap();
+                let gradients = GradientsParams::from_grads(loss.total.backward(), &convolution);
+                drop(gradients);
+                device.sync().unwrap();
+            };
+            (0..3).for_each(|_| step());
+            mark(setup);
+            step();
+        }));
+        let at_rest = behind_mark(&calls).to_vec();
+        println!("{at_rest:?}");
+        at_rest
+    };
+    between(false);
+    between(true);
 }
 
 /// What is kept holds buffers of burn's pool, but not for ever.
