@@ -192,7 +192,9 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
     let slots = u32::try_from(dispatch.slots.len()).expect("a dispatch has few slots");
     let windows = dispatch.bindings.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
-    for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
+    for (list, count) in
+        [("c", unrolled), ("k", variant.chunk), ("v", variant.row_quads), ("g", group_count), ("w", windows)]
+    {
         text += &numbers(list, count);
     }
     for role in Role::LISTS {
@@ -224,12 +226,16 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
+    let visit = split.map_or(1, |split| variant.visit(split, arithmetic.is("channels_last")));
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
         .flag("target_runs", arithmetic.is("channels_last") && arithmetic.is("probabilities"))
         .flag("by_element", arithmetic.is("channels_last") && split.is_none())
         .flag("whole_runs", arithmetic.classes.is_multiple_of(4))
+        .flag("visits", visit > 1)
+        .flag("by_rows", !arithmetic.is("channels_last") && visit == 1)
+        .list("v", 0..if visit > 1 { visit } else { 0 })
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("k", 0..variant.chunk);
@@ -242,7 +248,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     }
     let mut text = constant("CLASSES_g0", arithmetic.classes);
     let kernel: &[&str] = if let Some(Split { lanes, held }) = split {
-        text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held));
+        text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held) + &constant("VISIT_g0", visit));
         &[files::CLASSES, stage.registers]
     } else {
         &[files::SOFTMAX_STREAMED, stage.streamed]

@@ -104,8 +104,8 @@ pub const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "half of a word that is not cleared",
         file: "shaders/shared/binding_atomics.wgsl",
-        find: "    atomicAnd(&words_b0_w0[first], others);\n",
-        replace: "",
+        find: "    atomicXor(&words_b0_w0[first], (atomicLoad(&words_b0_w0[first]) ^ word) & half_mask);",
+        replace: "    atomicXor(&words_b0_w0[first], word & half_mask);",
         test: "kernels::halves::odd_rows_at_odd_offsets_share_words_and_nothing_else_changes",
     },
     Mutant {
@@ -287,8 +287,8 @@ pub const MUTANTS: [Mutant; 40] = [
     Mutant {
         name: "channels last, classes that several invocations hold",
         file: "shaders/classes.wgsl",
-        find: "class_index = c * CLASS_LANES_g0 + lane;",
-        replace: "class_index = c * HELD_g0 + lane;",
+        find: "class_index = (c / 4u * CLASS_LANES_g0 + lane) * 4u + c % 4u;",
+        replace: "class_index = (c / 4u * CLASS_LANES_g0 + lane) * 4u + 3u - c % 4u;",
         test: "kernels::memory_format::channels_last_has_every_type",
     },
     Mutant {
@@ -297,5 +297,26 @@ pub const MUTANTS: [Mutant; 40] = [
         find: "return voxels * CLASSES_g0 + class_index;",
         replace: "return voxels + head.voxels * class_index;",
         test: "kernels::memory_format::channels_last_has_every_type",
+    },
+    Mutant {
+        name: "channels last, a voxel's last classes with the first of the next",
+        file: "shaders/classes.wgsl",
+        find: "elements = CLASSES_g0 - at % CLASSES_g0;",
+        replace: "elements = 4u;",
+        test: "kernels::memory_format::channels_last_equals_the_reference_whatever_the_number_of_classes",
+    },
+    Mutant {
+        name: "a quad that is read ahead in the place of another",
+        file: "shaders/statistics_registers.wgsl",
+        find: "row_c0_v0 = select(row_c0_v0, z, v == v0);",
+        replace: "row_c0_v0 = select(row_c0_v0, z, v >= v0);",
+        test: "kernels::workgroups::rows_of_many_classes_are_read_a_few_quads_at_a_time",
+    },
+    Mutant {
+        name: "a gradient that is kept in the place of another quad's",
+        file: "shaders/gradient_registers.wgsl",
+        find: "row_c0_v0 = select(row_c0_v0, dz_c0, v == v0);",
+        replace: "row_c0_v0 = select(row_c0_v0, dz_c0, v <= v0);",
+        test: "kernels::workgroups::rows_of_many_classes_are_read_a_few_quads_at_a_time",
     },
 ];

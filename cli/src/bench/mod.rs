@@ -26,7 +26,7 @@ pub use figures::{commit, today};
 use floor::{Floor, Kind};
 use peers::Peers;
 use race::Race;
-use workload::{Heads, SMOOTHING, Tensors, Workload, shape_name};
+use workload::{Heads, SMOOTHING, Tensors, Workload, data_set, shape_name};
 
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag each")]
@@ -296,7 +296,7 @@ fn print(all: &Figures) {
     for figure in &all.figures {
         let ms = |ns: f64| format!("{:.2}", ns / 1e6);
         table.add_row([
-            figure.shape.clone(),
+            data_set(&figure.shape).map_or_else(|| figure.shape.clone(), |name| format!("{}: {name}", figure.shape)),
             figure.name.clone(),
             figure.stage.clone(),
             ms(figure.median_ns),

@@ -18,15 +18,28 @@ pub fn sweep(files: &[Figures], path: &Path) -> Result<()> {
     let of_classes = series(files, |shape| (shape.len() == 3).then(|| shape[1]));
     let of_voxels =
         series(files, |shape| (shape.len() == 5 && shape[..2] == [2, 4]).then(|| shape[2..].iter().product()));
-    let root = SVGBackend::new(path, (1040, 440)).into_drawing_area();
+    let root = SVGBackend::new(path, (1340, 440)).into_drawing_area();
     root.fill(&WHITE)?;
     // a name has the same colour in both charts
     let names: BTreeSet<&String> = of_classes.keys().chain(of_voxels.keys()).collect();
-    let (left, right) = root.split_horizontally(520);
+    let (charts, right) = root.split_horizontally(1040);
+    let (left, middle) = charts.split_horizontally(520);
     let adapter = files.first().map_or("", |file| &file.machine.adapter);
     chart(&left, &format!("ns per logit, forward + backward: {adapter}"), "classes, 8 M logits", &of_classes, &names)?;
-    chart(&right, "", "voxels per item, 2 items of 4 classes", &of_voxels, &names)?;
+    chart(&middle, "", "voxels per item, 2 items of 4 classes", &of_voxels, &names)?;
+    legend(&right, &names)?;
     root.present()?;
+    Ok(())
+}
+
+/// The names with their colours, from the top down.
+fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, names: &BTreeSet<&String>) -> Result<()> {
+    for ((index, name), y) in names.iter().enumerate().zip((48..).step_by(24)) {
+        let style = Palette99::pick(index).stroke_width(2);
+        area.draw(&PathElement::new([(12, y), (36, y)], style))?;
+        area.draw(&Circle::new((24, y), 3, Palette99::pick(index).filled()))?;
+        area.draw(&Text::new((*name).clone(), (46, y - 7), ("sans-serif", 14)))?;
+    }
     Ok(())
 }
 
@@ -83,16 +96,7 @@ fn chart(
     for (name, points) in all {
         let index = names.iter().position(|known| *known == name).unwrap_or(0);
         let style = Palette99::pick(index).stroke_width(2);
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        chart.draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::MiddleMiddle)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
     Ok(())
 }

@@ -162,6 +162,11 @@ pub fn shape_name(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }
 
+/// The data set that is trained in this shape, where it is one of the named.
+pub fn data_set(shape: &str) -> Option<&'static str> {
+    NAMED.iter().find(|(named, _)| *named == shape).map(|(_, name)| *name)
+}
+
 /// The axes of `NxCxD[xHxW]`.
 pub fn parse_shape(text: &str) -> Result<Vec<usize>, String> {
     let axes: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
