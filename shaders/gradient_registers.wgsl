@@ -41,7 +41,7 @@ fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { r
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
-const VISIT_g0 = 1u; const v0 = 0u; const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASSES_g0 = 1u; const VISIT_g0 = 1u; const v0 = 0u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0;
 //# end
 

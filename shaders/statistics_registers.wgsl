@@ -51,7 +51,7 @@ fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: 
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
-const VISIT_g0 = 1u; const v0 = 0u; const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASSES_g0 = 1u; const VISIT_g0 = 1u; const v0 = 0u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0; const QUAD_STRIDE_g0 = CLASS_LANES_g0; const QUAD_SPAN_g0 = INVOCATIONS;
 //# end
 

@@ -20,8 +20,8 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::testing::cases::{CaseFile, read, run};
 use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec, Overlap,
-    OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, ScalarAlpha, Target,
+    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec,
+    MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, ScalarAlpha, Target,
 };
 use serde_json::{Value, json};
 
@@ -125,12 +125,14 @@ fn head() -> impl Strategy<Value = Head> {
         .prop_map(|(activation, overlap, pixel)| Loss { activation, overlap, pixel });
     let shape = prop_oneof![20 => vec(axis(), 2..5), 1 => vec(axis(), 0..7)];
     let asked = (select(counts), any::<[bool; 5]>(), number());
-    (shape, loss, (target, floats(), resample), ignored, asked).prop_map(
-        |(shape, loss, (target, logits, resample), ignore_index, (hard_counts, flags, weight))| {
+    let formats = select(vec![MemoryFormat::ContiguousFormat, MemoryFormat::ChannelsLast]);
+    (shape, loss, (target, floats(), resample, formats), ignored, asked).prop_map(
+        |(shape, loss, (target, logits, resample, memory_format), ignore_index, (hard_counts, flags, weight))| {
             let [mask, weight_map, sample_mask, unreduced, check_finite] = flags;
             Head {
                 target,
                 logits,
+                memory_format,
                 resample,
                 ignore_index,
                 hard_counts,

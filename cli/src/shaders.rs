@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use segloss::MemoryFormat;
 use segloss::testing::shaders::{ComposedShader, of_classes, representative};
 
 #[derive(clap::Args)]
@@ -12,8 +13,8 @@ pub struct Shaders {
     /// The folder to write to; made if it is missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Statistics and gradient of heads with these numbers of classes, with label smoothing and without, instead of
-    /// representative plans.
+    /// Statistics and gradient of heads with these numbers of classes, in both memory formats, with label smoothing and without,
+    /// instead of representative plans.
     #[arg(long, value_name = "C,…", value_delimiter = ',')]
     classes: Vec<usize>,
     /// Also write SPIR-V beside each file, for a driver's offline compiler.
@@ -26,7 +27,10 @@ impl Shaders {
         let folder = &self.out;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut written = Vec::new();
-        let of_classes = |&classes: &usize| [of_classes(classes, 0.0), of_classes(classes, 0.1)].concat();
+        let of_classes = |&classes: &usize| {
+            let formats = [MemoryFormat::ContiguousFormat, MemoryFormat::ChannelsLast];
+            formats.map(|format| [of_classes(classes, format, 0.0), of_classes(classes, format, 0.1)].concat()).concat()
+        };
         let shaders =
             if self.classes.is_empty() { representative() } else { self.classes.iter().flat_map(of_classes).collect() };
         for shader in shaders {

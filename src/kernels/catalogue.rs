@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use super::axes::{Choice, ChosenStep, Slots, VARIANT, names, runs_alone};
 use super::{compose, cover};
 use crate::layout::Layout;
+use crate::layout::tensors;
 use crate::layout::variant::Variant;
-use crate::spec::{Activation, FloatType, Head, Loss, LossSpec, Overlap, Pixel, Reduction};
+use crate::spec::{Activation, FloatType, Head, Loss, LossSpec, MemoryFormat, Overlap, Pixel, Reduction};
 
 /// The text of one shader.
 #[derive(Clone, Debug)]
@@ -149,12 +150,14 @@ pub fn representative() -> Vec<ComposedShader> {
 /// Statistics and gradient of a head of `classes` classes with soft Dice and cross-entropy, as hardware runs them: for a
 /// driver's compiler, to read its statistics.
 #[must_use]
-pub fn of_classes(classes: usize, label_smoothing: f32) -> Vec<ComposedShader> {
+pub fn of_classes(classes: usize, memory_format: MemoryFormat, label_smoothing: f32) -> Vec<ComposedShader> {
     let loss = Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(label_smoothing));
     let smoothing = if label_smoothing > 0.0 { "smoothing" } else { "" };
-    let spec = LossSpec::new().head(Head::new([1, classes, 64, 64, 64], loss));
-    let slots = Slots { wide: true, ..Slots::PLAIN };
-    voxel_stages(&joined([&format!("{classes}-classes"), smoothing].into_iter()), &spec, VARIANT, slots).to_vec()
+    let last = if memory_format == MemoryFormat::ChannelsLast { "channels-last" } else { "" };
+    let head = Head::new([1, classes, 64, 64, 64], loss).memory_format(memory_format);
+    let slots = Slots { wide: tensors::row(&head, VARIANT).is_multiple_of(4), ..Slots::PLAIN };
+    let choices = joined([&format!("{classes}-classes"), last, smoothing].into_iter());
+    voxel_stages(&choices, &LossSpec::new().head(head), VARIANT, slots).to_vec()
 }
 
 /// Statistics and gradient of heads whose tensors each have a slot of their own.

@@ -51,9 +51,6 @@ impl<'a> Groups<'a> {
     pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
         let several = self.slots(group, Role::Logits).len() > 1 && !group.0.is("channels_last");
         let variant = if several { variant.for_several_slots() } else { variant };
-        let split = variant.split(group.0.classes, group.0.is("channels_last"))?;
-        // whole runs, of classes that several invocations share
-        let shared = group.0.is("channels_last") && split.lanes > 1;
-        Some(Split { held: if shared { split.held.next_multiple_of(4) } else { split.held }, ..split })
+        variant.split(group.0.classes, group.0.is("channels_last"))
     }
 }

@@ -52,11 +52,11 @@ numbers! {
     invocations: u32,
     /// Voxels per tile: what one workgroup handles. A multiple of 4 · `invocations`, at most 2^24.
     tile: u32,
-    /// Classes that an invocation holds at once; with channels last twice as many, since a quad that is held whole is read as it
-    /// lies. Heads with more are split over the invocations of a workgroup.
+    /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
     register_classes: u32,
     /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it lacks them, up to
-    /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream.
+    /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream. With channels last a
+    /// head that is not split may have as many classes as well, since a quad that is held whole is read as it lies.
     split_classes: u32,
     /// Quads of a row that a workgroup of a split head reads before it turns to the row of another class. 4 are a cache line of
     /// f32.
@@ -136,19 +136,22 @@ pub(crate) struct Split {
 }
 
 impl Variant {
-    /// How the classes of a head are held; `None` where they stream.
+    /// How the classes of a head are held; `None` where they stream. With channels last those of a split head come in fours.
     pub(crate) fn split(self, classes: u32, channels_last: bool) -> Option<Split> {
-        if classes <= self.register_classes * if channels_last { 2 } else { 1 } {
+        let whole = if channels_last { self.register_classes.max(self.split_classes) } else { self.register_classes };
+        if classes <= whole {
             return Some(Split { lanes: 1, held: classes });
         }
         let most = 1 << self.invocations.trailing_zeros();
         if self.split_classes == 0 || most < 2 {
             return None;
         }
+        let fours = |held: u32| if channels_last { held.next_multiple_of(4) } else { held };
+        let wanted = if channels_last { (self.split_classes / 4 * 4).max(4) } else { self.split_classes };
         let mut lanes = 2;
         while lanes <= most {
-            let held = classes.div_ceil(lanes);
-            if held <= self.split_classes || lanes == most && held <= MOST_HELD {
+            let held = fours(classes.div_ceil(lanes));
+            if held <= wanted || lanes == most && held <= MOST_HELD {
                 return Some(Split { lanes, held });
             }
             lanes *= 2;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use segloss::Loss;
 use segloss::testing::cases::{self, ExpectedHead, Outcome};
+use segloss::{Loss, MemoryFormat};
 
 use crate::common::{self, all_gpus};
 
@@ -51,6 +51,19 @@ fn what_people_reported() {
 #[test]
 fn combinations_of_published_terms() {
     pass("combinations.json.gz", 278, 0, [6, 48]);
+}
+
+/// The numbers are the same, wherever they lie.
+#[test]
+fn published_cases_pass_with_channels_last() {
+    let gpu = common::gpu();
+    for file in ["reference.json.gz", "monai_tests.json.gz", "combinations.json.gz"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(file);
+        for case in cases::read(&path).expect("the file is there").cases.iter().step_by(6) {
+            let outcome = cases::run_in(&gpu.plans, case, MemoryFormat::ChannelsLast);
+            assert!(matches!(outcome, Outcome::Passed(_)), "{}: {outcome:?}", case.id);
+        }
+    }
 }
 
 /// Results that only these cases expect are compared as well.

@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 40] = [
+pub const MUTANTS: [Mutant; 43] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",

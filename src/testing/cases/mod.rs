@@ -7,7 +7,7 @@
 mod run;
 mod schema;
 
-pub use run::{Outcome, expected, run, trial};
+pub use run::{Outcome, expected, run, run_in, trial};
 pub use schema::{
     Case, CaseError, CaseFile, CaseHead, CaseTarget, CaseTensor, Expected, ExpectedHead, Number, Tolerance, read,
 };

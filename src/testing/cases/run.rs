@@ -2,7 +2,7 @@
 
 use super::schema::{Case, Number};
 use crate::host;
-use crate::spec::{HardCounts, Head, LossSpec, Target};
+use crate::spec::{HardCounts, Head, LossSpec, MemoryFormat, Target};
 use crate::testing::{Comparison, Differences, Expected, ExpectedHead, Plans, Tensors, Tolerance, compare};
 
 /// The outcome of a case.
@@ -41,21 +41,45 @@ pub fn trial(case: &Case) -> Result<(LossSpec, Vec<Tensors>), Vec<String>> {
 /// Runs a case on the device of these plans.
 #[must_use]
 pub fn run(plans: &Plans, case: &Case) -> Outcome {
-    let (spec, tensors) = match trial(case) {
+    run_in(plans, case, MemoryFormat::ContiguousFormat)
+}
+
+/// The same with logits, probabilities and gradients in this format. Cases are contiguous: what goes to the device is permuted, and
+/// what comes back.
+#[must_use]
+pub fn run_in(plans: &Plans, case: &Case, format: MemoryFormat) -> Outcome {
+    let (mut spec, mut tensors) = match trial(case) {
         Ok(trial) => trial,
         Err(lacks) => return Outcome::Unsupported(lacks),
     };
+    for (head, tensors) in spec.heads.iter_mut().zip(&mut tensors) {
+        head.memory_format = format;
+        if head.channels_last() {
+            for values in [&mut tensors.logits, &mut tensors.probabilities] {
+                *values = transposed(values, head.classes(), head.voxels());
+            }
+        }
+    }
     let result = plans
         .plan(&spec)
         .and_then(|plan| host::run(&plan, &tensors.iter().map(Tensors::data).collect::<Vec<_>>(), 1.0));
-    let result = match result {
+    let mut result = match result {
         Ok(result) => result,
         Err(error) => return Outcome::Failed(vec![error.to_string()]),
     };
+    for (head, gradient) in spec.heads.iter().zip(&mut result.gradients).filter(|(head, _)| head.channels_last()) {
+        *gradient = transposed(gradient, head.voxels(), head.classes());
+    }
     // cases have no soft Dice
     let tolerance = Tolerance { loss: case.tolerance.loss, gradient: case.tolerance.grad, ..Tolerance::DEVICE };
     let Comparison { differences, phrases } = compare(&expected(case), &result, tolerance);
     if phrases.is_empty() { Outcome::Passed(differences) } else { Outcome::Failed(phrases) }
+}
+
+/// `[N, rows, columns]` as `[N, columns, rows]`.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let items = values.chunks(rows * columns);
+    items.flat_map(|item| (0..rows * columns).map(|at| item[at % rows * columns + at / rows])).collect()
 }
 
 /// Switches on the outputs of the heads that the case expects.
