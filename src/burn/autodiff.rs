@@ -16,7 +16,6 @@ use ::burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use ::burn::backend::tensor::FloatTensor;
 use ::burn::backend::{
     Autodiff, AutodiffBackend as _, BackendTensor, Cube, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
-    TensorMetadata as _,
 };
 use ::burn::tensor::Tensor;
 
