@@ -33,8 +33,8 @@ pub const NAMED: [(&str, &str); 7] = [
 /// Which heads: soft Dice and cross-entropy, of these shapes.
 #[derive(clap::Args)]
 pub struct Heads {
-    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times. Default: the shapes of BraTS, BTCV, Cityscapes,
-    /// TotalSegmentator and ADE20K.
+    /// Shape of the logits, `NxCxD[xHxW]`; may be given several times. Default: seven shapes that people train, of five data
+    /// sets.
     #[arg(long, value_name = "SHAPE", value_parser = to_shape, default_values = NAMED.map(|(shape, _)| shape),
         hide_default_value = true, default_value_if("pooled", "true", "1x4x64x64x64"))]
     shape: Vec<Shape>,
