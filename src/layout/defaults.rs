@@ -6,14 +6,13 @@ use super::variant::Variant;
 /// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: with one vector per workgroup
 /// the tile is streamed once. It runs both sides of a branch, with lanes masked, so heads are faster in dispatches of their
 /// own. Chunks of more than 4 classes are a few percent faster on llvmpipe, but SwiftShader does not compile them within
-/// minutes and gigabytes. Its caches have few ways, which the rows of many classes share where they are a power of two apart:
-/// a line of each is read at once.
+/// minutes and gigabytes.
 const SOFTWARE: Variant = Variant {
     invocations: 8,
     tile: 4096,
     register_classes: 8,
     split_classes: 16,
-    row_quads: 4,
+    row_quads: 1,
     chunk: 4,
     fold_invocations: 8,
     wide: true,
@@ -29,7 +28,6 @@ pub(crate) const INTEGRATED: Variant = Variant {
     invocations: 64,
     register_classes: 6,
     split_classes: 6,
-    row_quads: 1,
     chunk: 8,
     fold_invocations: 64,
     heads_per_dispatch: u32::MAX,
