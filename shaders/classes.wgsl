@@ -74,24 +74,21 @@ fn first_g0(place: Place, head: Head, voxel: u32) -> u32 {
     return (place.item * head.voxels + voxel) * CLASSES_g0;
 }
 
+// The first class of a voxel's last four, or of those that are left.
+const LAST_RUN_g0 = (CLASSES_g0 - 1u) / 4u * 4u;
+
 // Where run c lies behind that. Past the end of the row, or past the last class, it is a run that is there, and no caller
 // counts it.
 fn run_at_g0(lane: u32, c: u32, left: u32) -> u32 {
     var at = min(4u * c, min(left, 4u) * CLASSES_g0 - 1u);
-    //# if split
-    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), CLASSES_g0 - 1u);
-    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), CLASSES_g0 - 4u); //# if whole_runs
-    //# end
+    at = min(c % 4u, left - 1u) * CLASSES_g0 + min(class_of_g0(lane, c - c % 4u), LAST_RUN_g0); //# if split
     return at;
 }
 
 // Elements from there on that belong to it.
 fn run_left_g0(at: u32, left: u32) -> u32 {
     var elements = min(left, 4u) * CLASSES_g0 - at;
-    //# if split
-    elements = CLASSES_g0 - at % CLASSES_g0;
-    elements = 4u; //# if whole_runs
-    //# end
+    elements = CLASSES_g0 - at % CLASSES_g0; //# if split
     return elements;
 }
 

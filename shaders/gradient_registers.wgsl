@@ -41,7 +41,7 @@ fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { r
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
 fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
 fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
-const CLASSES_g0 = 1u; const VISIT_g0 = 1u; const v0 = 0u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0;
 //# end
 
@@ -78,36 +78,14 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     //# end
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they store nothing.
-    for (var block = tile_first; block < tile_end; block += VISIT_g0 * QUADS_g0 * 4u) {
-        //# if visits
-        // a few quads of each row, so that what the cache fetched of it is all read before another row takes its place
-        let visits = min(VISIT_g0, (tile_end - block + QUADS_g0 * 4u - 1u) / (QUADS_g0 * 4u));
-        //# each c
-        var row_c0_v0 = NONE; //# each v
-        for (var v = 0u; v < visits; v += 1u) {
-            let voxel = min(block + (v * QUADS_g0 + quad_index) * 4u, head.voxels - 1u);
-            let z = logits_g0(place, head, class_c0, voxel, head.voxels - voxel);
-            row_c0_v0 = select(row_c0_v0, z, v == v0); //# each v
-        }
-        //# end
-        for (var v = 0u; v < visits; v += 1u) {
-        let position = block + (v * QUADS_g0 + quad_index) * 4u;
-        //# else
-        //#= let position = block + quad_index * 4u;
-        //# end
+    for (var block = tile_first; block < tile_end; block += QUADS_g0 * 4u) {
+        let position = block + quad_index * 4u;
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# if visits
-        //# each c
-        var z_c0 = NONE;
-        z_c0 = select(z_c0, row_c0_v0, v == v0); //# each v
-        //# end
-        //# end
-        //# if by_rows
-        //#= let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
-        //# end
-        //# if channels_last
+        //# if not channels_last
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
+        //# else
         //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);
         //#= let z_c0 = rows[c0]; //# each c
         //# end
@@ -161,7 +139,8 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# if focal_softmax
         var focal_peak = LOWEST;
         //# each c
-        if class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
@@ -218,29 +197,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
             //# end
             let dz_c0 = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
-            dz[c0] = dz_c0; //# if channels_last
-            row_c0_v0 = select(row_c0_v0, dz_c0, v == v0); //# each v
-            finite = store_g0(place, head, class_c0, voxel, left, dz_c0) && finite; //# if by_rows
+            //# if channels_last
+            dz[c0] = dz_c0;
+            //# else
+            finite = store_g0(place, head, class_c0, voxel, left, dz_c0) && finite;
+            //# end
         }
         //# end
         //# if channels_last
         if present {
             finite = store_rows_g0(place, head, lane, voxel, left, dz) && finite;
         }
-        //# end
-        //# if visits
-        }
-        //# each c
-        for (var v = 0u; v < visits; v += 1u) {
-            let voxel = block + (v * QUADS_g0 + quad_index) * 4u;
-            if voxel < head.voxels && held_c0 { //# if ragged
-            //#= if voxel < head.voxels { //# if not ragged
-                var dz = NONE;
-                dz = select(dz, row_c0_v0, v == v0); //# each v
-                finite = store_g0(place, head, class_c0, voxel, head.voxels - voxel, dz) && finite;
-            }
-        }
-        //# end
         //# end
     }
     return finite;

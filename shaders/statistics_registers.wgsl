@@ -51,7 +51,7 @@ fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: 
 fn put(me: Invocation, row: u32, value: f32) {}
 fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
-const CLASSES_g0 = 1u; const VISIT_g0 = 1u; const v0 = 0u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
+const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0; const QUAD_STRIDE_g0 = CLASS_LANES_g0; const QUAD_SPAN_g0 = INVOCATIONS;
 //# end
 
@@ -94,36 +94,14 @@ fn statistics_g0(place: Place, me: Invocation) {
 
     // All invocations walk all blocks, since they may meet at barriers; past the end of the row they read its last voxel
     // again, and do not count it.
-    for (var block = tile_first; block < tile_end; block += VISIT_g0 * QUADS_g0 * 4u) {
-        //# if visits
-        // a few quads of each row, so that what the cache fetched of it is all read before another row takes its place
-        let visits = min(VISIT_g0, (tile_end - block + QUADS_g0 * 4u - 1u) / (QUADS_g0 * 4u));
-        //# each c
-        var row_c0_v0 = NONE; //# each v
-        for (var v = 0u; v < visits; v += 1u) {
-            let voxel = min(block + (v * QUADS_g0 + quad_index) * 4u, head.voxels - 1u);
-            let z = logits_g0(place, head, class_c0, voxel, head.voxels - voxel);
-            row_c0_v0 = select(row_c0_v0, z, v == v0); //# each v
-        }
-        //# end
-        for (var v = 0u; v < visits; v += 1u) {
-        let position = block + (v * QUADS_g0 + quad_index) * 4u;
-        //# else
-        //#= let position = block + quad_index * 4u;
-        //# end
+    for (var block = tile_first; block < tile_end; block += QUADS_g0 * 4u) {
+        let position = block + quad_index * 4u;
         let present = position < head.voxels;
         let voxel = min(position, head.voxels - 1u);
         let left = head.voxels - voxel;
-        //# if visits
-        //# each c
-        var z_c0 = NONE;
-        z_c0 = select(z_c0, row_c0_v0, v == v0); //# each v
-        //# end
-        //# end
-        //# if by_rows
-        //#= let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
-        //# end
-        //# if channels_last
+        //# if not channels_last
+        let z_c0 = logits_g0(place, head, class_c0, voxel, left); //# each c
+        //# else
         //#= let rows = rows_of_logits_g0(place, head, lane, voxel, left);
         //#= let z_c0 = rows[c0]; //# each c
         //# end
@@ -198,7 +176,8 @@ fn statistics_g0(place: Place, me: Invocation) {
         // the focal term's own softmax: without class 0 where the term drops it
         var focal_peak = LOWEST;
         //# each c
-        if class_c0 >= head.pixel_first_class {
+        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
+        //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             focal_peak = max(focal_peak, z_c0);
         }
         //# end
@@ -284,7 +263,6 @@ fn statistics_g0(place: Place, me: Invocation) {
             out_of_range & counts_quad,
             non_finite & counts_quad,
         );
-        } //# if visits
     }
 
     //# if split

@@ -4,6 +4,7 @@
 
 //# stand-in
 fn word_b0(first: u32) -> u32 { return first; }
+fn halves_b0(first: u32, left: u32) -> vec2<u32> { return vec2<u32>(first); }
 fn decode_quad_x0(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(); }
 //# end
 
@@ -17,24 +18,10 @@ fn pick_x0(i: vec4<u32>) -> vec4<f32> {
     return decode_quad_x0(words);
 }
 
-// The bits of up to four elements that follow each other: they lie in two words, or in three. A word past the last element is
-// the last one's.
-fn halves_x0(first: u32, left: u32) -> vec2<u32> {
-    let last = (first + min(left, 4u) - 1u) / 2u;
-    var halves = vec2<u32>(word_b0(first / 2u), word_b0(min(first / 2u + 1u, last)));
-    if first % 2u == 1u {
-        halves = (halves >> vec2<u32>(16u)) | (vec2<u32>(halves.y, word_b0(min(first / 2u + 2u, last))) << vec2<u32>(16u));
-    }
-    return halves;
-}
-
 // first: the element of the quad's first voxel; left: voxels from there to the end of the row
 fn load_x0(first: u32, left: u32) -> vec4<f32> {
-    let quad = decode_quad_x0(halves_x0(first, left));
-    return vec4<f32>(
-        quad.x,
-        select(quad.x, quad.y, left > 1u),
-        select(select(quad.x, quad.y, left > 1u), quad.z, left > 2u),
-        select(select(select(quad.x, quad.y, left > 1u), quad.z, left > 2u), quad.w, left > 3u),
-    );
+    let quad = decode_quad_x0(halves_b0(first, left));
+    let y = select(quad.x, quad.y, left > 1u);
+    let z = select(y, quad.z, left > 2u);
+    return vec4<f32>(quad.x, y, z, select(z, quad.w, left > 3u));
 }

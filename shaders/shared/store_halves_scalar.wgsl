@@ -7,24 +7,13 @@
 // Accumulating adds to what is there; a 0 leaves it bit for bit. Returns whether all stored values are finite, by their bits.
 
 //# stand-in
-fn word_b0(first: u32) -> u32 { return first; }
+fn halves_b0(first: u32, left: u32) -> vec2<u32> { return vec2<u32>(first); }
 fn set_word_b0(first: u32, word: u32) {}
 fn set_half_b0(first: u32, half_mask: u32, word: u32) {}
 fn decode_quad_x0(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(); }
 fn encode_quad_x0(value: vec4<f32>) -> vec2<u32> { return vec2<u32>(); }
 fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 fn is_zero(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
-//# end
-
-//# if accumulate
-// The halves that are there: in two words, or in three. A word past the last element is the last one's.
-fn stored_halves_x0(first: u32, last: u32) -> vec2<u32> {
-    var halves = vec2<u32>(word_b0(first / 2u), word_b0(min(first / 2u + 1u, last / 2u)));
-    if first % 2u == 1u {
-        halves = (halves >> vec2<u32>(16u)) | (vec2<u32>(halves.y, word_b0(min(first / 2u + 2u, last / 2u))) << vec2<u32>(16u));
-    }
-    return halves;
-}
 //# end
 
 // Stores those halves of a word whose elements are from `first` to `last`.
@@ -44,7 +33,7 @@ fn store_x0(first: u32, left: u32, value: vec4<f32>) -> bool {
     let last = first + min(left, 4u) - 1u;
     var words = encode_quad_x0(value);
     //# if accumulate
-    let before = stored_halves_x0(first, last);
+    let before = halves_b0(first, left);
     let sum = encode_quad_x0(decode_quad_x0(before) + value);
     // the bits that stay: those of the halves that 0 is added to
     let stays = select(vec4<u32>(), vec4<u32>(0xffffu, 0xffff0000u, 0xffffu, 0xffff0000u), is_zero(value));

@@ -42,6 +42,7 @@ mod files {
     pub const BINDING_PAIRS: &str = file!("shared/binding_pairs.wgsl");
     pub const BINDING_QUADS: &str = file!("shared/binding_quads.wgsl");
     pub const PAIRS_OF_WORDS: &str = file!("shared/pairs_of_words.wgsl");
+    pub const HALVES_OF_WORDS: &str = file!("shared/halves_of_words.wgsl");
     pub const HALF_F16: &str = file!("shared/half_f16.wgsl");
     pub const HALF_BF16: &str = file!("shared/half_bf16.wgsl");
     pub const HALVES_WIDE: &str = file!("shared/halves_wide.wgsl");
@@ -192,9 +193,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
     let slots = u32::try_from(dispatch.slots.len()).expect("a dispatch has few slots");
     let windows = dispatch.bindings.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
-    for (list, count) in
-        [("c", unrolled), ("k", variant.chunk), ("v", variant.row_quads), ("g", group_count), ("w", windows)]
-    {
+    for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
         text += &numbers(list, count);
     }
     for role in Role::LISTS {
@@ -226,16 +225,11 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
-    let visit = split.map_or(1, |split| variant.visit(split, arithmetic.is("channels_last")));
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
         .flag("target_runs", arithmetic.is("channels_last") && arithmetic.is("probabilities"))
         .flag("by_element", arithmetic.is("channels_last") && split.is_none())
-        .flag("whole_runs", arithmetic.classes.is_multiple_of(4))
-        .flag("visits", visit > 1)
-        .flag("by_rows", !arithmetic.is("channels_last") && visit == 1)
-        .list("v", 0..if visit > 1 { visit } else { 0 })
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("k", 0..variant.chunk);
@@ -248,7 +242,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
     }
     let mut text = constant("CLASSES_g0", arithmetic.classes);
     let kernel: &[&str] = if let Some(Split { lanes, held }) = split {
-        text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held) + &constant("VISIT_g0", visit));
+        text += &(constant("CLASS_LANES_g0", lanes) + &constant("HELD_g0", held));
         &[files::CLASSES, stage.registers]
     } else {
         &[files::SOFTMAX_STREAMED, stage.streamed]
@@ -261,10 +255,11 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
 
 /// A binding, and the functions through which its slots read and write it. `number`: of its first window.
 fn binding<'a>(kind: BindingKind, index: u32, number: u32, slots: impl Iterator<Item = &'a SlotKind>) -> String {
-    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
+    let (mut reads, mut writes, mut reads_halves) = (BTreeSet::new(), BTreeSet::new(), false);
     for slot in slots {
         if slot.role.is_read() {
             reads.insert(slot.unit());
+            reads_halves |= slot.has_halves();
         }
         if slot.role.is_written() {
             writes.insert(slot.unit());
@@ -298,7 +293,8 @@ fn binding<'a>(kind: BindingKind, index: u32, number: u32, slots: impl Iterator<
     let mut text: String =
         (0..kind.windows).map(|w| constant(&format!("BINDING_b0_w{w}"), number + w)).collect::<String>();
     text += &constant("WINDOW_b0", kind.window);
-    text.extend(files.iter().map(|file| render(file, &values)));
+    let halves = reads_halves.then_some(&files::HALVES_OF_WORDS);
+    text.extend(files.iter().chain(halves).map(|file| render(file, &values)));
     numbered(&text, "b", index)
 }
 

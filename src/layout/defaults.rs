@@ -12,7 +12,6 @@ const SOFTWARE: Variant = Variant {
     tile: 4096,
     register_classes: 8,
     split_classes: 16,
-    row_quads: 1,
     chunk: 4,
     fold_invocations: 8,
     wide: true,

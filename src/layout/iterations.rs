@@ -60,14 +60,7 @@ impl Variant {
         let met = sums * u64::from(self.chunk.div_ceil(self.invocations)) * (1 + 3 * u64::from(self.invocations));
         let split = self.split(classes, head.channels_last());
         let quads = u64::from(self.tile / 4 * split.map_or(1, |split| split.lanes)).div_ceil(self.invocations.into());
-        match split {
-            None => quads * (1 + chunks * (4 + met)),
-            // where a quad's logits are read ahead, each class held has a loop to read it and one to store it
-            Some(split) if self.visit(split, head.channels_last()) > 1 => {
-                quads * (1 + 2 * u64::from(split.held)) + chunks * met
-            }
-            Some(_) => quads + chunks * met,
-        }
+        if split.is_none() { quads * (1 + chunks * (4 + met)) } else { quads + chunks * met }
     }
 
     /// Iterations of combine, or of finish over all heads: the larger.

@@ -410,7 +410,6 @@ mod tests {
         tile: 4096,
         register_classes: 16,
         split_classes: 8,
-        row_quads: 1,
         chunk: 8,
         fold_invocations: 64,
         wide: true,

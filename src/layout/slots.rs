@@ -132,10 +132,15 @@ pub(crate) struct SlotKind {
 }
 
 impl SlotKind {
+    /// Whether its elements are floats of 16 bits, two in a word, that begin anywhere.
+    pub(crate) const fn has_halves(self) -> bool {
+        !self.wide && self.format.bits() == 16 && matches!(self.format, Format::Float(_))
+    }
+
     /// The words that it loads or stores at once.
     pub(crate) const fn unit(self) -> Unit {
         let bits = self.format.bits();
-        if !self.wide && bits == 16 && self.role.is_written() {
+        if self.has_halves() && self.role.is_written() {
             return Unit::AtomicWord;
         }
         match if self.wide { 4 * bits } else { bits } {

@@ -58,9 +58,6 @@ numbers! {
     /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream. With channels last a
     /// head that is not split may have as many classes as well, since a quad that is held whole is read as it lies.
     split_classes: u32,
-    /// Quads of a row that a workgroup of a split head reads before it turns to the row of another class. 4 are a cache line of
-    /// f32.
-    row_quads: u32,
     /// Classes per chunk: of a stream, and of the sums over a workgroup, which go through workgroup memory.
     chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
@@ -157,12 +154,6 @@ impl Variant {
             lanes *= 2;
         }
         None
-    }
-
-    /// Quads of a row that an invocation reads one after another. With channels last there are no rows, and a workgroup of an
-    /// unsplit head reads many quads at once.
-    pub(crate) fn visit(self, split: Split, channels_last: bool) -> u32 {
-        if channels_last || split.lanes == 1 { 1 } else { (self.row_quads * split.lanes / self.invocations).max(1) }
     }
 
     /// A quarter of the classes per invocation, where sharing them is cheap.

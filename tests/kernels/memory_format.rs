@@ -1,6 +1,8 @@
 //! Channels last: the same numbers, read and written where they lie.
 
-use segloss::{FloatType, Head, LabelType, Loss, LossSpec, MemoryFormat, Overlap, Pixel, Variant};
+use segloss::{
+    Alpha, FloatType, Head, LabelType, Loss, LossSpec, MemoryFormat, Overlap, Pixel, PixelKind, ScalarAlpha, Variant,
+};
 
 use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run, run_variant};
 
@@ -82,5 +84,25 @@ fn both_formats_give_the_same_bits_where_a_quad_is_held_whole() {
         let last = run(&gpu, &LossSpec::new().head(last), &[same], 1.0);
         assert_eq!(last.report, first.report, "{classes} classes");
         assert_eq!(last.gradients[0], permuted(&first.gradients[0]), "{classes} classes");
+    }
+}
+
+/// A place that holds no class repeats another one's logit, which may be one that the focal term drops, and far above the others.
+#[test]
+fn a_class_that_the_focal_term_drops_stays_out_of_its_softmax() {
+    let gpu = gpu();
+    let device = Variant::for_device(&gpu.device);
+    let focal = Pixel::focal(2.0, Alpha::None);
+    let (gamma, alpha, scalar_alpha) = (2.0, Alpha::None, ScalarAlpha::FirstClass);
+    let kind = PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: false };
+    let loss = Loss::new().pixel(Pixel { kind, ..focal });
+    for classes in [3, 4, 5] {
+        let spec = LossSpec::new().head(Head { loss: loss.clone(), ..head([2, classes, 37]) });
+        let mut tensors = random_tensors(&spec.heads[0], 4.0, &mut fastrand::Rng::with_seed(7));
+        tensors.logits.iter_mut().step_by(classes).for_each(|background| *background += 200.0);
+        let variant = Variant { register_classes: 1, split_classes: 2, ..device };
+        let expected = evaluate(&spec, std::slice::from_ref(&tensors), 1.0);
+        let worst = differences(&run_variant(&gpu, &spec, &[tensors], 1.0, variant), &expected);
+        assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{classes} classes: {worst:?}");
     }
 }

@@ -42,22 +42,3 @@ fn workgroups_of_any_size_equal_the_reference() {
         }
     }
 }
-
-/// Tiles, and rows, that end within what is read at once.
-#[test]
-fn rows_of_many_classes_are_read_a_few_quads_at_a_time() {
-    let gpu = gpu();
-    let default = Variant::for_device(&gpu.device);
-    let loss = || Loss::new().overlap(Overlap::dice()).pixel(Pixel::cross_entropy().label_smoothing(0.1));
-    let mut random = fastrand::Rng::with_seed(89);
-    for (classes, voxels) in [(40, 37), (40, 1000), (75, 300), (75, 1)] {
-        let spec = LossSpec::new().head(Head::new([2, classes, voxels], loss()));
-        let tensors = [random_tensors(&spec.heads[0], 3.0, &mut random)];
-        let expected = evaluate(&spec, &tensors, 1.0);
-        for row_quads in [1, 3, 4, 8] {
-            let variant = Variant { invocations: 8, tile: 160, split_classes: 16, row_quads, ..default };
-            let worst = differences(&run_variant(&gpu, &spec, &tensors, 1.0, variant), &expected);
-            assert!(worst.loss <= 2e-6 && worst.gradient <= 4e-6, "{classes} {voxels} {row_quads}: {worst:?}");
-        }
-    }
-}
