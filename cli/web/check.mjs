@@ -9,7 +9,7 @@ const MOST_BYTES = 8 << 20;
 
 // Why a step cannot run, in words; null: it can. `facts`: of the adapter. `isOther`: it is for another kind of adapter.
 export function lacking({ needs, own_kind_only, variant, buffers }, facts) {
-  if (own_kind_only && variant !== facts.kind && !facts.everyKind) return { isOther: true };
+  if (own_kind_only && !facts.kinds.includes(variant)) return { isOther: true };
   if (needs.storage_buffers > facts.storageBuffers) {
     return { words: `needs ${needs.storage_buffers} storage buffers, and the adapter has ${facts.storageBuffers}` };
   }

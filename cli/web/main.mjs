@@ -56,7 +56,7 @@ async function look() {
   const sizes = features.has('subgroups') ? [info.subgroupMinSize, info.subgroupMaxSize] : [0, 0];
   facts = {
     kind: isSoftware ? 'software' : 'hardware',
-    everyKind: settings.get('kinds') === 'all',
+    kinds: settings.get('kinds')?.split(',') ?? [isSoftware ? 'software' : 'hardware'],
     storageBuffers: limits.maxStorageBuffersPerShaderStage,
     largestBuffer: DEFAULT_BUFFER,
     subgroups: features.has('subgroups'),
@@ -175,9 +175,8 @@ async function runChecks(told) {
 async function runBenches(told) {
   const gpu = await open();
   const measured = [];
-  const kinds = facts.everyKind ? ['hardware', 'software'] : [facts.kind];
   const most = facts.kind === 'software' && !settings.has('shapes') ? SOFTWARE_LOGITS : Infinity;
-  const benches = contents.benches.filter(({ variant, logits }) => kinds.includes(variant) && logits <= most);
+  const benches = contents.benches.filter(({ variant, logits }) => facts.kinds.includes(variant) && logits <= most);
   let message = '';
   for (const [index, bench] of benches.entries()) {
     const what = `Timing ${bench.shape}`;
@@ -192,7 +191,7 @@ async function runBenches(told) {
         told((index + part * 0.9) / benches.length, what);
         return breathe();
       });
-      if (facts.everyKind) {
+      if (facts.kinds.length > 1) {
         const shape = `${bench.shape}, ${bench.variant} variant`;
         for (const list of [one.figures, one.ratios, one.walls]) for (const figure of list) figure.shape = shape;
       }

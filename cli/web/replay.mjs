@@ -12,7 +12,7 @@ globalThis.dawn = create([`backend=${backend}`]);
 const adapter = await dawn.requestAdapter();
 if (!adapter) throw new Error(`Dawn has no adapter with the back end ${backend}`);
 const gpu = await Gpu.open(document, adapter);
-const facts = { kind: 'software', everyKind: true, storageBuffers: 8, subgroups: false, mostBytes: Infinity, largestBuffer: 2 ** 28 };
+const facts = { kinds: ['hardware', 'software'], storageBuffers: 8, subgroups: false, mostBytes: Infinity, largestBuffer: 2 ** 28 };
 
 const results = [];
 for (const step of document.steps) {

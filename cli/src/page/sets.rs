@@ -151,19 +151,17 @@ pub fn pooled(export: &mut Export, kinds: &[&Kind]) -> Result<()> {
         for kind in kinds {
             let one_dispatch = Variant { heads_per_dispatch: u32::MAX, ..kind.paper.variant };
             let apart = Variant { heads_per_dispatch: 1, ..one_dispatch };
-            let (aligned, hardware) = (number == 0, kind.name == "hardware");
             // SwiftShader takes long to compile all heads at odd places, so that is for hardware alone
-            let one = (aligned || hardware).then_some(("one dispatch", one_dispatch, !aligned));
-            for (dispatches, variant, own_kind_only) in one.into_iter().chain([("a dispatch each", apart, hardware)]) {
+            let one = (number == 0 || kind.name == "hardware").then_some(("one dispatch", one_dispatch));
+            for (dispatches, variant) in one.into_iter().chain([("a dispatch each", apart)]) {
                 let name = format!("{}, {dispatches}, {}", trial.name, kind.name);
-                let about = About { name: &name, own_kind_only, ..trial.about("pooled", kind) };
+                let about = About { name: &name, own_kind_only: true, ..trial.about("pooled", kind) };
                 trial.step(export, about, &kind.paper, variant, false)?;
             }
             // at an odd place, a gradient that is added to or overwrites the logits
             if number == 1 {
                 let name = format!("{}, {}", in_turns.name, kind.name);
-                let about =
-                    About { name: &name, restore: true, own_kind_only: hardware, ..in_turns.about("pooled", kind) };
+                let about = About { name: &name, restore: true, own_kind_only: true, ..in_turns.about("pooled", kind) };
                 in_turns.step(export, about, &kind.paper, apart, false)?;
             }
         }

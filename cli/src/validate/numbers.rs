@@ -11,7 +11,8 @@ use segloss::testing::cases::{self, Case, Outcome};
 use segloss::testing::shaders::{CoveringStep, covering_steps};
 use segloss::testing::{self, Comparison, Differences, Expected, Plans, Tensors, Tolerance, draw};
 use segloss::{
-    AdapterChoice, Answers, HardCounts, Head, LabelType, Loss, LossSpec, Pixel, Plan, Variant, open_adapter, wgpu,
+    AdapterChoice, Answers, HardCounts, Head, LabelType, Loss, LossSpec, MemoryFormat, Pixel, Plan, Variant,
+    open_adapter, wgpu,
 };
 
 use super::record::{Adapter, Bin, Counts, Errors, Failure, Size, Spread};
@@ -311,12 +312,16 @@ pub fn steps() -> Vec<(&'static str, LossSpec)> {
     let top_k = Loss::nnunet_dc_topk();
     let smooth = Loss::monai_dice().pixel(Pixel::cross_entropy().label_smoothing(0.1));
     let five = [[2, 4, 24, 20, 16], [2, 4, 12, 10, 8], [2, 4, 6, 5, 4], [1, 14, 9, 9, 9], [1, 40, 7, 5, 3]];
+    let head = |shape: [usize; 5]| {
+        let format = if shape[1] > 4 { MemoryFormat::ChannelsLast } else { MemoryFormat::ContiguousFormat };
+        Head::new(shape, smooth.clone()).memory_format(format)
+    };
     vec![
         ("4 classes", LossSpec::new().head(Head::new([2, 4, 33, 17, 9], Loss::monai_dice_ce()))),
         ("14 classes, smoothing", LossSpec::new().head(Head::new([1, 14, 21, 19, 11], smooth.clone()))),
         ("105 classes", LossSpec::new().head(Head::new([1, 105, 13, 11, 7], Loss::nnunet_dc_ce()))),
         ("top-k", LossSpec::new().head(Head::new([2, 3, 31, 29], top_k).hard_counts(HardCounts::Item))),
-        ("five heads", LossSpec { heads: five.map(|shape| Head::new(shape, smooth.clone())).to_vec() }),
+        ("five heads, two channels last", LossSpec { heads: five.map(head).to_vec() }),
     ]
 }
 
