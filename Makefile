@@ -116,9 +116,9 @@ PYTHON ?= python3
 PEERS := target/peers
 
 # torch.compile needs a C++ compiler: without one the compiled losses are left out.
-peers: adapter ## the step, its floor, an unfused pipeline, MONAI's and nnU-Net's losses in PyTorch: one run, one table
+peers: adapter ## the step in both memory formats, its floor, MONAI's and nnU-Net's losses in PyTorch: one run, one table
 	$(PYTHON) -m venv $(PEERS)/venv && $(PEERS)/venv/bin/pip install -q torch monai nnunetv2
-	$(CARGO) run --release -p segloss-cli -- bench --unfused --json $(PEERS)/peers.json \
+	$(CARGO) run --release -p segloss-cli -- bench --memory-format contiguous_format,channels_last --runs 15 --json $(PEERS)/peers.json \
 	    --peers "$(PEERS)/venv/bin/python benches/peers/monai.py --serve"
 
 MPI_EXAMPLE := $(TARGET)/debug/distributed_mpi

@@ -41,7 +41,7 @@ pub struct Bench {
     /// Use the variant that `segloss tune` found for these heads on this adapter.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["variant", "sweep"])]
     tuning: Option<PathBuf>,
-    /// Rounds of interleaved runs. Slow runs end after fewer rounds, but at least 15.
+    /// Rounds of interleaved runs; of a sweep at most 15. Slow runs end after fewer rounds, but at least 15.
     #[arg(long, default_value_t = 101)]
     runs: usize,
     /// Also time the unfused pipeline: one kernel per operation, each result materialised, as in a tensor library.
@@ -142,7 +142,7 @@ impl Bench {
         }
         let mut peers = self.peers.as_deref().map(Peers::start).transpose()?;
         if self.sweep {
-            return sweep::run(clock, kind, &self.heads, peers.as_mut(), all);
+            return sweep::run(clock, kind, &self.heads, self.runs, peers.as_mut(), all);
         }
         for shape in self.heads.shapes() {
             self.shape(clock, shape, peers.as_mut(), all)?;

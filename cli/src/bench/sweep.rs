@@ -17,7 +17,8 @@ const LOGITS: usize = 1 << 23;
 pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 200, 256];
 /// Side lengths of the sweep over volumes, in voxels; with four classes.
 const SIDES: [usize; 6] = [25, 32, 48, 64, 96, 128];
-const ROUNDS: usize = 15;
+/// A point of the sweep takes seconds per round.
+const MOST_ROUNDS: usize = 15;
 
 /// A submission has enough steps that they are this many logits.
 const LOGITS_PER_SUBMISSION: usize = 1 << 22;
@@ -27,13 +28,15 @@ pub fn run(
     clock: &Clock,
     kind: ClockKind,
     heads: &Heads,
+    runs: usize,
     mut peers: Option<&mut Peers>,
     all: &mut Figures,
 ) -> Result<()> {
+    let rounds = runs.min(MOST_ROUNDS);
     let classes = CLASSES.map(|classes| vec![1, classes, LOGITS / classes / 64 * 64]);
     let volumes = SIDES.map(|side| vec![2, 4, side, side, side]);
     for shape in classes.into_iter().chain(volumes) {
-        one(clock, &shape, heads, peers.as_deref_mut(), all)?;
+        one(clock, &shape, heads, rounds, peers.as_deref_mut(), all)?;
         if clock.kind() != kind {
             break;
         }
@@ -41,7 +44,14 @@ pub fn run(
     Ok(())
 }
 
-fn one(clock: &Clock, shape: &[usize], heads: &Heads, peers: Option<&mut Peers>, all: &mut Figures) -> Result<()> {
+fn one(
+    clock: &Clock,
+    shape: &[usize],
+    heads: &Heads,
+    rounds: usize,
+    peers: Option<&mut Peers>,
+    all: &mut Figures,
+) -> Result<()> {
     let variant = Variant::for_device(&clock.device);
     let workload = |stored: Stored| {
         let workload = Workload::new(clock, vec![stored.head(shape, dice_ce(SMOOTHING))], variant)?;
@@ -69,10 +79,10 @@ fn one(clock: &Clock, shape: &[usize], heads: &Heads, peers: Option<&mut Peers>,
     for peer in peers.iter().flat_map(|peers| &peers.names) {
         race.add(peer, "forward + backward", None, || peers.as_ref().map_or(Ok(f64::NAN), |peers| peers.time(peer)));
     }
-    let results = race.run(ROUNDS)?;
+    let results = race.run(rounds)?;
     all.figures.extend(results.figures());
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let logits = vec![first.logits() as f64; ROUNDS];
+    let logits = vec![first.logits() as f64; rounds];
     all.ratios.push(Ratio::new("ns per logit", &name, &results.both("segloss"), &logits));
     all.ratios.push(results.ratio("time over the floor", "segloss", "floor"));
     Ok(())
