@@ -13,6 +13,8 @@ const AGREED = 64 << 20;
 const MOST = 2 ** 31;
 // Logits of the largest shape that a software driver times, unless it is asked to.
 const SOFTWARE_LOGITS = 1 << 21;
+// Of adapters, each with a variant of its own.
+const KINDS = ['hardware', 'software'];
 
 const settings = new URLSearchParams(location.search);
 const contents = JSON.parse(await textOfGzip(bytesOfBase64(find('document').textContent)));
@@ -54,9 +56,16 @@ async function look() {
   const gl = nameOfWebGl();
   const isSoftware = info.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false;
   const sizes = features.has('subgroups') ? [info.subgroupMinSize, info.subgroupMaxSize] : [0, 0];
+  const kind = isSoftware ? 'software' : 'hardware';
+  const kinds = settings.get('kinds')?.split(',') ?? [kind];
+  const unknown = kinds.find((one) => !KINDS.includes(one));
+  if (unknown !== undefined) {
+    say('adapter', `The address has a wrong kinds: expected ${KINDS.join(' or ')}, got "${unknown}".`);
+    return false;
+  }
   facts = {
-    kind: isSoftware ? 'software' : 'hardware',
-    kinds: settings.get('kinds')?.split(',') ?? [isSoftware ? 'software' : 'hardware'],
+    kind,
+    kinds,
     storageBuffers: limits.maxStorageBuffersPerShaderStage,
     largestBuffer: DEFAULT_BUFFER,
     subgroups: features.has('subgroups'),
@@ -68,7 +77,7 @@ async function look() {
     states: [
       ['back end', `WebGPU, ${browser()}`],
       ['user agent', navigator.userAgent],
-      ['kind', isSoftware ? 'software' : 'hardware'],
+      ['kind', kind],
       ['WebGPU says', words.join(', ') || '–'],
       ['WebGL says', gl || '–'],
       ['subgroup size', features.has('subgroups') ? sizes.join(' to ') : 'no feature'],
@@ -82,8 +91,8 @@ async function look() {
     ],
   };
   find('name').value = settings.get('name') ?? (info.description || words.join(' ') || gl);
-  const kind = isSoftware ? 'a software driver' : 'a GPU';
-  say('adapter', `${find('name').value || 'No name given'}: ${kind}, in ${facts.browser}. segloss ${contents.version} (${contents.commit}).`);
+  const device = isSoftware ? 'a software driver' : 'a GPU';
+  say('adapter', `${find('name').value || 'No name given'}: ${device}, in ${facts.browser}. segloss ${contents.version} (${contents.commit}).`);
   find('start').disabled = false;
   return true;
 }
@@ -191,7 +200,7 @@ async function runBenches(told) {
         told((index + part * 0.9) / benches.length, what);
         return breathe();
       });
-      if (facts.kinds.length > 1) {
+      if (settings.has('kinds')) {
         const shape = `${bench.shape}, ${bench.variant} variant`;
         for (const list of [one.figures, one.ratios, one.walls]) for (const figure of list) figure.shape = shape;
       }
@@ -320,5 +329,5 @@ if (shared) {
   await run(settings.get('run'));
 } else if (!facts && settings.has('run')) {
   find('outcome').textContent = JSON.stringify({ passed: 0, failed: 1, unsupported: 0, bench: [] });
-  document.title = 'done: no GPU';
+  document.title = 'done: nothing ran';
 }

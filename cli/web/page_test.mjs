@@ -18,6 +18,7 @@ const { values: options, positionals } = parseArgs({
 });
 const page = resolve(positionals[0] ?? 'segloss.html');
 const html = readFileSync(page, 'utf8');
+// A page that takes longer hangs.
 const MOST_MS = (options.all ? 30 : 15) * 60e3;
 
 const BROWSERS = {
@@ -243,14 +244,14 @@ const file = pathToFileURL(page).href;
 const begun = Date.now();
 const [chromium, firefox] = await Promise.all(['chromium', 'firefox'].map(launch));
 try {
-  // Chromium runs the cases in the variant of software, and Firefox in that of hardware
-  const EVERY_KIND = '&kinds=hardware,software&large';
+  // Steps for one kind of adapter: Chromium runs those for software, its own, and Firefox those for hardware.
+  const everyKind = '&kinds=hardware,software&large';
   const check = (browser, from, kinds) => open(browser, `${from}?run=check${named(browser)}${sets}${kinds}`);
   // side by side, since most of the time goes to Chromium's compiler, of one thread
   const [ofChromium, [ofFirefox, link]] = await Promise.all([
-    check(chromium, file, options.all ? EVERY_KIND : ''),
+    check(chromium, file, options.all ? everyKind : ''),
     (async () => {
-      const found = [await check(firefox, address, options.all ? EVERY_KIND : '&kinds=hardware'), await linked(firefox)];
+      const found = [await check(firefox, address, options.all ? everyKind : '&kinds=hardware'), await linked(firefox)];
       for (const call of ANSWERS) await lost(firefox, ...call);
       for (const fault of Object.entries(FAULTS)) await seeded(firefox, ...fault);
       return found;

@@ -16,8 +16,8 @@ const WORKGROUPS: [u32; 4] = [8, 32, 64, 256];
 const LOADS: [u32; 5] = [64, 256, 16, 4, 1];
 /// Runs of each variant before the fastest is chosen.
 const TRIALS: usize = 3;
-/// A variant whose first run takes so many times the least is not run again: a software driver takes seconds for a workgroup
-/// of few loads each.
+/// A variant whose first run takes so many times the least is not run again: on a software driver, many workgroups of few loads take
+/// seconds.
 pub const HOPELESS: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ const LOGITS: usize = 1 << 23;
 pub const CLASSES: [usize; 14] = [2, 3, 4, 8, 14, 17, 24, 32, 48, 64, 105, 117, 200, 256];
 /// Side lengths of the sweep over volumes, in voxels; with four classes.
 const SIDES: [usize; 6] = [25, 32, 48, 64, 96, 128];
-/// A point of the sweep takes seconds per round.
+/// Each round of a point takes seconds.
 const MOST_ROUNDS: usize = 15;
 
 /// A submission has enough steps that they are this many logits.
