@@ -267,6 +267,8 @@ try {
     results[browser.name] = { validation: files.validation };
   }
   await shared(chromium, link);
+  const { passed, failed } = await open(chromium, `${file}?run=check&kinds=all`);
+  claim(passed === 0 && failed === 1, 'an address with an unknown kind of adapter is refused');
   // alone, since they are timed
   for (const browser of [chromium, firefox]) {
     const shapes = options.all ? '&shapes=all' : '';
