@@ -60,7 +60,7 @@ async function look() {
   const kinds = settings.get('kinds')?.split(',') ?? [kind];
   const unknown = kinds.find((one) => !KINDS.includes(one));
   if (unknown !== undefined) {
-    say('adapter', `The address has a wrong kinds: expected ${KINDS.join(' or ')}, got "${unknown}".`);
+    say('adapter', `kinds in the address: expected ${KINDS.join(' or ')}, got "${unknown}".`);
     return false;
   }
   facts = {
