@@ -1,12 +1,13 @@
-// Gradient of a tile, many classes: the classes of a quad stream past in chunks, and no invocation ever holds them all.
+// Gradient of a tile, many classes: the classes stream past one by one, and no invocation ever holds them all.
 //
-// A quad's logits are read three times: for peak and S, rescaling S when the peak moves; for the sums D, Q, U over the
-// classes; and for dz, which follows gradient_registers.wgsl. The later reads find them in cache: 16 · INVOCATIONS · C bytes
-// are in use at once. Without a softmax there is only the last read.
+// The tile is walked in blocks of long runs, as in statistics_streamed.wgsl. A block's logits are read twice, class by class: for
+// peak, S and the sums D and Q over the classes, rescaling S and D when the peak moves (softmax_streamed.wgsl); and for dz, which
+// follows gradient_registers.wgsl. Between the two comes a third time where the slope depends on p itself, or the focal term
+// needs U. Without a softmax there is only the last.
 
 //# stand-in
 const INVOCATIONS = 8u; const TILE = 4096u; const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0); const CLASSES_g0 = 1u;
-const CHUNK = 4u; const k0 = 0u;
+const STREAM_QUADS = 1u; const v0 = 0u;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 const SWITCHES = 2u;
 struct Head { voxels: u32, coefficients: u32, kappa_row: u32, slopes: u32, slope_row: u32, first_item: u32, pixel_first_class: u32 }
@@ -21,8 +22,10 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
 fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32) -> Quad_g0 { return Quad_g0(vec4<u32>(), present, present, ONES); }
 fn top_share(place: Place, voxel: u32, left: u32) -> vec4<f32> { return ONES; }
-struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, focal_peak: vec4<f32>, focal_sum: vec4<f32> }
-fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE, NONE); }
+struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, weighed: vec4<f32> }
+fn no_class_g0() -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE); }
+fn with_class_g0(soft: Softmax_g0, z: vec4<f32>, g: vec4<f32>) -> Softmax_g0 { return soft; }
+fn sum_g0(soft: Softmax_g0) -> vec4<f32> { return soft.sum; }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
@@ -42,39 +45,82 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
     let item_counts = vec4<bool>(item_counts_g0(place, head) && (is_on.overlap || is_on.pixel));
     let kappa_at = head.coefficients + SWITCHES + (head.first_item + place.item) * head.kappa_row;
     let slopes_at = head.slopes + (head.first_item + place.item) * head.slope_row;
+    //# if unweighted_labels
+    // κ, the same for every class
+    let on = incoming * coefficients[kappa_at];
+    //# end
 
-    for (var voxel = tile_first + invocation * 4u; voxel < tile_end; voxel += INVOCATIONS * 4u) {
-        let left = head.voxels - voxel;
-        let quad = quad_g0(place, head, lanes_inside(left) & item_counts, voxel, left);
-
-        var top = ONES;
-        top = top_share(place, voxel, left); //# if top_k
-        let soft = softmax_g0(place, head, voxel, left);
-        let scale = 1.0 / soft.sum;
-        let focal_ln = log(soft.focal_sum);
-
+    for (var block = tile_first; block < tile_end; block += STREAM_QUADS * INVOCATIONS * 4u) {
+        //# each v
+        let position_v0 = block + (v0 * INVOCATIONS + invocation) * 4u;
+        let present_v0 = position_v0 < tile_end;
+        let voxel_v0 = min(position_v0, head.voxels - 1u);
+        let left_v0 = head.voxels - voxel_v0;
+        let quad_v0 = quad_g0(place, head, lanes_inside(left_v0) & item_counts & vec4<bool>(present_v0), voxel_v0, left_v0);
+        var top_v0 = ONES;
+        top_v0 = top_share(place, voxel_v0, left_v0); //# if top_k
+        var soft_v0 = no_class_g0();
+        var focal_v0 = no_class_g0();
         // Q − D: the part of dz_c / s_c that all classes share
-        var joint = NONE;
-        var u_sum = NONE;
+        var joint_v0 = NONE;
+        var u_sum_v0 = NONE;
+        //# end
+
         //# if softmax
-        for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-            //# each k
-            if class_first + k0 < CLASSES_g0 {
-                let class_k0 = class_first + k0;
-                let z = logits_g0(place, head, class_k0, voxel, left);
-                let t = target_g0(place, head, quad, class_k0, voxel, left);
-                let on = incoming * coefficients[kappa_at + 2u * class_k0];
-                //# if overlap_softmax
-                let s = exp(z - soft.peak) * scale;
-                let a = incoming * coefficients[slopes_at + 2u * class_k0];
-                let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
-                joint -= s * overlap_slope_g0(s, t, a, b);
+        for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
+            //# if not unweighted_labels
+            let on = incoming * coefficients[kappa_at + 2u * class_index];
+            //# end
+            //# if overlap_softmax
+            let a = incoming * coefficients[slopes_at + 2u * class_index];
+            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            //# end
+            //# each v
+            let z_v0 = logits_g0(place, head, class_index, voxel_v0, left_v0);
+            {
+                let t = target_g0(place, head, quad_v0, class_index, voxel_v0, left_v0);
+                var g = NONE;
+                g = overlap_slope_g0(NONE, t, a, b); //# if linear_slope
+                soft_v0 = with_class_g0(soft_v0, z_v0, g);
+                //# if cross_entropy
+                joint_v0 += top_v0 * soft_label_g0(head, t, on); //# if not unweighted_labels
                 //# end
-                joint += top * soft_label_g0(head, t, on); //# if cross_entropy
+            }
+            //# end
+            //# if focal_softmax
+            if class_index >= head.pixel_first_class {
+                focal_v0 = with_class_g0(focal_v0, z_v0, NONE); //# each v
+            }
+            //# end
+        }
+        //# end
+
+        //# each v
+        let scale_v0 = 1.0 / sum_g0(soft_v0);
+        joint_v0 += top_v0 * on; //# if unweighted_labels
+        joint_v0 -= soft_v0.weighed * scale_v0; //# if linear_slope
+        let focal_ln_v0 = log(sum_g0(focal_v0));
+        //# end
+
+        //# if third_read
+        for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
+            let on = incoming * coefficients[kappa_at + 2u * class_index];
+            //# if overlap_softmax
+            let a = incoming * coefficients[slopes_at + 2u * class_index];
+            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            //# end
+            //# each v
+            {
+                let z = logits_g0(place, head, class_index, voxel_v0, left_v0);
+                let t = target_g0(place, head, quad_v0, class_index, voxel_v0, left_v0);
+                //# if overlap_softmax
+                let s = exp(z - soft_v0.peak) * scale_v0;
+                joint_v0 -= s * overlap_slope_g0(s, t, a, b); //# if not linear_slope
+                //# end
                 //# if focal_softmax
-                if class_k0 >= head.pixel_first_class {
-                    let ln_s = z - soft.focal_peak - focal_ln;
-                    u_sum += focal_slope_g0(head, exp(ln_s), ln_s, t, on);
+                if class_index >= head.pixel_first_class {
+                    let ln_s = z - focal_v0.peak - focal_ln_v0;
+                    u_sum_v0 += focal_slope_g0(head, exp(ln_s), ln_s, t, on);
                 }
                 //# end
             }
@@ -82,38 +128,39 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         }
         //# end
 
-        for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-            //# each k
-            if class_first + k0 < CLASSES_g0 {
-                let class_k0 = class_first + k0;
-                let z = logits_g0(place, head, class_k0, voxel, left);
-                let t = target_g0(place, head, quad, class_k0, voxel, left);
-                let on = incoming * coefficients[kappa_at + 2u * class_k0];
-                let off = incoming * coefficients[kappa_at + 2u * class_k0 + 1u];
+        for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
+            //# if not unweighted_labels
+            let on = incoming * coefficients[kappa_at + 2u * class_index];
+            //# end
+            let off = incoming * coefficients[kappa_at + 2u * class_index + 1u];
+            //# if overlap
+            let a = incoming * coefficients[slopes_at + 2u * class_index];
+            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            //# end
+            //# each v
+            {
+                let z = logits_g0(place, head, class_index, voxel_v0, left_v0);
+                let t = target_g0(place, head, quad_v0, class_index, voxel_v0, left_v0);
                 var s = NONE;
-                s = exp(z - soft.peak) * scale; //# if softmax
+                s = exp(z - soft_v0.peak) * scale_v0; //# if softmax
                 var of_overlap = NONE;
                 var of_pixel = NONE;
                 //# if overlap
-                {
-                    let p = activate_g0(z, s);
-                    let a = incoming * coefficients[slopes_at + 2u * class_k0];
-                    let b = incoming * coefficients[slopes_at + 2u * class_k0 + 1u];
-                    let g = overlap_slope_g0(p, t, a, b);
-                    of_overlap = s * (joint + g); //# if overlap_softmax
-                    of_overlap = p * (1.0 - p) * g; //# if sigmoid
-                    of_overlap = g; //# if identity
-                }
+                let p = activate_g0(z, s);
+                let g = overlap_slope_g0(p, t, a, b);
+                of_overlap = s * (joint_v0 + g); //# if overlap_softmax
+                of_overlap = p * (1.0 - p) * g; //# if sigmoid
+                of_overlap = g; //# if identity
                 //# end
                 //# if cross_entropy
-                of_pixel = s * joint; //# if not overlap_softmax
-                of_pixel -= top * soft_label_g0(head, t, on);
+                of_pixel = s * joint_v0; //# if not overlap_softmax
+                of_pixel -= top_v0 * soft_label_g0(head, t, on);
                 //# end
-                if class_k0 >= head.pixel_first_class {
+                if class_index >= head.pixel_first_class {
                     of_pixel += binary_slope_g0(head, z, t, on, off); //# if binary
                     //# if focal_softmax
-                    let ln_s = z - soft.focal_peak - focal_ln;
-                    of_pixel += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum;
+                    let ln_s = z - focal_v0.peak - focal_ln_v0;
+                    of_pixel += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum_v0;
                     //# end
                 }
                 //# if apart
@@ -121,8 +168,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 of_overlap = select(NONE, of_overlap, vec4<bool>(is_on.overlap));
                 of_pixel = select(NONE, of_pixel, vec4<bool>(is_on.pixel));
                 //# end
-                let dz = select(NONE, worth_g0(quad, of_overlap + of_pixel), quad.valid);
-                finite = store_g0(place, head, class_k0, voxel, left, dz) && finite;
+                let dz = select(NONE, worth_g0(quad_v0, of_overlap + of_pixel), quad_v0.valid);
+                if present_v0 {
+                    finite = store_g0(place, head, class_index, voxel_v0, left_v0, dz) && finite;
+                }
             }
             //# end
         }

@@ -1,59 +1,37 @@
-// The softmax of a quad whose classes stream past in chunks: its peak, and its sum of exponentials.
+// The softmax of quads whose classes stream past one by one: the peak so far, and the sums over the classes so far, relative to
+// it. Where a class has a higher logit, the sums are rescaled, so one read of the logits is enough:
 //
-// One copy per group of heads with many classes, for statistics_streamed.wgsl and gradient_streamed.wgsl. S is rescaled when
-// the peak moves, so one read of the logits is enough. The focal term has a softmax of its own, without class 0 where the
-// term leaves that class out.
+//   z ≤ peak:  S += e,       G += e g          z > peak:  S = S e + 1,  G = G e + g,  peak = z          with e = exp(−|z − peak|)
+//
+// One copy per group of heads with many classes, for statistics_streamed.wgsl and gradient_streamed.wgsl.
 
 //# stand-in
-const CHUNK = 4u; const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>(); const CLASSES_g0 = 1u; const k0 = 0u;
-struct Place { head: u32, item: u32, tile: u32, inside: bool }
-struct Head { pixel_first_class: u32 }
-fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) -> vec4<f32> { return NONE; }
+const LOWEST = vec4<f32>(-3.4028234e38); const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0);
+fn not_finite(x: vec4<f32>) -> vec4<bool> { return vec4<bool>(); }
 //# end
 
 struct Softmax_g0 {
     peak: vec4<f32>,
+    // S = Σ exp(z − peak)
     sum: vec4<f32>,
-    focal_peak: vec4<f32>,
-    focal_sum: vec4<f32>,
+    // G = Σ exp(z − peak) g
+    weighed: vec4<f32>,
 }
 
-fn softmax_g0(place: Place, head: Head, voxel: u32, left: u32) -> Softmax_g0 {
-    var peak = LOWEST;
-    var sum = NONE;
-    var focal_peak = LOWEST;
-    var focal_sum = NONE;
-    //# if softmax
-    for (var class_first = 0u; class_first < CLASSES_g0; class_first += CHUNK) {
-        // past the last class a chunk reads the last one again, and leaves it out of the sums
-        let z_k0 = logits_g0(place, head, min(class_first + k0, CLASSES_g0 - 1u), voxel, left); //# each k
-        //# if softmax
-        var higher = peak;
-        higher = max(higher, z_k0); //# each k
-        sum *= exp(peak - higher);
-        peak = higher;
-        //# each k
-        if class_first + k0 < CLASSES_g0 {
-            sum += exp(z_k0 - peak);
-        }
-        //# end
-        //# end
-        //# if focal_softmax
-        var focal_higher = focal_peak;
-        //# each k
-        if class_first + k0 >= head.pixel_first_class {
-            focal_higher = max(focal_higher, z_k0);
-        }
-        //# end
-        focal_sum *= exp(focal_peak - focal_higher);
-        focal_peak = focal_higher;
-        //# each k
-        if class_first + k0 >= head.pixel_first_class && class_first + k0 < CLASSES_g0 {
-            focal_sum += exp(z_k0 - focal_peak);
-        }
-        //# end
-        //# end
-    }
-    //# end
-    return Softmax_g0(peak, sum, focal_peak, focal_sum);
+fn no_class_g0() -> Softmax_g0 {
+    return Softmax_g0(LOWEST, NONE, NONE);
+}
+
+// Adds a class: its logits, and what weighs it in G.
+fn with_class_g0(soft: Softmax_g0, z: vec4<f32>, g: vec4<f32>) -> Softmax_g0 {
+    let is_higher = z > soft.peak;
+    let e = exp(-abs(z - soft.peak));
+    let scale = select(ONES, e, is_higher);
+    let share = select(e, ONES, is_higher);
+    return Softmax_g0(max(soft.peak, z), soft.sum * scale + share, soft.weighed * scale + share * g);
+}
+
+// S. A peak of +∞ or NaN makes it 0, and with it every share of the voxel NaN, as ∞ − ∞ is.
+fn sum_g0(soft: Softmax_g0) -> vec4<f32> {
+    return select(soft.sum, NONE, not_finite(soft.peak));
 }

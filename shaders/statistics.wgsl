@@ -66,13 +66,13 @@ fn cell(place: Place, column: u32) -> u32 {
     return head.partials + (column * head.all_items + head.first_item + place.item) * head.tiles + place.tile;
 }
 
-// Sums the rows that all invocations have `put`, three per class, for `count` classes from `first_class` on: I, P, T
-// (`column` is 0), or TP, FP, FN (`column` is 3 C). Writes the sums to this tile's cells with `begin`, and else adds them
-// there.
-fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {
+// Sums the rows that all invocations have `put`, so many `columns` per class, for `count` classes from `first_class` on: I, P, T
+// (`column` is 0), TP, FP, FN (`column` is 3 C), or all six. Writes the sums to this tile's cells with `begin`, and else adds
+// them there.
+fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, columns: u32, first_class: u32, count: u32, begin: bool) {
     workgroupBarrier();
-    for (var row = me.index; row < 3u * count; row += INVOCATIONS) {
-        let at = cell(place, column + (row % 3u) * classes + first_class + row / 3u);
+    for (var row = me.index; row < columns * count; row += INVOCATIONS) {
+        let at = cell(place, column + (row % columns) * classes + first_class + row / columns);
         let sum = sum_row(me, row);
         if begin {
             partials[at] = sum;
@@ -109,6 +109,19 @@ fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: 
     partials[cell(place, column + class_index)] = sums.x;
     partials[cell(place, column + classes + class_index)] = sums.y;
     partials[cell(place, column + 2u * classes + class_index)] = sums.z;
+}
+
+// The same where all invocations have the sums: one each. Writes them with `begin`, and else adds them to what is there.
+fn write_class_by_all(place: Place, me: Invocation, column: u32, classes: u32, class_index: u32, sums: vec4<f32>, begin: bool) {
+    for (var row = me.index; row < 3u; row += INVOCATIONS) {
+        let at = cell(place, column + row * classes + class_index);
+        let sum = select(select(sums.x, sums.y, row == 1u), sums.z, row == 2u);
+        if begin {
+            partials[at] = sum;
+        } else {
+            partials[at] += sum;
+        }
+    }
 }
 
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {

@@ -49,7 +49,7 @@ fn lane_of_g0(index: u32) -> u32 { return 0u; }
 fn class_of_g0(lane: u32, c: u32) -> u32 { return c; }
 fn write_class(place: Place, column: u32, classes: u32, class_index: u32, sums: vec4<f32>) {}
 fn put(me: Invocation, row: u32, value: f32) {}
-fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, first_class: u32, count: u32, begin: bool) {}
+fn write_rows(place: Place, me: Invocation, column: u32, classes: u32, columns: u32, first_class: u32, count: u32, begin: bool) {}
 fn write_tile(place: Place, me: Invocation, sums: TileSums) {}
 const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0; const QUAD_STRIDE_g0 = CLASS_LANES_g0; const QUAD_SPAN_g0 = INVOCATIONS;
@@ -291,7 +291,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     put(me, 3u * (c0 % CHUNK) + 1u, p_c0);
     put(me, 3u * (c0 % CHUNK) + 2u, t_c0);
     if c0 % CHUNK == CHUNK - 1u || c0 == CLASSES_g0 - 1u {
-        write_rows(place, me, 0u, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
+        write_rows(place, me, 0u, CLASSES_g0, 3u, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
     }
     //# end
     //# if hard_counts
@@ -300,7 +300,7 @@ fn statistics_g0(place: Place, me: Invocation) {
     put(me, 3u * (c0 % CHUNK) + 1u, fp_c0);
     put(me, 3u * (c0 % CHUNK) + 2u, fn_c0);
     if c0 % CHUNK == CHUNK - 1u || c0 == CLASSES_g0 - 1u {
-        write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
+        write_rows(place, me, 3u * CLASSES_g0, CLASSES_g0, 3u, c0 - c0 % CHUNK, c0 % CHUNK + 1u, true);
     }
     //# end
     //# end

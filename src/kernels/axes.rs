@@ -32,6 +32,9 @@ pub(super) const AXES: [Axis; 17] = [
         ("16-classes", |step| step.classes = 16),
         ("17-classes-one-subgroup", |step| step.variant = Variant { subgroups: true, subgroup_size: 64, ..VARIANT }),
         ("17-classes-streamed", |step| step.variant.split_classes = 0),
+        ("17-classes-one-subgroup-streamed", |step| {
+            step.variant = Variant { split_classes: 0, subgroups: true, subgroup_size: 64, ..VARIANT };
+        }),
     ] },
     Axis { what: "memory format", choices: &[
         ("", |_| {}),

@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::layout::answers::BuiltInF16;
 use crate::layout::slots::{BindingKind, DispatchText, Role, SlotKind, Unit};
 use crate::layout::tensors::Format;
-use crate::layout::variant::{Split, Variant};
+use crate::layout::variant::{STREAM_QUADS, Split, Variant};
 use crate::layout::words::declared;
 use crate::spec::{FloatType, LabelType};
 
@@ -180,6 +180,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
     let mut text = heads_constant(dispatch.heads.len())
         + &constant("TILE", variant.tile)
         + &constant("CHUNK", variant.chunk)
+        + &constant("STREAM_QUADS", STREAM_QUADS)
         + &constant("INVOCATIONS", variant.invocations);
     if stage.writes_gradient && layout.has_top_k() {
         text += &constant("LOSSES_BINDING", 2 + u32::from(stage.upstream_bound));
@@ -193,7 +194,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
     let slots = u32::try_from(dispatch.slots.len()).expect("a dispatch has few slots");
     let windows = dispatch.bindings.iter().map(|kind| kind.windows).max().unwrap_or(1);
     let group_count = u32::try_from(groups.numbers.len()).expect("a dispatch has few groups");
-    for (list, count) in [("c", unrolled), ("k", variant.chunk), ("g", group_count), ("w", windows)] {
+    for (list, count) in [("c", unrolled), ("v", STREAM_QUADS), ("g", group_count), ("w", windows)] {
         text += &numbers(list, count);
     }
     for role in Role::LISTS {
@@ -225,14 +226,19 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
+    let softmax_slope = arithmetic.is("overlap_softmax");
+    let linear_slope = softmax_slope && !arithmetic.is("squared") && !arithmetic.is("minimum");
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
         .flag("target_runs", arithmetic.is("channels_last") && arithmetic.is("probabilities"))
         .flag("by_element", arithmetic.is("channels_last") && split.is_none())
+        .flag("one_subgroup", variant.shares_by_subgroup())
+        .flag("linear_slope", linear_slope)
+        .flag("third_read", softmax_slope && !linear_slope || arithmetic.is("focal_softmax"))
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
-        .list("k", 0..variant.chunk);
+        .list("v", 0..STREAM_QUADS);
     for &(name, set) in &arithmetic.flags {
         values = values.flag(name, set);
     }

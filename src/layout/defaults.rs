@@ -11,7 +11,8 @@ const SOFTWARE: Variant = Variant {
     invocations: 8,
     tile: 4096,
     register_classes: 8,
-    split_classes: 16,
+    register_classes_last: 16,
+    split_classes: 4,
     chunk: 4,
     fold_invocations: 8,
     wide: true,
@@ -26,6 +27,7 @@ const SOFTWARE: Variant = Variant {
 pub(crate) const INTEGRATED: Variant = Variant {
     invocations: 64,
     register_classes: 6,
+    register_classes_last: 6,
     split_classes: 6,
     chunk: 8,
     fold_invocations: 64,

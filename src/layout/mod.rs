@@ -409,6 +409,7 @@ mod tests {
         invocations: 64,
         tile: 4096,
         register_classes: 16,
+        register_classes_last: 16,
         split_classes: 8,
         chunk: 8,
         fold_invocations: 64,

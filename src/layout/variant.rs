@@ -11,6 +11,10 @@ use crate::error::{Bound, Error};
 /// The most classes that an invocation may hold: their loops are unrolled in text.
 const MOST_HELD: u32 = 32;
 
+/// Quads of a row that an invocation takes at once where classes stream: unrolled in text. Two are 256 bytes per row of a
+/// workgroup of eight; of more, the sums of a voxel no longer fit into registers.
+pub(crate) const STREAM_QUADS: u32 = 2;
+
 macro_rules! numbers {
     ($($(#[doc = $doc:literal])* $name:ident: $type:ty,)*) => {
         /// The shape of the kernels on a device: numbers that change speed and nothing else.
@@ -54,9 +58,11 @@ numbers! {
     tile: u32,
     /// Classes that an invocation holds at once. Heads with more are split over the invocations of a workgroup.
     register_classes: u32,
+    /// The same with channels last, where a quad that is held whole is read as it lies.
+    register_classes_last: u32,
     /// Classes that an invocation of a split head holds, if the workgroup has invocations enough; where it lacks them, up to
-    /// 32. Heads with still more classes stream them. 0: no head is split, and those that would be stream. With channels last a
-    /// head that is not split may have as many classes as well, since a quad that is held whole is read as it lies.
+    /// 32. Where only two share a quad, each may hold `register_classes`. Heads with still more classes stream them. 0: no head
+    /// is split, and those that would be stream.
     split_classes: u32,
     /// Classes per chunk: of a stream, and of the sums over a workgroup, which go through workgroup memory.
     chunk: u32,
@@ -135,7 +141,7 @@ pub(crate) struct Split {
 impl Variant {
     /// How the classes of a head are held; `None` where they stream. With channels last those of a split head come in fours.
     pub(crate) fn split(self, classes: u32, channels_last: bool) -> Option<Split> {
-        let whole = if channels_last { self.register_classes.max(self.split_classes) } else { self.register_classes };
+        let whole = if channels_last { self.register_classes_last } else { self.register_classes };
         if classes <= whole {
             return Some(Split { lanes: 1, held: classes });
         }
@@ -145,10 +151,11 @@ impl Variant {
         }
         let fours = |held: u32| if channels_last { held.next_multiple_of(4) } else { held };
         let wanted = if channels_last { (self.split_classes / 4 * 4).max(4) } else { self.split_classes };
+        let of_two = self.register_classes.max(wanted);
         let mut lanes = 2;
         while lanes <= most {
             let held = fours(classes.div_ceil(lanes));
-            if held <= wanted || lanes == most && held <= MOST_HELD {
+            if held <= if lanes == 2 { of_two } else { wanted } || lanes == most && held <= MOST_HELD {
                 return Some(Split { lanes, held });
             }
             lanes *= 2;
@@ -163,6 +170,7 @@ impl Variant {
         }
         Self {
             register_classes: self.register_classes.div_ceil(4),
+            register_classes_last: self.register_classes_last.div_ceil(4),
             split_classes: self.split_classes.div_ceil(4),
             ..self
         }

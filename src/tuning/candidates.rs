@@ -10,8 +10,8 @@ use crate::spec::{Head, LossSpec};
 pub(super) enum Setting {
     Invocations(u32),
     Tile(u32),
-    /// `register_classes`, `split_classes`.
-    Classes(u32, u32),
+    /// `register_classes`, `register_classes_last`, `split_classes`.
+    Classes(u32, u32, u32),
     Wide(bool),
     Subgroups(bool),
     Unchecked(bool),
@@ -22,7 +22,7 @@ pub(super) enum Setting {
 
 /// All settings, in the order in which they are tried: those that matter most come first, since the time may run out.
 /// Invocations that hold 4, 6, 8 or 16 classes, or stream them (0), cover the register budgets of all devices.
-const SETTINGS: [Setting; 27] = [
+const SETTINGS: [Setting; 28] = [
     Setting::Invocations(8),
     Setting::Invocations(16),
     Setting::Invocations(32),
@@ -34,11 +34,12 @@ const SETTINGS: [Setting; 27] = [
     Setting::Tile(4096),
     Setting::Tile(8192),
     Setting::Tile(16_384),
-    Setting::Classes(4, 4),
-    Setting::Classes(6, 6),
-    Setting::Classes(8, 8),
-    Setting::Classes(16, 16),
-    Setting::Classes(8, 0),
+    Setting::Classes(4, 4, 4),
+    Setting::Classes(6, 6, 6),
+    Setting::Classes(8, 8, 8),
+    Setting::Classes(16, 16, 16),
+    Setting::Classes(8, 16, 4),
+    Setting::Classes(8, 16, 0),
     Setting::Wide(false),
     Setting::Subgroups(false),
     Setting::Unchecked(true),
@@ -67,7 +68,9 @@ impl Setting {
                 Variant { invocations, tile: variant.tile.next_multiple_of(4 * invocations), ..variant }
             }
             Self::Tile(tile) => Variant { tile: tile.next_multiple_of(4 * variant.invocations), ..variant },
-            Self::Classes(register_classes, split_classes) => Variant { register_classes, split_classes, ..variant },
+            Self::Classes(register_classes, register_classes_last, split_classes) => {
+                Variant { register_classes, register_classes_last, split_classes, ..variant }
+            }
             Self::Wide(wide) => Variant { wide, ..variant },
             Self::Subgroups(subgroups) => Variant { subgroups, ..variant },
             Self::Unchecked(unchecked) => Variant { unchecked, ..variant },
@@ -84,7 +87,9 @@ impl fmt::Display for Setting {
         match self {
             Self::Invocations(n) => write!(f, "invocations={n}"),
             Self::Tile(n) => write!(f, "tile={n}"),
-            Self::Classes(register, split) => write!(f, "register_classes={register},split_classes={split}"),
+            Self::Classes(register, last, split) => {
+                write!(f, "register_classes={register},register_classes_last={last},split_classes={split}")
+            }
             Self::Wide(yes) => write!(f, "wide={yes}"),
             Self::Subgroups(yes) => write!(f, "subgroups={yes}"),
             Self::Unchecked(yes) => write!(f, "unchecked={yes}"),

@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn settings_that_hold_the_classes_alike_are_tried_once() {
         let candidates = Candidates::all(&[2, 3]);
-        assert!(!candidates.changes(Setting::Classes(8, 8), DEFAULT));
-        assert!(Candidates::all(&[14]).changes(Setting::Classes(16, 16), DEFAULT));
+        assert!(!candidates.changes(Setting::Classes(8, 8, 8), DEFAULT));
+        assert!(Candidates::all(&[14]).changes(Setting::Classes(16, 16, 16), DEFAULT));
     }
 }

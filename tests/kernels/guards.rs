@@ -147,7 +147,8 @@ fn spec() -> LossSpec {
 /// workgroup sizes.
 fn variants(gpu: &Gpu) -> [(Variant, LossSpec); 3] {
     // heads of more than two classes are split over the invocations of a workgroup
-    let default = Variant { register_classes: 2, split_classes: 3, ..Variant::for_device(&gpu.device) };
+    let default =
+        Variant { register_classes: 2, register_classes_last: 3, split_classes: 3, ..Variant::for_device(&gpu.device) };
     // with two heads per dispatch, each selects its own slots
     let wide = Variant { invocations: 64, fold_invocations: 64, heads_per_dispatch: 2, ..default };
     // classes are streamed

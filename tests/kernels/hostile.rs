@@ -45,8 +45,8 @@ fn losses(classes: usize) -> Vec<Loss> {
 /// Class counts that are held by an invocation, split over several, and streamed.
 fn variants(gpu: &Gpu) -> [(usize, Variant); 3] {
     let default = Variant::for_device(&gpu.device);
-    let split = Variant { register_classes: 2, split_classes: 3, ..default };
-    let streamed = Variant { register_classes: 2, split_classes: 0, chunk: 2, ..default };
+    let split = Variant { register_classes: 2, register_classes_last: 3, split_classes: 3, ..default };
+    let streamed = Variant { register_classes: 2, register_classes_last: 2, split_classes: 0, chunk: 2, ..default };
     [(3, default), (5, split), (5, streamed)]
 }
 

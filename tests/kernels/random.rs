@@ -68,7 +68,7 @@ fn every_variant_equals_the_reference() {
     let variants = (
         select(vec![4_u32, 8, 16, 64, 128]),
         select(vec![1_u32, 3, 8]),
-        (0..40_u32, 0..9_u32),
+        (0..40_u32, 0..40_u32, 0..9_u32),
         (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
@@ -76,11 +76,21 @@ fn every_variant_equals_the_reference() {
     runner(CASES / 3)
         .run(
             &(spec(1..3), variants),
-            |((spec, seed), (invocations, chunk, (register_classes, split_classes), (subgroups, wide), steps))| {
+            |(
+                (spec, seed),
+                (
+                    invocations,
+                    chunk,
+                    (register_classes, register_classes_last, split_classes),
+                    (subgroups, wide),
+                    steps,
+                ),
+            )| {
                 let variant = Variant {
                     invocations,
                     chunk,
                     register_classes,
+                    register_classes_last,
                     split_classes,
                     wide,
                     subgroup_size: default.subgroup_size,

@@ -94,8 +94,8 @@ fn two_terms() -> Vec<Loss> {
 /// Variants with held, split and streamed classes.
 fn variants(gpu: &Gpu) -> [Variant; 3] {
     let default = Variant::for_device(&gpu.device);
-    let split = Variant { register_classes: 2, split_classes: 2, ..default };
-    [default, split, Variant { register_classes: 2, split_classes: 0, chunk: 2, ..default }]
+    let split = Variant { register_classes: 2, register_classes_last: 2, split_classes: 2, ..default };
+    [default, split, Variant { register_classes: 2, register_classes_last: 2, split_classes: 0, chunk: 2, ..default }]
 }
 
 /// Losses, each with a variant: every loss streamed, and held by one invocation or by several. The last two compute

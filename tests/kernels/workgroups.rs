@@ -31,6 +31,7 @@ fn workgroups_of_any_size_equal_the_reference() {
                 fold_invocations: invocations,
                 tile: 4 * invocations,
                 register_classes: 3,
+                register_classes_last: 3,
                 split_classes,
                 chunk: 2,
                 subgroups,

@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 42] = [
+pub const MUTANTS: [Mutant; 44] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -28,6 +28,20 @@ pub const MUTANTS: [Mutant; 42] = [
         file: "shaders/statistics.wgsl",
         find: "begin: bool) {\n    workgroupBarrier();\n    for",
         replace: "begin: bool) {\n    for",
+        test: "kernels::workgroups::workgroups_of_any_size_equal_the_reference",
+    },
+    Mutant {
+        name: "a sum of streamed classes that is not rescaled",
+        file: "shaders/softmax_streamed.wgsl",
+        find: "soft.sum * scale + share",
+        replace: "soft.sum + share",
+        test: "kernels::workgroups::workgroups_of_any_size_equal_the_reference",
+    },
+    Mutant {
+        name: "a streamed block that counts voxels of the next tile",
+        file: "shaders/statistics_streamed.wgsl",
+        find: "let present_v0 = position_v0 < tile_end;",
+        replace: "let present_v0 = position_v0 < head.voxels;",
         test: "kernels::workgroups::workgroups_of_any_size_equal_the_reference",
     },
     Mutant {
