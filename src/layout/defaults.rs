@@ -5,8 +5,8 @@ use super::variant::Variant;
 
 /// A software driver runs a workgroup one SIMD vector after another, each over the whole tile: with one vector per workgroup
 /// the tile is streamed once. It runs both sides of a branch, with lanes masked, so heads are faster in dispatches of their
-/// own. Classes that two invocations cannot hold are shared by all eight: each load then touches eight rows, whose misses of the
-/// caches and of the page tables overlap.
+/// own. Classes that two invocations cannot hold are shared by all eight, so that each load touches eight rows: 32 classes took
+/// two thirds of the time of two invocations with sixteen each, on Mesa 22 and 25.
 const SOFTWARE: Variant = Variant {
     invocations: 8,
     tile: 4096,
