@@ -67,6 +67,13 @@ fn place_of(number: u32) -> Place { return Place(0u, 0u, number, number == 0u); 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool { return true; }
 //# end
 
+// The two numbers of a class in a row of coefficients, times the upstream gradient: κ on the target and off it, or ∂total/∂I and
+// ∂total/∂P.
+fn of_class(at: u32, class_index: u32, incoming: f32) -> vec2<f32> {
+    let first = at + 2u * class_index;
+    return incoming * vec2<f32>(coefficients[first], coefficients[first + 1u]);
+}
+
 @compute @workgroup_size(INVOCATIONS)
 fn gradient(
     @builtin(workgroup_id) workgroup: vec3<u32>,

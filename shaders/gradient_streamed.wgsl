@@ -26,6 +26,7 @@ struct Softmax_g0 { peak: vec4<f32>, sum: vec4<f32>, weighed: vec4<f32> }
 fn no_class_g0() -> Softmax_g0 { return Softmax_g0(NONE, NONE, NONE); }
 fn with_class_g0(soft: Softmax_g0, z: vec4<f32>, g: vec4<f32>) -> Softmax_g0 { return soft; }
 fn sum_g0(soft: Softmax_g0) -> vec4<f32> { return soft.sum; }
+fn of_class(at: u32, class_index: u32, incoming: f32) -> vec2<f32> { return vec2<f32>(incoming); }
 fn item_counts_g0(place: Place, head: Head) -> bool { return true; }
 fn store_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32, value: vec4<f32>) -> bool { return true; }
 fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
@@ -69,18 +70,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# if softmax
         for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
             //# if not unweighted_labels
-            let on = incoming * coefficients[kappa_at + 2u * class_index];
+            let on = of_class(kappa_at, class_index, incoming).x;
             //# end
-            //# if overlap_softmax
-            let a = incoming * coefficients[slopes_at + 2u * class_index];
-            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            //# if linear_slope
+            let slope = of_class(slopes_at, class_index, incoming);
             //# end
             //# each v
             let z_v0 = logits_g0(place, head, class_index, voxel_v0, left_v0);
             {
                 let t = target_g0(place, head, quad_v0, class_index, voxel_v0, left_v0);
                 var g = NONE;
-                g = overlap_slope_g0(NONE, t, a, b); //# if linear_slope
+                g = overlap_slope_g0(NONE, t, slope.x, slope.y); //# if linear_slope
                 soft_v0 = with_class_g0(soft_v0, z_v0, g);
                 //# if cross_entropy
                 joint_v0 += top_v0 * soft_label_g0(head, t, on); //# if not unweighted_labels
@@ -104,18 +104,17 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
 
         //# if third_read
         for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
-            let on = incoming * coefficients[kappa_at + 2u * class_index];
-            //# if overlap_softmax
-            let a = incoming * coefficients[slopes_at + 2u * class_index];
-            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            let on = of_class(kappa_at, class_index, incoming).x;
+            //# if softmax_slope
+            let slope = of_class(slopes_at, class_index, incoming);
             //# end
             //# each v
             {
                 let z = logits_g0(place, head, class_index, voxel_v0, left_v0);
                 let t = target_g0(place, head, quad_v0, class_index, voxel_v0, left_v0);
-                //# if overlap_softmax
+                //# if softmax_slope
                 let s = exp(z - soft_v0.peak) * scale_v0;
-                joint_v0 -= s * overlap_slope_g0(s, t, a, b); //# if not linear_slope
+                joint_v0 -= s * overlap_slope_g0(s, t, slope.x, slope.y);
                 //# end
                 //# if focal_softmax
                 if class_index >= head.pixel_first_class {
@@ -130,12 +129,11 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
 
         for (var class_index = 0u; class_index < CLASSES_g0; class_index += 1u) {
             //# if not unweighted_labels
-            let on = incoming * coefficients[kappa_at + 2u * class_index];
+            let on = of_class(kappa_at, class_index, incoming).x;
             //# end
-            let off = incoming * coefficients[kappa_at + 2u * class_index + 1u];
+            let off = of_class(kappa_at, class_index, incoming).y;
             //# if overlap
-            let a = incoming * coefficients[slopes_at + 2u * class_index];
-            let b = incoming * coefficients[slopes_at + 2u * class_index + 1u];
+            let slope = of_class(slopes_at, class_index, incoming);
             //# end
             //# each v
             {
@@ -147,7 +145,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 var of_pixel = NONE;
                 //# if overlap
                 let p = activate_g0(z, s);
-                let g = overlap_slope_g0(p, t, a, b);
+                let g = overlap_slope_g0(p, t, slope.x, slope.y);
                 of_overlap = s * (joint_v0 + g); //# if overlap_softmax
                 of_overlap = p * (1.0 - p) * g; //# if sigmoid
                 of_overlap = g; //# if identity

@@ -226,16 +226,18 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
     let split = groups.split(group, variant);
-    let softmax_slope = arithmetic.is("overlap_softmax");
-    let linear_slope = softmax_slope && !arithmetic.is("squared") && !arithmetic.is("minimum");
+    // whether the slope of the overlap depends on p: then D needs the softmax, else it is added up with it
+    let by_p = arithmetic.is("squared") || arithmetic.is("minimum");
+    let of_softmax = arithmetic.is("overlap_softmax");
     let mut values = Values::default()
         .flag("gradient", stage.writes_gradient)
         .flag("split", split.is_some_and(|split| split.lanes > 1))
         .flag("target_runs", arithmetic.is("channels_last") && arithmetic.is("probabilities"))
         .flag("by_element", arithmetic.is("channels_last") && split.is_none())
         .flag("one_subgroup", variant.shares_by_subgroup())
-        .flag("linear_slope", linear_slope)
-        .flag("third_read", softmax_slope && !linear_slope || arithmetic.is("focal_softmax"))
+        .flag("linear_slope", of_softmax && !by_p)
+        .flag("softmax_slope", of_softmax && by_p)
+        .flag("third_read", of_softmax && by_p || arithmetic.is("focal_softmax"))
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("v", 0..STREAM_QUADS);
