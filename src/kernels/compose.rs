@@ -189,7 +189,8 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
         text += &constant("REPORT_BINDING", stage.own);
     }
 
-    let splits: Vec<Split> = groups.numbers.keys().filter_map(|group| groups.split(group, variant)).collect();
+    let splits: Vec<Split> =
+        groups.numbers.keys().filter_map(|group| groups.split(group, variant, stage.writes_gradient)).collect();
     let unrolled = splits.iter().map(|split| split.held).max().unwrap_or(0);
     let slots = u32::try_from(dispatch.slots.len()).expect("a dispatch has few slots");
     let windows = dispatch.bindings.iter().map(|kind| kind.windows).max().unwrap_or(1);
@@ -225,7 +226,7 @@ fn voxel_stage(stage: &VoxelStage, dispatch: &DispatchText, layout: &Layout, var
 /// The arithmetic of one group, with the loads and stores of its heads.
 fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, group: &Group, number: u32) -> String {
     let (arithmetic, _) = group;
-    let split = groups.split(group, variant);
+    let split = groups.split(group, variant, stage.writes_gradient);
     // whether the slope of the overlap depends on p: then D needs the softmax, else it is added up with it
     let by_p = arithmetic.is("squared") || arithmetic.is("minimum");
     let of_softmax = arithmetic.is("overlap_softmax");

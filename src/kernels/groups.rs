@@ -48,9 +48,10 @@ impl<'a> Groups<'a> {
     /// How a group holds its classes. A group whose logits lie in several slots has one load per slot and class held: it
     /// holds fewer classes, or the driver would take long to compile. With channels last, how classes are held is known before
     /// slots are: whether a load is wide depends on it.
-    pub(super) fn split(&self, group: &Group, variant: Variant) -> Option<Split> {
+    pub(super) fn split(&self, group: &Group, variant: Variant, gradient: bool) -> Option<Split> {
         let several = self.slots(group, Role::Logits).len() > 1 && !group.0.is("channels_last");
         let variant = if several { variant.for_several_slots() } else { variant };
-        variant.split(group.0.classes, group.0.is("channels_last"))
+        let split = if gradient { Variant::split_of_gradient } else { Variant::split };
+        split(variant, group.0.classes, group.0.is("channels_last"))
     }
 }

@@ -2,7 +2,7 @@
 //! iterations in all, without an error, so on software drivers a plan stays well below that.
 
 use super::driver::Driver;
-use super::variant::{STREAM_QUADS, Variant};
+use super::variant::{STREAM_QUADS, Split, Variant};
 use super::words::COMBINE_RUN;
 use crate::error::{Bound, Error};
 use crate::spec::{HardCounts, Head, LossSpec, Reduction};
@@ -49,13 +49,17 @@ impl Variant {
         let sums = if head.hard_counts == HardCounts::None { 1 } else { 2 };
         let chunks = sums * u64::from(classes.div_ceil(self.chunk));
         let met = u64::from(self.chunk.div_ceil(self.invocations)) * (1 + 3 * u64::from(self.invocations));
-        let split = self.split(classes, head.channels_last());
-        let quads = u64::from(self.tile / 4 * split.map_or(1, |split| split.lanes)).div_ceil(self.invocations.into());
-        if split.is_some() {
-            return quads + chunks * met;
-        }
-        // each block reads every class up to three times
-        quads.div_ceil(STREAM_QUADS.into()) * (1 + 3 * u64::from(classes) + chunks * met)
+        let of_split = |split: Option<Split>| {
+            let quads =
+                u64::from(self.tile / 4 * split.map_or(1, |split| split.lanes)).div_ceil(self.invocations.into());
+            if split.is_some() {
+                return quads + chunks * met;
+            }
+            // each block reads every class up to three times
+            quads.div_ceil(STREAM_QUADS.into()) * (1 + 3 * u64::from(classes) + chunks * met)
+        };
+        let last = head.channels_last();
+        of_split(self.split(classes, last)).max(of_split(self.split_of_gradient(classes, last)))
     }
 
     /// Iterations of combine, or of finish over all heads: the larger.

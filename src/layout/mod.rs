@@ -411,6 +411,7 @@ mod tests {
         register_classes: 16,
         register_classes_last: 16,
         split_classes: 8,
+        streamed_gradient: u32::MAX,
         chunk: 8,
         fold_invocations: 64,
         wide: true,

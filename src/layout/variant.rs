@@ -64,6 +64,8 @@ numbers! {
     /// 32. Where only two share a quad, each may hold `register_classes`. Heads with still more classes stream them. 0: no head
     /// is split, and those that would be stream.
     split_classes: u32,
+    /// The gradient kernel of a contiguous head with so many classes or more streams them, whatever statistics does.
+    streamed_gradient: u32,
     /// Classes per chunk of the sums over a workgroup, which go through workgroup memory.
     chunk: u32,
     /// Invocations of the combine and finish kernels; a power of two.
@@ -161,6 +163,12 @@ impl Variant {
             lanes *= 2;
         }
         None
+    }
+
+    /// The same in the gradient kernel.
+    pub(crate) fn split_of_gradient(self, classes: u32, channels_last: bool) -> Option<Split> {
+        let streams = classes >= self.streamed_gradient && !channels_last;
+        if streams { None } else { self.split(classes, channels_last) }
     }
 
     /// A quarter of the classes per invocation, where sharing them is cheap.

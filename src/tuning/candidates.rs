@@ -12,6 +12,7 @@ pub(super) enum Setting {
     Tile(u32),
     /// `register_classes`, `register_classes_last`, `split_classes`.
     Classes(u32, u32, u32),
+    StreamedGradient(u32),
     Wide(bool),
     Subgroups(bool),
     Unchecked(bool),
@@ -22,7 +23,7 @@ pub(super) enum Setting {
 
 /// All settings, in the order in which they are tried: those that matter most come first, since the time may run out.
 /// Invocations that hold 4, 6, 8 or 16 classes, or stream them (0), cover the register budgets of all devices.
-const SETTINGS: [Setting; 28] = [
+const SETTINGS: [Setting; 30] = [
     Setting::Invocations(8),
     Setting::Invocations(16),
     Setting::Invocations(32),
@@ -40,6 +41,8 @@ const SETTINGS: [Setting; 28] = [
     Setting::Classes(16, 16, 16),
     Setting::Classes(8, 16, 4),
     Setting::Classes(8, 16, 0),
+    Setting::StreamedGradient(17),
+    Setting::StreamedGradient(u32::MAX),
     Setting::Wide(false),
     Setting::Subgroups(false),
     Setting::Unchecked(true),
@@ -71,6 +74,7 @@ impl Setting {
             Self::Classes(register_classes, register_classes_last, split_classes) => {
                 Variant { register_classes, register_classes_last, split_classes, ..variant }
             }
+            Self::StreamedGradient(streamed_gradient) => Variant { streamed_gradient, ..variant },
             Self::Wide(wide) => Variant { wide, ..variant },
             Self::Subgroups(subgroups) => Variant { subgroups, ..variant },
             Self::Unchecked(unchecked) => Variant { unchecked, ..variant },
@@ -90,6 +94,7 @@ impl fmt::Display for Setting {
             Self::Classes(register, last, split) => {
                 write!(f, "register_classes={register},register_classes_last={last},split_classes={split}")
             }
+            Self::StreamedGradient(n) => write!(f, "streamed_gradient={n}"),
             Self::Wide(yes) => write!(f, "wide={yes}"),
             Self::Subgroups(yes) => write!(f, "subgroups={yes}"),
             Self::Unchecked(yes) => write!(f, "unchecked={yes}"),
@@ -119,11 +124,14 @@ impl Candidates {
     /// Whether this setting changes the kernels of a variant.
     pub(super) fn changes(&self, setting: Setting, variant: Variant) -> bool {
         let other = setting.of(variant);
-        if !matches!(setting, Setting::Classes(..)) {
+        if !matches!(setting, Setting::Classes(..) | Setting::StreamedGradient(_)) {
             return other != variant;
         }
         let held = |variant: Variant| {
-            let of = |variant: Variant| self.classes.iter().map(move |&(classes, last)| variant.split(classes, last));
+            let of = |variant: Variant| {
+                let kernels = [Variant::split, Variant::split_of_gradient];
+                self.classes.iter().flat_map(move |&(classes, last)| kernels.map(|split| split(variant, classes, last)))
+            };
             of(variant).chain(of(variant.for_several_slots())).collect::<Vec<_>>()
         };
         held(variant) != held(other)

@@ -68,7 +68,7 @@ fn every_variant_equals_the_reference() {
     let variants = (
         select(vec![4_u32, 8, 16, 64, 128]),
         select(vec![1_u32, 3, 8]),
-        (0..40_u32, 0..40_u32, 0..9_u32),
+        (0..40_u32, 0..40_u32, 0..9_u32, 0..40_u32),
         (any::<bool>(), any::<bool>()),
         1..4_u32,
     );
@@ -81,7 +81,7 @@ fn every_variant_equals_the_reference() {
                 (
                     invocations,
                     chunk,
-                    (register_classes, register_classes_last, split_classes),
+                    (register_classes, register_classes_last, split_classes, streamed_gradient),
                     (subgroups, wide),
                     steps,
                 ),
@@ -92,6 +92,7 @@ fn every_variant_equals_the_reference() {
                     register_classes,
                     register_classes_last,
                     split_classes,
+                    streamed_gradient,
                     wide,
                     subgroup_size: default.subgroup_size,
                     unchecked: chunk == 3,
