@@ -29,7 +29,7 @@
 // determinism   bit for bit: heads in order, sums as trees (shared/fold_*.wgsl)
 
 //# stand-in
-const MEAN = 1u; const SUMMED = 2u; const SUM_OF_ITEM_MEANS = 3u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
+const MEAN = 1u; const SUMMED = 2u; const SUM_OF_ITEM_MEANS = 3u; const WEIGHTED_MEAN = 4u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
 const PIXEL_WEIGHT = 2u; const PIXEL_SUM = 0u; const COUNTED = 2u; const OUT_OF_RANGE = 3u; const NON_FINITE = 4u;
 const FIRST_ITEM = 5u; const FIRST_VOXEL = 6u; const ITEMS = 7u; const OVERLAP_SUM = 9u; const GLOBAL_WORDS = 10u;
 const SWITCHES = 2u; const REPORT_TOTAL = 0u; const REPORT_WRITTEN = 1u; const REPORT_OVERLAP = 0u;
@@ -47,6 +47,7 @@ struct Head {
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 { return 0.0; }
+fn powered_overlap(head: Head, invocation: u32, mean: f32) -> f32 { return mean; }
 fn counting_rows(head: Head) -> f32 { return 0.0; }
 fn on_parameter(head: Head, class_index: u32) -> f32 { return 0.0; }
 fn off_parameter(head: Head, class_index: u32) -> f32 { return 0.0; }
@@ -189,9 +190,10 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         //# if distributed
         if head.batch == 0u {
             let of_all_ranks = bitcast<f32>(statistics_words[head.statistics + head.class_columns + OVERLAP_SUM]);
-            overlap_loss = select(of_all_ranks, of_all_ranks / counting, head.overlap_reduction == MEAN);
+            overlap_loss = select(of_all_ranks / counting, of_all_ranks, head.overlap_reduction == SUMMED);
         }
         //# end
+        overlap_loss = powered_overlap(head, invocation, overlap_loss);
         let denominator = pixel_denominator(head, invocation);
         write_soft_dice(head, invocation);
         if head.hard_counts != 0u {
@@ -214,7 +216,7 @@ fn finish(@builtin(local_invocation_index) invocation: u32) {
         //# end
         var divisor = 1.0 / UNKNOWN;
         switch head.pixel_reduction {
-            case MEAN: { divisor = denominator; }
+            case MEAN, WEIGHTED_MEAN: { divisor = denominator; }
             case SUMMED, SUM_OF_ITEM_MEANS: { divisor = 1.0; }
             default: {}
         }

@@ -1,15 +1,17 @@
 // The pixel term of stage 3 (finish.wgsl), from its sums: what its mean divides by, means of items, and the top-k.
 //
 //   pixel = Σ m ℓ / denominator (mean), Σ m ℓ (sum), or Σ_n (Σ m ℓ / Σ m) over items (sum_of_item_means); the denominator of
-//   the mean is Σ_c w_c T_c, Σ m, or Σ m times the classes that take part; with a top-k it is k
+//   the mean is Σ_c w_c T_c, Σ m, or Σ m times the classes that take part, or times Σ_c w_c (weighted_mean); over all voxels m
+//   is 1; with a top-k it is k
 
 //# stand-in
-const BY_CLASS_WEIGHT = 1u; const BY_VOXEL = 2u; const BY_VOXEL_AND_CLASS = 3u; const MASS = 1u;
+const BY_CLASS_WEIGHT = 1u; const BY_VOXEL = 2u; const BY_VOXEL_AND_CLASS = 3u; const BY_ALL = 4u;
+const BY_ALL_AND_CLASS = 5u; const MASS = 1u; const ITEMS = 7u; const COUNTING_ITEMS = 8u;
 const SELECTION_WORDS = 260u; const TOP_THRESHOLD = 0u; const TOP_SHARE = 1u; const FOLD_INVOCATIONS = 64u; const RUN = 64u;
 const UNKNOWN = 1.0e30;
 struct Head {
     @align(16) items: u32, classes: u32, statistics: u32, class_columns: u32, has_class_parameters: u32, class_parameters: u32,
-    pixel_first_class: u32, pixel_denominator: u32, top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32,
+    voxels: u32, pixel_denominator: u32, pixel_classes: f32, top_k: u32, selection: u32, loss_runs: u32, top_coefficients: u32,
 }
 @group(0) @binding(0) var<uniform> heads: array<Head, 1>;
 @group(0) @binding(1) var<storage, read_write> statistics_words: array<u32>;
@@ -38,7 +40,8 @@ fn off_parameter(head: Head, class_index: u32) -> f32 {
 // What the mean of the pixel term divides by.
 fn pixel_denominator(head: Head, invocation: u32) -> f32 {
     let classes = head.classes;
-    let mass = bitcast<f32>(statistics_words[head.statistics + head.class_columns + MASS]);
+    let tile_words = head.statistics + head.class_columns;
+    let mass = bitcast<f32>(statistics_words[tile_words + MASS]);
     var mine = 0.0;
     for (var c = invocation; c < classes; c += FOLD_INVOCATIONS) {
         mine += on_parameter(head, c) * t_of(head, statistics_words[head.statistics + 2u * classes + c]);
@@ -50,7 +53,12 @@ fn pixel_denominator(head: Head, invocation: u32) -> f32 {
     switch head.pixel_denominator {
         case BY_CLASS_WEIGHT: { return weighted; }
         case BY_VOXEL: { return mass; }
-        case BY_VOXEL_AND_CLASS: { return mass * f32(classes - head.pixel_first_class); }
+        case BY_VOXEL_AND_CLASS: { return mass * head.pixel_classes; }
+        case BY_ALL: { return f32(statistics_words[tile_words + ITEMS]) * f32(head.voxels); }
+        // a class of an item that a sample mask leaves out is nowhere
+        case BY_ALL_AND_CLASS: {
+            return f32(statistics_words[tile_words + COUNTING_ITEMS]) * f32(head.voxels) * head.pixel_classes;
+        }
         default: { return 1.0 / UNKNOWN; }
     }
 }

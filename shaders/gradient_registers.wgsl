@@ -39,8 +39,8 @@ fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
-fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
-fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
+fn binary_slope_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn bent_slope_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 const CLASSES_g0 = 1u; const CLASS_LANES_g0 = 1u; const HELD_g0 = 4u; const QUADS_g0 = INVOCATIONS / CLASS_LANES_g0;
 const CLASS_STRIDE_g0 = 1u; const CLASS_SPAN_g0 = CLASS_LANES_g0;
 //# end
@@ -136,28 +136,28 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         joint += top * on;
         //# end
 
-        //# if focal_softmax
-        var focal_peak = LOWEST;
+        //# if bent
+        var bent_peak = LOWEST;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
-            focal_peak = max(focal_peak, z_c0);
+            bent_peak = max(bent_peak, z_c0);
         }
         //# end
-        focal_peak = share_max(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_peak); //# if split
-        var focal_sum = NONE;
+        bent_peak = share_max(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_peak); //# if split
+        var bent_sum = NONE;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
-            focal_sum += exp(z_c0 - focal_peak);
+            bent_sum += exp(z_c0 - bent_peak);
         }
         //# end
-        focal_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_sum); //# if split
-        let focal_ln = log(focal_sum);
+        bent_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_sum); //# if split
+        let bent_ln = log(bent_sum);
         var u_sum = NONE;
         //# each c
-        let ln_s_c0 = z_c0 - focal_peak - focal_ln;
-        let u_c0 = focal_slope_g0(head, exp(ln_s_c0), ln_s_c0, target_c0, on_c0);
+        let ln_s_c0 = z_c0 - bent_peak - bent_ln;
+        let u_c0 = top * bent_slope_g0(head, class_c0, exp(ln_s_c0), ln_s_c0, target_c0, on_c0);
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
             u_sum += u_c0;
@@ -188,8 +188,8 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
             //# end
             //# end
             if class_c0 >= head.pixel_first_class {
-                of_pixel += binary_slope_g0(head, z_c0, target_c0, on_c0, off_c0); //# if binary
-                of_pixel += u_c0 - exp(ln_s_c0) * u_sum; //# if focal_softmax
+                of_pixel += binary_slope_g0(head, class_c0, z_c0, target_c0, on_c0, off_c0); //# if binary
+                of_pixel += u_c0 - exp(ln_s_c0) * u_sum; //# if bent
             }
             //# if apart
             // terms that share no softmax: where one is off, a 0 is selected, so that its NaN does not reach the other

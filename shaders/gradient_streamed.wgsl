@@ -33,8 +33,8 @@ fn worth_g0(quad: Quad_g0, x: vec4<f32>) -> vec4<f32> { return x; }
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn overlap_slope_g0(p: vec4<f32>, t: vec4<f32>, a: f32, b: f32) -> vec4<f32> { return p * a * b; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
-fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
-fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
+fn binary_slope_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn bent_slope_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 //# end
 
 fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
@@ -61,7 +61,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         var top_v0 = ONES;
         top_v0 = top_share(place, voxel_v0, left_v0); //# if top_k
         var soft_v0 = no_class_g0();
-        var focal_v0 = no_class_g0();
+        var bent_v0 = no_class_g0();
         // Q − D: the part of dz_c / s_c that all classes share
         var joint_v0 = NONE;
         var u_sum_v0 = NONE;
@@ -87,9 +87,9 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 //# end
             }
             //# end
-            //# if focal_softmax
+            //# if bent
             if class_index >= head.pixel_first_class {
-                focal_v0 = with_class_g0(focal_v0, z_v0, NONE); //# each v
+                bent_v0 = with_class_g0(bent_v0, z_v0, NONE); //# each v
             }
             //# end
         }
@@ -99,7 +99,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let scale_v0 = 1.0 / sum_g0(soft_v0);
         joint_v0 += top_v0 * on; //# if unweighted_labels
         joint_v0 -= soft_v0.weighed * scale_v0; //# if linear_slope
-        let focal_ln_v0 = log(sum_g0(focal_v0));
+        let bent_ln_v0 = log(sum_g0(bent_v0));
         //# end
 
         //# if third_read
@@ -116,10 +116,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 let s = exp(z - soft_v0.peak) * scale_v0;
                 joint_v0 -= s * overlap_slope_g0(s, t, slope.x, slope.y);
                 //# end
-                //# if focal_softmax
+                //# if bent
                 if class_index >= head.pixel_first_class {
-                    let ln_s = z - focal_v0.peak - focal_ln_v0;
-                    u_sum_v0 += focal_slope_g0(head, exp(ln_s), ln_s, t, on);
+                    let ln_s = z - bent_v0.peak - bent_ln_v0;
+                    u_sum_v0 += top_v0 * bent_slope_g0(head, class_index, exp(ln_s), ln_s, t, on);
                 }
                 //# end
             }
@@ -155,10 +155,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 of_pixel -= top_v0 * soft_label_g0(head, t, on);
                 //# end
                 if class_index >= head.pixel_first_class {
-                    of_pixel += binary_slope_g0(head, z, t, on, off); //# if binary
-                    //# if focal_softmax
-                    let ln_s = z - focal_v0.peak - focal_ln_v0;
-                    of_pixel += focal_slope_g0(head, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum_v0;
+                    of_pixel += binary_slope_g0(head, class_index, z, t, on, off); //# if binary
+                    //# if bent
+                    let ln_s = z - bent_v0.peak - bent_ln_v0;
+                    of_pixel += top_v0 * bent_slope_g0(head, class_index, exp(ln_s), ln_s, t, on) - exp(ln_s) * u_sum_v0;
                     //# end
                 }
                 //# if apart

@@ -31,8 +31,8 @@ fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
 fn measure_g0(x: vec4<f32>) -> vec4<f32> { return x; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
-fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
-fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
+fn binary_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn bent_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
 fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
@@ -159,7 +159,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             //# end
             //# if binary
             if class_c0 >= head.pixel_first_class {
-                loss += binary_g0(head, z_c0, target_c0, on_c0, off_c0);
+                loss += binary_g0(head, class_c0, z_c0, target_c0, on_c0, off_c0);
             }
             //# end
         }
@@ -172,30 +172,30 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
         loss += q_sum * log(sum); //# if cross_entropy
 
-        //# if focal_softmax
-        // the focal term's own softmax: without class 0 where the term drops it
-        var focal_peak = LOWEST;
+        //# if bent
+        // the term's own softmax: without class 0 where a focal term drops it
+        var bent_peak = LOWEST;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
-            focal_peak = max(focal_peak, z_c0);
+            bent_peak = max(bent_peak, z_c0);
         }
         //# end
-        focal_peak = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_peak); //# if split
-        var focal_sum = NONE;
+        bent_peak = share_max(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_peak); //# if split
+        var bent_sum = NONE;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
-            focal_sum += exp(z_c0 - focal_peak);
+            bent_sum += exp(z_c0 - bent_peak);
         }
         //# end
-        focal_sum = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, focal_sum); //# if split
-        let focal_ln = log(focal_sum);
+        bent_sum = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_sum); //# if split
+        let bent_ln = log(bent_sum);
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged
-            let ln_s = z_c0 - focal_peak - focal_ln;
-            loss += focal_g0(head, exp(ln_s), ln_s, target_c0, on_c0);
+            let ln_s = z_c0 - bent_peak - bent_ln;
+            loss += bent_g0(head, class_c0, exp(ln_s), ln_s, target_c0, on_c0);
         }
         //# end
         //# end

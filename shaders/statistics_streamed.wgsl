@@ -33,8 +33,8 @@ fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return s; }
 fn product_g0(p: vec4<f32>, t: vec4<f32>) -> vec4<f32> { return p * t; }
 fn measure_g0(x: vec4<f32>) -> vec4<f32> { return x; }
 fn soft_label_g0(head: Head, t: vec4<f32>, on: f32) -> vec4<f32> { return t * on; }
-fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
-fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
+fn binary_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> { return z; }
+fn bent_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> { return s; }
 fn total(x: vec4<f32>) -> f32 { return x.x; }
 fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn count(lanes: vec4<bool>) -> f32 { return 0.0; }
@@ -75,7 +75,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         var out_of_range_v0 = quad_v0.out_of_range;
         var non_finite_v0 = vec4<bool>();
         var soft_v0 = no_class_g0();
-        var focal_v0 = no_class_g0();
+        var bent_v0 = no_class_g0();
         //# end
 
         //# if softmax
@@ -84,10 +84,10 @@ fn statistics_g0(place: Place, me: Invocation) {
             let z_v0 = logits_g0(place, head, class_index, voxel_v0, left_v0);
             soft_v0 = with_class_g0(soft_v0, z_v0, NONE);
             //# end
-            //# if focal_softmax
-            // the focal term's own softmax: without class 0 where the term drops it
+            //# if bent
+            // the term's own softmax: without class 0 where a focal term drops it
             if class_index >= head.pixel_first_class {
-                focal_v0 = with_class_g0(focal_v0, z_v0, NONE); //# each v
+                bent_v0 = with_class_g0(bent_v0, z_v0, NONE); //# each v
             }
             //# end
         }
@@ -96,7 +96,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# each v
         let scale_v0 = 1.0 / sum_g0(soft_v0);
         let ln_sum_v0 = log(sum_g0(soft_v0));
-        let focal_ln_v0 = log(sum_g0(focal_v0));
+        let bent_ln_v0 = log(sum_g0(bent_v0));
         var loss_v0 = NONE;
         var d_label_v0 = NONE;
         var d_sum_v0 = NONE;
@@ -132,10 +132,10 @@ fn statistics_g0(place: Place, me: Invocation) {
                 //# end
                 //# end
                 if class_index >= head.pixel_first_class {
-                    loss_v0 += binary_g0(head, z, t, on, off); //# if binary
-                    //# if focal_softmax
-                    let ln_s = z - focal_v0.peak - focal_ln_v0;
-                    loss_v0 += focal_g0(head, exp(ln_s), ln_s, t, on);
+                    loss_v0 += binary_g0(head, class_index, z, t, on, off); //# if binary
+                    //# if bent
+                    let ln_s = z - bent_v0.peak - bent_ln_v0;
+                    loss_v0 += bent_g0(head, class_index, exp(ln_s), ln_s, t, on);
                     //# end
                 }
                 var s = NONE;

@@ -7,21 +7,26 @@
 //
 // Pixel terms, with t' = on_target t + off_target the smoothed target:
 //   cross-entropy         q = on t',  ℓ = Σ_c q (ln S − d)                      dz = s Σ_j q_j − q
+//   poly-1 cross-entropy  ℓ = Σ_c q (ε (1 − s) − ln s)                          dz = u − s Σ_j u_j,  u = −q (1 + ε s)
+//   generalized           ℓ = Σ_c q (1 − s^b)/b                                 dz = u − s Σ_j u_j,  u = −q s^b
 //   binary cross-entropy  ℓ = on t' ln(1 + e^−z) + (1 − t') ln(1 + e^z)         dz = (1 − t') − (1 + (on − 1) t') σ(−z)
 //   focal, softmax        ℓ = −on (1 − s)^γ ln s · t                            dz = u − s Σ_j u_j
 //                         u = on t (γ s (1 − s)^(γ−1) ln s − (1 − s)^γ)
 //   focal, sigmoid        ℓ = A M B,  v = −z (2t − 1),  M = σ(v)^γ,  B = BCE(z, t)
 //                         dz = A (M (σ(z) − t) − γ σ(−v) (2t − 1) M B)
 //                         A = on t + off (1 − t);  for a list of α: on where t = 1, else off
+// The terms with u bend the logarithm of the softmax: `bend` is ε, b or γ, which may differ per class.
 
 //# stand-in
-struct Head { on_target: f32, off_target: f32, gamma: f32 }
+struct Head { on_target: f32, off_target: f32, bend: f32, bends: u32 }
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 const NONE = vec4<f32>(); const ONES = vec4<f32>(1.0);
 struct Logistic { softplus: vec4<f32>, sigmoid: vec4<f32> }
 fn logistic(x: vec4<f32>) -> Logistic { return Logistic(x, x); }
 fn power(x: vec4<f32>, y: f32) -> vec4<f32> { return x * y; }
 fn weighed(q: vec4<f32>, x: vec4<f32>) -> vec4<f32> { return q * x; }
 fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> { return s - ln_s; }
+fn exp_less_1(x: vec4<f32>) -> vec4<f32> { return x; }
 //# end
 
 fn activate_g0(z: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
@@ -82,8 +87,15 @@ fn focal_factor_g0(t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     return factor;
 }
 
+// γ of the class, or the other terms' one number
+fn bend_g0(head: Head, class_index: u32) -> f32 {
+    var bend = head.bend;
+    bend = coefficients[head.bends + class_index]; //# if bends
+    return bend;
+}
+
 // ℓ of the terms that depend on the logit of their class alone
-fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
+fn binary_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     let l = logistic(z);
     var loss = NONE;
     //# if binary_cross_entropy
@@ -92,16 +104,17 @@ fn binary_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<
     loss = on * smoothed * (l.softplus + max(-z, NONE)) + (1.0 - smoothed) * (l.softplus + max(z, NONE));
     //# end
     //# if focal_sigmoid
+    let gamma = bend_g0(head, class_index);
     let v = -z * (2.0 * t - 1.0);
     let ln_sigmoid = min(v, NONE) - logistic(v).softplus;
     let bce = max(z, NONE) - z * t + l.softplus;
-    loss = focal_factor_g0(t, on, off) * exp(head.gamma * ln_sigmoid) * bce;
+    loss = focal_factor_g0(t, on, off) * exp(gamma * ln_sigmoid) * bce;
     //# end
     return loss;
 }
 
 // its slope times κ: on and off already include κ
-fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
+fn binary_slope_g0(head: Head, class_index: u32, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) -> vec4<f32> {
     let l = logistic(z);
     var slope = NONE;
     //# if binary_cross_entropy
@@ -109,23 +122,36 @@ fn binary_slope_g0(head: Head, z: vec4<f32>, t: vec4<f32>, on: f32, off: f32) ->
     slope = off * (1.0 - smoothed) - (off + (on - off) * smoothed) * logistic(-z).sigmoid;
     //# end
     //# if focal_sigmoid
+    let gamma = bend_g0(head, class_index);
     let sign = 2.0 * t - 1.0;
     let v = -z * sign;
     let ln_sigmoid = min(v, NONE) - logistic(v).softplus;
     let bce = max(z, NONE) - z * t + l.softplus;
-    let turn = l.sigmoid - t - head.gamma * logistic(-v).sigmoid * sign * bce;
-    slope = focal_factor_g0(t, on, off) * exp(head.gamma * ln_sigmoid) * turn;
+    let turn = l.sigmoid - t - gamma * logistic(-v).sigmoid * sign * bce;
+    slope = focal_factor_g0(t, on, off) * exp(gamma * ln_sigmoid) * turn;
     //# end
     return slope;
 }
 
-// ℓ of the softmax's focal term: s its own softmax, and ln s
-fn focal_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
-    return -on * power(complement(s, ln_s), head.gamma) * weighed(t, ln_s);
+// ℓ of one class, of a term that bends the logarithm of its softmax s
+fn bent_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
+    let bend = bend_g0(head, class_index);
+    var loss = NONE;
+    loss = weighed(soft_label_g0(head, t, on), -ln_s - bend * exp_less_1(ln_s)); //# if poly
+    loss = soft_label_g0(head, t, on) * (-exp_less_1(bend * ln_s) / bend); //# if generalized
+    loss = -on * power(complement(s, ln_s), bend) * weighed(t, ln_s); //# if focal_softmax
+    return loss;
 }
 
 // u of its slope
-fn focal_slope_g0(head: Head, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
+fn bent_slope_g0(head: Head, class_index: u32, s: vec4<f32>, ln_s: vec4<f32>, t: vec4<f32>, on: f32) -> vec4<f32> {
+    let bend = bend_g0(head, class_index);
+    var u = NONE;
+    u = -soft_label_g0(head, t, on) * (1.0 + bend * s); //# if poly
+    u = -soft_label_g0(head, t, on) * exp(bend * ln_s); //# if generalized
+    //# if focal_softmax
     let rest = complement(s, ln_s);
-    return on * t * (head.gamma * power(rest, head.gamma - 1.0) * weighed(s, ln_s) - power(rest, head.gamma));
+    u = on * t * (bend * power(rest, bend - 1.0) * weighed(s, ln_s) - power(rest, bend));
+    //# end
+    return u;
 }

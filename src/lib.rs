@@ -69,9 +69,9 @@ pub use report::{
     ReportWord, ReportWords, Term, VoxelPosition,
 };
 pub use spec::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec,
-    MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target, WeightMode,
-    monai_deep_supervision, nnunet_deep_supervision, pytorch_label_smoothing,
+    Absent, Activation, Alpha, Average, ClassValues, ClassWeighting, Empty, FloatType, Form, HardCounts, Head,
+    LabelType, Loss, LossSpec, MeanOver, MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction,
+    ScalarAlpha, Target, WeightMode, monai_deep_supervision, nnunet_deep_supervision, pytorch_label_smoothing,
 };
 pub use step::{Commands, Step, StepPart};
 pub use wgpu;

@@ -20,8 +20,9 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use segloss::testing::cases::{CaseFile, read, run};
 use segloss::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec,
-    MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Plan, Product, Reduction, ScalarAlpha, Target,
+    Absent, Activation, Alpha, Average, ClassValues, ClassWeighting, Empty, FloatType, Form, HardCounts, Head,
+    LabelType, Loss, LossSpec, MeanOver, MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Plan, Product,
+    Reduction, ScalarAlpha, Target,
 };
 use serde_json::{Value, json};
 
@@ -47,6 +48,10 @@ fn weights() -> impl Strategy<Value = Option<Vec<f32>>> {
     prop_oneof![8 => Just(None), 1 => vec(number(), 0..7).prop_map(Some)]
 }
 
+fn class_values() -> impl Strategy<Value = ClassValues> {
+    prop_oneof![3 => number().prop_map(ClassValues::Same), 1 => vec(number(), 0..7).prop_map(ClassValues::Each)]
+}
+
 fn overlap() -> impl Strategy<Value = Overlap> {
     let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
     let kind = prop_oneof![
@@ -54,29 +59,46 @@ fn overlap() -> impl Strategy<Value = Overlap> {
         Just(OverlapKind::Jaccard),
         (number(), number()).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
         select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
+        number().prop_map(|smooth_counts| OverlapKind::Mcc { smooth_counts }),
     ];
     let numbers = (number(), number(), number(), option::of(number()));
     let flag = || proptest::bool::weighted(0.3);
-    let flags = [flag(), flag(), flag(), flag(), flag(), flag(), flag(), flag()];
-    (kind, flags, numbers, weights()).prop_map(|(kind, flags, (nr, dr, weight, floor), class_weights)| {
-        let [include_background, batch, squared, single, sum, negative, minimum, present] = flags;
-        Overlap {
-            kind,
-            include_background,
-            batch,
-            squared: squared && !minimum,
-            smooth_nr: nr,
-            smooth_dr: dr,
-            denominator_floor: floor,
-            class_weights,
-            ignore_single_class_weight: single,
-            reduction: if sum { Reduction::Sum } else { Reduction::Mean },
-            form: if negative { Form::Log { eps: weight } } else { Form::OneMinus },
-            product: if minimum { Product::Minimum } else { Product::Product },
-            present_classes_only: present,
-            weight,
-        }
-    })
+    let flags = [flag(), flag(), flag(), flag(), flag(), flag()];
+    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::WeightedMean, Reduction::SumOfItemMeans];
+    let forms = vec![Form::OneMinus, Form::Negative, Form::Identity, Form::Log, Form::LogCosh];
+    let gamma = option::weighted(0.2, class_values());
+    let classes = option::weighted(0.1, vec(0..8_u32, 0..5));
+    let of_rows = (select(reductions), select(vec![Absent::Count, Absent::Skip, Absent::Zero]), classes);
+    let of_ratio = (select(forms), gamma, number(), option::weighted(0.2, number()));
+    (kind, flags, numbers, weights(), of_rows, of_ratio).prop_map(
+        |(kind, flags, numbers, class_weights, of_rows, of_ratio)| {
+            let [include_background, batch, squared, single, minimum, micro] = flags;
+            let (nr, dr, weight, floor) = numbers;
+            let (reduction, absent, classes) = of_rows;
+            let (form, gamma, eps, power_of_mean) = of_ratio;
+            Overlap {
+                kind,
+                include_background,
+                classes,
+                batch,
+                squared: squared && !minimum,
+                smooth_nr: nr,
+                smooth_dr: dr,
+                denominator_floor: floor,
+                class_weights,
+                ignore_single_class_weight: single,
+                reduction,
+                average: if micro { Average::Micro } else { Average::Macro },
+                form,
+                gamma,
+                eps,
+                product: if minimum { Product::Minimum } else { Product::Product },
+                absent,
+                power_of_mean,
+                weight,
+            }
+        },
+    )
 }
 
 fn pixel() -> impl Strategy<Value = Pixel> {
@@ -84,10 +106,10 @@ fn pixel() -> impl Strategy<Value = Pixel> {
         prop_oneof![Just(Alpha::None), number().prop_map(Alpha::Scalar), vec(number(), 0..7).prop_map(Alpha::PerClass)];
     let kind = prop_oneof![
         Just(PixelKind::CrossEntropy),
-        prop_oneof![number().prop_map(f64::from), 0.0_f64..100.0]
-            .prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
+        number().prop_map(|epsilon| PixelKind::PolyCrossEntropy { epsilon }),
+        number().prop_map(|q| PixelKind::GeneralizedCrossEntropy { q }),
         weights().prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
-        (number(), alpha, any::<[bool; 2]>()).prop_map(|(gamma, alpha, [include_background, first])| {
+        (class_values(), alpha, any::<[bool; 2]>()).prop_map(|(gamma, alpha, [include_background, first])| {
             PixelKind::Focal {
                 gamma,
                 alpha,
@@ -96,14 +118,18 @@ fn pixel() -> impl Strategy<Value = Pixel> {
             }
         }),
     ];
-    let reductions = select(vec![Reduction::Mean, Reduction::Sum, Reduction::SumOfItemMeans]);
-    (kind, option::of(number()), weights(), (reductions, any::<[bool; 2]>()), number()).prop_map(
-        |(kind, smoothing, class_weights, (reduction, [over_voxels, nan]), weight)| Pixel {
+    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::WeightedMean, Reduction::SumOfItemMeans];
+    let reductions = select(reductions);
+    let means = select(vec![MeanOver::Valid, MeanOver::Voxels, MeanOver::All]);
+    let top_k = option::weighted(0.2, prop_oneof![number().prop_map(f64::from), 0.0_f64..100.0]);
+    (kind, option::of(number()), weights(), (reductions, means, top_k, any::<bool>()), number()).prop_map(
+        |(kind, smoothing, class_weights, (reduction, mean_over, k_percent, nan), weight)| Pixel {
             kind,
             label_smoothing: smoothing.unwrap_or(0.0),
             class_weights,
             reduction,
-            mean_over_voxels: over_voxels && reduction == Reduction::Sum,
+            k_percent,
+            mean_over,
             weight,
             empty: if nan { Empty::Nan } else { Empty::Zero },
         },

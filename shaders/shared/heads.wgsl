@@ -78,11 +78,15 @@ struct Head {
     pixel_reduction: u32,
     on_target: f32,
     off_target: f32,
-    gamma: f32,
+    // γ of focal, ε of poly-1, q of generalized cross-entropy; where γ differs per class, from `bends` on
+    bend: f32,
+    bends: u32,
     has_class_parameters: u32,
     class_parameters: u32,
     pixel_first_class: u32,
     pixel_denominator: u32,
+    // what a mean over voxels and classes multiplies the voxels by
+    pixel_classes: f32,
     empty: u32,
     // top-k: how many losses it takes (0: none), where they lie, and this head's share of the work
     top_k: u32,
@@ -101,13 +105,22 @@ struct Head {
     smooth_dr: f32,
     denominator_floor: f32,
     form: u32,
-    form_parameter: f32,
+    // the exponent of the form's value, and the least that a logarithm or a power sees
+    form_gamma: f32,
+    eps: f32,
     alpha: f32,
     beta: f32,
     class_weighting: u32,
-    present_classes_only: u32,
-    weighted_overlap: u32,
-    overlap_class_weights: u32,
+    // 1 where a row has one ratio
+    micro: u32,
+    absent: u32,
+    power_of_mean: f32,
+    // how many classes take part, and what the mean over them divides by where none is skipped
+    taking_part: u32,
+    mean_terms: f32,
+    // CLASS_NUMBERS per class, where `has_class_numbers` is set
+    has_class_numbers: u32,
+    class_numbers: u32,
     // 1 where a sample mask says which items take part
     masked_samples: u32,
     // rows of the table: a number that no compiler knows, so that none unrolls a loop over heads

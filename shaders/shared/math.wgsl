@@ -50,6 +50,12 @@ fn power(x: vec4<f32>, y: f32) -> vec4<f32> {
     return exp(y * log(max(x, vec4<f32>(1e-37))));
 }
 
+// e^x − 1, by its series where the difference would be mostly rounding error.
+fn exp_less_1(x: vec4<f32>) -> vec4<f32> {
+    let near = x * (1.0 + x * (1.0 / 2.0 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0))))));
+    return select(exp(x) - 1.0, near, abs(x) < vec4<f32>(0.25));
+}
+
 // 1 − s, computed from ln s where s is so near 1 that the difference would be mostly rounding error.
 fn complement(s: vec4<f32>, ln_s: vec4<f32>) -> vec4<f32> {
     return select(1.0 - s, -ln_s * (1.0 + 0.5 * ln_s), ln_s > vec4<f32>(-0.001));

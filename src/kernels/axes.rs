@@ -60,10 +60,15 @@ pub(super) const AXES: [Axis; 17] = [
         }),
         ("top-k", |step| step.pixel(Pixel::top_k_cross_entropy(10.0))),
         ("top-k-smoothing", |step| step.pixel(Pixel::top_k_cross_entropy(10.0).label_smoothing(0.1))),
+        ("poly-smoothing", |step| step.pixel(Pixel::poly_cross_entropy(2.0).label_smoothing(0.1))),
+        ("generalized-weights", |step| {
+            step.pixel(Pixel::generalized_cross_entropy(0.7).class_weights(step.per_class(2.0)));
+        }),
         ("bce", |step| step.pixel(Pixel::binary_cross_entropy())),
         ("bce-pos-weight", |step| step.pixel(Pixel::binary_cross_entropy_with(step.per_class(2.0)))),
         ("focal", |step| step.pixel(Pixel::focal(2.0, Alpha::None))),
         ("focal-alpha-list", |step| step.pixel(Pixel::focal(2.0, Alpha::PerClass(step.per_class(0.5))))),
+        ("focal-gamma-list", |step| step.pixel(Pixel::focal(step.per_class(2.0), Alpha::None))),
         ("", |_| {}),
     ] },
     Axis { what: "target", choices: &[

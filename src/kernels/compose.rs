@@ -238,7 +238,7 @@ fn arithmetic_text(stage: &VoxelStage, groups: &Groups<'_>, variant: Variant, gr
         .flag("one_subgroup", variant.shares_by_subgroup())
         .flag("linear_slope", of_softmax && !by_p)
         .flag("softmax_slope", of_softmax && by_p)
-        .flag("third_read", of_softmax && by_p || arithmetic.is("focal_softmax"))
+        .flag("third_read", of_softmax && by_p || arithmetic.is("bent"))
         .flag("ragged", split.is_some_and(|split| split.lanes * split.held != arithmetic.classes))
         .list("c", 0..split.map_or(0, |split| split.held))
         .list("v", 0..STREAM_QUADS);
@@ -411,11 +411,13 @@ mod tests {
             pixel_reduction,
             on_target,
             off_target,
-            gamma,
+            bend,
+            bends,
             has_class_parameters,
             class_parameters,
             pixel_first_class,
             pixel_denominator,
+            pixel_classes,
             empty,
             top_k,
             losses,
@@ -431,13 +433,18 @@ mod tests {
             smooth_dr,
             denominator_floor,
             form,
-            form_parameter,
+            form_gamma,
+            eps,
             alpha,
             beta,
             class_weighting,
-            present_classes_only,
-            weighted_overlap,
-            overlap_class_weights,
+            micro,
+            absent,
+            power_of_mean,
+            taking_part,
+            mean_terms,
+            has_class_numbers,
+            class_numbers,
             masked_samples,
             rows,
             all_items,

@@ -17,7 +17,8 @@ use variant::Variant;
 
 use crate::error::{Bound, Error};
 use crate::spec::{
-    Activation, Alpha, HardCounts, Head, LossSpec, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
+    Absent, Activation, Alpha, ClassValues, HardCounts, Head, LossSpec, Overlap, OverlapKind, Pixel, PixelKind,
+    Product, Reduction, ScalarAlpha, Target,
 };
 
 /// How many elements a tensor may begin behind the start of its binding, and a quad more.
@@ -41,8 +42,10 @@ impl Arithmetic {
         let pixel = head.loss.pixel.as_ref();
         let kind = pixel.map(|pixel| &pixel.kind);
         let softmax = head.loss.activation == Activation::Softmax;
-        let top_k = matches!(kind, Some(PixelKind::TopKCrossEntropy { .. }));
-        let cross_entropy = top_k || matches!(kind, Some(PixelKind::CrossEntropy));
+        let top_k = pixel.is_some_and(|pixel| pixel.k_percent.is_some());
+        let cross_entropy = matches!(kind, Some(PixelKind::CrossEntropy));
+        let poly = matches!(kind, Some(PixelKind::PolyCrossEntropy { .. }));
+        let generalized = matches!(kind, Some(PixelKind::GeneralizedCrossEntropy { .. }));
         let focal = matches!(kind, Some(PixelKind::Focal { .. }));
         let binary = matches!(kind, Some(PixelKind::BinaryCrossEntropy { .. }));
         let alpha_list = matches!(kind, Some(PixelKind::Focal { alpha: Alpha::PerClass(_), .. }));
@@ -64,12 +67,17 @@ impl Arithmetic {
             // two terms that do not share one softmax
             ("apart", overlap.is_some() && pixel.is_some() && !(softmax && cross_entropy)),
             ("cross_entropy", cross_entropy),
-            ("smoothing", cross_entropy && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
+            ("smoothing", (cross_entropy || poly || generalized) && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
             ("top_k", top_k),
             ("binary", binary || focal && !softmax),
             ("binary_cross_entropy", binary),
             ("focal_sigmoid", focal && !softmax),
             ("focal_softmax", focal && softmax),
+            ("poly", poly),
+            ("generalized", generalized),
+            // a slope u per class, of a softmax of the term's own
+            ("bent", poly || generalized || focal && softmax),
+            ("bends", matches!(kind, Some(PixelKind::Focal { gamma: ClassValues::Each(_), .. }))),
             ("alpha_list", alpha_list),
             ("class_parameters", class_parameters),
             ("channels_last", head.channels_last()),
@@ -100,7 +108,9 @@ fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
         _ => 1.0,
     };
     let of_class = |c: usize| match &pixel.kind {
-        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => [weight(c), 1.0],
+        PixelKind::CrossEntropy | PixelKind::PolyCrossEntropy { .. } | PixelKind::GeneralizedCrossEntropy { .. } => {
+            [weight(c), 1.0]
+        }
         PixelKind::BinaryCrossEntropy { pos_weight } => [pos_weight.as_ref().map_or(1.0, |w| w[c]), 1.0],
         PixelKind::Focal { alpha, scalar_alpha, .. } => {
             let ignored = *scalar_alpha == ScalarAlpha::IgnoredWithoutBackground && softmax && first > 0;
@@ -117,6 +127,34 @@ fn class_parameters(pixel: &Pixel, classes: usize, softmax: bool) -> Vec<f32> {
     };
     let parameters: Vec<f32> = (0..classes).flat_map(of_class).collect();
     if parameters.iter().all(|&parameter| parameter.to_bits() == 1.0_f32.to_bits()) { Vec::new() } else { parameters }
+}
+
+/// γ of each class, where it differs.
+fn exponents(pixel: &Pixel, classes: usize) -> Vec<f32> {
+    let first = pixel.first_class(classes);
+    match &pixel.kind {
+        PixelKind::Focal { gamma: gamma @ ClassValues::Each(_), .. } => {
+            (0..classes).map(|c| if c < first { 0.0 } else { gamma.at(c - first) }).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Weight, exponent and place of each class of an overlap term. Empty where all that take part follow from the first.
+#[expect(clippy::cast_precision_loss, reason = "at most 2^24 classes")]
+fn class_numbers(overlap: &Overlap, classes: usize) -> Vec<f32> {
+    let weights = overlap.weights_that_count(classes);
+    let exponents = overlap.gamma.as_ref().filter(|gamma| matches!(gamma, ClassValues::Each(_)));
+    if weights.is_none() && exponents.is_none() && overlap.classes.is_none() {
+        return Vec::new();
+    }
+    let gamma = |place: usize| overlap.gamma.as_ref().map_or(1.0, |gamma| gamma.at(place));
+    let mut numbers = [1.0, 1.0, -1.0].repeat(classes);
+    for (place, class) in overlap.taking_part(classes).into_iter().enumerate() {
+        let of_class = [weights.map_or(1.0, |weights| weights[place]), gamma(place), place as f32];
+        numbers[words::CLASS_NUMBERS as usize * class..][..of_class.len()].copy_from_slice(&of_class);
+    }
+    numbers
 }
 
 /// Where labels of another spatial shape are read: three numbers per axis, last axis first (its length in the logits, its
@@ -162,7 +200,9 @@ pub(crate) struct HeadLayout {
     pub arithmetic: Arithmetic,
     pub has_class_parameters: bool,
     pub class_parameters: u32,
-    pub overlap_class_weights: u32,
+    pub bends: u32,
+    pub has_class_numbers: bool,
+    pub class_numbers: u32,
     pub axes: u32,
     pub axis_parameters: u32,
     pub target_voxels: u32,
@@ -272,8 +312,10 @@ impl Layout {
         let tiles = voxels.div_ceil(variant.tile.into());
         let class_columns = if head.hard_counts == HardCounts::None { 3 * classes } else { 6 * classes };
         let item_means = head.loss.pixel.as_ref().is_some_and(|p| p.reduction == Reduction::SumOfItemMeans);
-        // the class columns, the voxels counted, and Σ m ℓ and Σ m for the mean of an item
-        let item_words = class_columns + if item_means { 3 } else { 1 };
+        let item_mass =
+            head.loss.overlap.as_ref().is_some_and(|o| !o.batch && matches!(o.kind, OverlapKind::Mcc { .. }));
+        // the class columns, the voxels counted, and Σ m ℓ and Σ m where the mean or the overlap of an item needs them
+        let item_words = class_columns + if item_means || item_mass { 3 } else { 1 };
         let statistics_words =
             (class_columns + u64::from(words::GLOBAL_WORDS)).saturating_add(items.saturating_mul(item_words));
         let rows = if head.loss.overlap.as_ref().is_some_and(|o| o.batch) { 1 } else { items };
@@ -289,8 +331,10 @@ impl Layout {
         let of_classes = pixel.map_or_else(Vec::new, |pixel| class_parameters(pixel, head.classes(), softmax));
         let has_class_parameters = !of_classes.is_empty();
         let class_parameters = self.parameters(&of_classes, index)?;
-        let weights = overlap.and_then(|o| o.weights_that_count(head.classes())).unwrap_or_default();
-        let overlap_class_weights = self.parameters(weights, index)?;
+        let bends = self.parameters(&pixel.map_or_else(Vec::new, |pixel| exponents(pixel, head.classes())), index)?;
+        let numbers = overlap.map_or_else(Vec::new, |overlap| class_numbers(overlap, head.classes()));
+        let has_class_numbers = !numbers.is_empty();
+        let class_numbers = self.parameters(&numbers, index)?;
         let first = self.parameters.len();
         let of_axes = head.resample.as_ref().map(|labels| axis_parameters(&head.shape[2..], labels, first));
         let axis_parameters = self.parameters(of_axes.as_deref().unwrap_or_default(), index)?;
@@ -317,12 +361,14 @@ impl Layout {
             class_columns: word("the columns of partial sums", class_columns)?,
             item_words: word("the words of an item", item_words)?,
             item_means,
-            row_notes: overlap.is_some_and(|o| o.present_classes_only || o.kind.class_weighting().is_some()),
+            row_notes: overlap.is_some_and(|o| o.absent == Absent::Skip || o.is_micro()),
             outputs,
             arithmetic: Arithmetic::new(head, classes_word),
             has_class_parameters,
             class_parameters,
-            overlap_class_weights,
+            bends,
+            has_class_numbers,
+            class_numbers,
             axes: head.resample.as_ref().map_or(Ok(0), |labels| word("the axes", labels.len() as u64))?,
             axis_parameters,
             target_voxels: word("the labels of an item", head.target_voxels() as u64)?,

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{HeadLayout, words};
-use crate::spec::{Empty, Head, LossSpec, PixelKind, Target};
+use crate::spec::{ClassValues, ClassWeighting, Empty, Head, LossSpec, MeanOver, PixelKind, Reduction, Target};
 
 /// A head's row: mirrors `Head` of shaders/shared/heads.wgsl, field by field.
 #[repr(C)]
@@ -62,11 +62,13 @@ pub(crate) struct HeadRow {
     pub pixel_reduction: u32,
     pub on_target: f32,
     pub off_target: f32,
-    pub gamma: f32,
+    pub bend: f32,
+    pub bends: u32,
     pub has_class_parameters: u32,
     pub class_parameters: u32,
     pub pixel_first_class: u32,
     pub pixel_denominator: u32,
+    pub pixel_classes: f32,
     pub empty: u32,
     pub top_k: u32,
     pub losses: u32,
@@ -83,18 +85,23 @@ pub(crate) struct HeadRow {
     pub smooth_dr: f32,
     pub denominator_floor: f32,
     pub form: u32,
-    pub form_parameter: f32,
+    pub form_gamma: f32,
+    pub eps: f32,
     pub alpha: f32,
     pub beta: f32,
     pub class_weighting: u32,
-    pub present_classes_only: u32,
-    pub weighted_overlap: u32,
-    pub overlap_class_weights: u32,
+    pub micro: u32,
+    pub absent: u32,
+    pub power_of_mean: f32,
+    pub taking_part: u32,
+    pub mean_terms: f32,
+    pub has_class_numbers: u32,
+    pub class_numbers: u32,
     pub masked_samples: u32,
     pub rows: u32,
     pub all_items: u32,
     pub first_item: u32,
-    pub unused: [u32; 2],
+    pub unused: [u32; 3],
 }
 
 /// Weights per head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -163,20 +170,34 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
     row
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once; the first class is 0 or 1")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "few classes; computed in f64, rounded once"
+)]
 fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(pixel) = &head.loss.pixel else { return };
     let epsilon = f64::from(pixel.label_smoothing);
     let off_target = match pixel.kind {
-        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => epsilon / f64::from(layout.classes),
-        PixelKind::BinaryCrossEntropy { .. } => epsilon / 2.0,
-        PixelKind::Focal { gamma, .. } => {
-            row.gamma = gamma;
-            0.0
+        PixelKind::CrossEntropy | PixelKind::PolyCrossEntropy { .. } | PixelKind::GeneralizedCrossEntropy { .. } => {
+            epsilon / f64::from(layout.classes)
         }
+        PixelKind::BinaryCrossEntropy { .. } => epsilon / 2.0,
+        PixelKind::Focal { .. } => 0.0,
     };
+    row.bend = match &pixel.kind {
+        PixelKind::CrossEntropy | PixelKind::BinaryCrossEntropy { .. } => 0.0,
+        PixelKind::PolyCrossEntropy { epsilon } => *epsilon,
+        PixelKind::GeneralizedCrossEntropy { q } => *q,
+        PixelKind::Focal { gamma, .. } => gamma.at(0),
+    };
+    row.bends = layout.bends;
+    let weights = pixel.class_weights.as_ref().filter(|_| pixel.reduction == Reduction::WeightedMean);
+    let classes = head.classes() - pixel.first_class(head.classes());
+    let sum = weights.map(|weights| weights.iter().copied().map(f64::from).sum::<f64>());
+    row.pixel_classes = if pixel.mean_over == MeanOver::Voxels { 1.0 } else { sum.unwrap_or(classes as f64) as f32 };
     row.has_pixel = 1;
-    row.pixel_denominator = words::pixel_denominator(&pixel.kind, head.target, pixel.mean_over_voxels);
+    row.pixel_denominator = words::pixel_denominator(pixel, head.target);
     row.off_target = off_target as f32;
     row.on_target = (1.0 - epsilon) as f32;
     row.pixel_reduction = words::reduction(pixel.reduction);
@@ -190,12 +211,19 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     .to_bits();
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "computed in f64, rounded once; the first class is 0 or 1")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "few classes; a sum that is rounded once"
+)]
 fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(overlap) = &head.loss.overlap else { return };
+    let taking_part = overlap.taking_part(head.classes()).len();
+    let weights = overlap.weights_that_count(head.classes()).filter(|_| overlap.reduction == Reduction::WeightedMean);
+    let sum = weights.map(|weights| weights.iter().copied().map(f64::from).sum::<f64>());
     row.overlap_kind = words::overlap_kind(&overlap.kind);
     [row.alpha, row.beta] = overlap.kind.parameters();
-    row.class_weighting = overlap.kind.class_weighting().map_or(0, words::class_weighting);
+    row.class_weighting = words::class_weighting(overlap.kind.class_weighting().unwrap_or(ClassWeighting::Uniform));
     row.overlap_reduction = words::reduction(overlap.reduction);
     row.first_class = overlap.first_class(head.classes()) as u32;
     row.batch = overlap.batch.into();
@@ -203,8 +231,16 @@ fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     row.smooth_dr = overlap.smooth_dr;
     row.denominator_floor = overlap.denominator_floor.unwrap_or(f32::MIN);
     row.form = words::form(overlap.form);
-    row.form_parameter = overlap.form.parameter();
-    row.present_classes_only = overlap.present_classes_only.into();
-    row.weighted_overlap = overlap.weights_that_count(head.classes()).is_some().into();
-    row.overlap_class_weights = layout.overlap_class_weights;
+    row.form_gamma = match overlap.gamma {
+        Some(ClassValues::Same(gamma)) => gamma,
+        _ => 1.0,
+    };
+    row.eps = overlap.eps;
+    row.micro = overlap.is_micro().into();
+    row.absent = words::absent(overlap.absent);
+    row.power_of_mean = overlap.power_of_mean.unwrap_or(1.0);
+    row.taking_part = taking_part as u32;
+    row.mean_terms = if overlap.is_micro() { 1.0 } else { sum.unwrap_or(taking_part as f64) as f32 };
+    row.has_class_numbers = layout.has_class_numbers.into();
+    row.class_numbers = layout.class_numbers;
 }

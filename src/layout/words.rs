@@ -1,7 +1,7 @@
 //! Every number that host and shaders share, by its name in both: the shaders have them as constants, declared before their
 //! text ([`declared`]).
 
-use crate::spec::{ClassWeighting, Form, OverlapKind, PixelKind, Reduction, Target};
+use crate::spec::{Absent, ClassWeighting, Form, MeanOver, OverlapKind, Pixel, Reduction, Target};
 
 /// A shared number, as WGSL writes it.
 trait Word {
@@ -52,6 +52,7 @@ words! {
     JACCARD: u32 = 2;
     TVERSKY: u32 = 3;
     GENERALIZED_DICE: u32 = 4;
+    MCC: u32 = 5;
 
     /// The weights of generalized Dice: 1/T², 1/T, 1.
     SQUARE: u32 = 1;
@@ -62,16 +63,34 @@ words! {
     ONE_MINUS: u32 = 1;
     NEGATIVE: u32 = 2;
     LOG: u32 = 3;
+    IDENTITY: u32 = 4;
+    LOG_COSH: u32 = 5;
+
+    /// What an overlap term's class does that its row's target lacks; 0 where it counts as any other.
+    SKIP_ABSENT: u32 = 1;
+    ZERO_ABSENT: u32 = 2;
+
+    /// Numbers per class of an overlap term that not all classes share: weight, exponent, and the place among those that
+    /// take part, -1 for a class that does not.
+    CLASS_WEIGHT: u32 = 0;
+    CLASS_GAMMA: u32 = 1;
+    CLASS_PLACE: u32 = 2;
+    CLASS_NUMBERS: u32 = 3;
+    /// The place of a class that does not take part.
+    NO_PLACE: u32 = u32::MAX;
 
     /// What a mean of the pixel term divides by.
     BY_CLASS_WEIGHT: u32 = 1;
     BY_VOXEL: u32 = 2;
     BY_VOXEL_AND_CLASS: u32 = 3;
+    BY_ALL: u32 = 4;
+    BY_ALL_AND_CLASS: u32 = 5;
 
     /// How a term becomes one number.
     MEAN: u32 = 1;
     SUMMED: u32 = 2;
     SUM_OF_ITEM_MEANS: u32 = 3;
+    WEIGHTED_MEAN: u32 = 4;
 
     /// A head's three weights: its own, of its overlap term, of its pixel term.
     HEAD_WEIGHT: u32 = 0;
@@ -120,7 +139,7 @@ words! {
     PIXEL_SWITCH: u32 = 1;
     SWITCHES: u32 = 2;
     /// Words of a row that `finish` keeps for itself.
-    ROW_WORDS: u32 = 4;
+    ROW_WORDS: u32 = 5;
     /// The top-k's threshold, and the share of a loss at it.
     TOP_THRESHOLD: u32 = 0;
     TOP_SHARE: u32 = 1;
@@ -152,6 +171,7 @@ pub(crate) fn overlap_kind(kind: &OverlapKind) -> u32 {
         OverlapKind::Jaccard => JACCARD,
         OverlapKind::Tversky { .. } => TVERSKY,
         OverlapKind::GeneralizedDice { .. } => GENERALIZED_DICE,
+        OverlapKind::Mcc { .. } => MCC,
     }
 }
 
@@ -167,17 +187,28 @@ pub(crate) fn form(form: Form) -> u32 {
     match form {
         Form::OneMinus => ONE_MINUS,
         Form::Negative => NEGATIVE,
-        Form::Log { .. } => LOG,
+        Form::Identity => IDENTITY,
+        Form::Log => LOG,
+        Form::LogCosh => LOG_COSH,
+    }
+}
+
+pub(crate) fn absent(absent: Absent) -> u32 {
+    match absent {
+        Absent::Count => 0,
+        Absent::Skip => SKIP_ABSENT,
+        Absent::Zero => ZERO_ABSENT,
     }
 }
 
 /// What the mean of a pixel term divides by.
-pub(crate) fn pixel_denominator(kind: &PixelKind, target: Target, mean_over_voxels: bool) -> u32 {
-    match (kind, target) {
-        (PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }, Target::Labels(_)) => BY_CLASS_WEIGHT,
-        (PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }, Target::Probabilities(_)) => BY_VOXEL,
-        (PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. }, _) if mean_over_voxels => BY_VOXEL,
-        (PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. }, _) => BY_VOXEL_AND_CLASS,
+pub(crate) fn pixel_denominator(pixel: &Pixel, target: Target) -> u32 {
+    match (pixel.mean_over, pixel.kind.is_cross_entropy(), target) {
+        (MeanOver::Valid, true, Target::Labels(_)) => BY_CLASS_WEIGHT,
+        (MeanOver::Valid, true, Target::Probabilities(_)) | (MeanOver::Voxels, ..) => BY_VOXEL,
+        (MeanOver::Valid, false, _) => BY_VOXEL_AND_CLASS,
+        (MeanOver::All, true, _) => BY_ALL,
+        (MeanOver::All, false, _) => BY_ALL_AND_CLASS,
     }
 }
 
@@ -186,6 +217,7 @@ pub(crate) fn reduction(reduction: Reduction) -> u32 {
         Reduction::Mean => MEAN,
         Reduction::Sum => SUMMED,
         Reduction::SumOfItemMeans => SUM_OF_ITEM_MEANS,
+        Reduction::WeightedMean => WEIGHTED_MEAN,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The terms at one voxel; see shaders/terms.wgsl.
 
-use crate::spec::{Activation, Alpha, Head, Overlap, PixelKind, Product, ScalarAlpha};
+use crate::spec::{Activation, Alpha, ClassValues, Head, Overlap, PixelKind, Product, ScalarAlpha};
 
 /// softmax of one voxel, and log softmax.
 #[must_use]
@@ -76,7 +76,7 @@ pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
     let epsilon = f64::from(pixel.label_smoothing);
     let classes = z.len();
     match &pixel.kind {
-        PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } => {
+        PixelKind::CrossEntropy | PixelKind::PolyCrossEntropy { .. } | PixelKind::GeneralizedCrossEntropy { .. } => {
             let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c]));
             let q: Vec<f64> = t
                 .iter()
@@ -84,9 +84,22 @@ pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
                 .map(|(c, t)| weight(c) * ((1.0 - epsilon) * t + epsilon / count(classes)))
                 .collect();
             let (s, log_s) = softmax(z);
-            let q_sum: f64 = q.iter().sum();
-            let loss = -q.iter().zip(&log_s).map(|(q, l)| q * l).sum::<f64>();
-            (loss, s.iter().zip(&q).map(|(s, q)| s * q_sum - q).collect())
+            // φ(s) in the place of −ln s, and −s φ'(s)
+            let of_log = |l: f64| match pixel.kind {
+                PixelKind::PolyCrossEntropy { epsilon } => {
+                    let epsilon = f64::from(epsilon);
+                    (-l - epsilon * l.exp_m1(), 1.0 + epsilon * l.exp())
+                }
+                PixelKind::GeneralizedCrossEntropy { q } => {
+                    let q = f64::from(q);
+                    (-(q * l).exp_m1() / q, (q * l).exp())
+                }
+                _ => (-l, 1.0),
+            };
+            let loss = q.iter().zip(&log_s).map(|(q, &l)| if *q == 0.0 { 0.0 } else { q * of_log(l).0 }).sum();
+            let u: Vec<f64> = q.iter().zip(&log_s).map(|(q, &l)| q * of_log(l).1).collect();
+            let all: f64 = u.iter().sum();
+            (loss, s.iter().zip(&u).map(|(s, u)| s * all - u).collect())
         }
         PixelKind::BinaryCrossEntropy { pos_weight } => {
             let of_class = |c: usize| {
@@ -110,13 +123,16 @@ pub fn pixel(head: &Head, z: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
                 (Alpha::None | Alpha::Scalar(_) | Alpha::PerClass(_), _) => alpha,
             };
             let weight = |c: usize| pixel.class_weights.as_ref().map_or(1.0, |w| f64::from(w[c - first]));
-            let gamma = f64::from(*gamma);
+            let gamma = |c: usize| match gamma {
+                ClassValues::Same(gamma) => f64::from(*gamma),
+                ClassValues::Each(gammas) => f64::from(gammas[c]),
+            };
             let (loss, mut dz) = if head.loss.activation == Activation::Softmax {
                 let factor = |c: usize| weight(c) * softmax_alpha(alpha, c - first);
                 focal_softmax(&z[first..], &t[first..], gamma, |c| factor(c + first))
             } else {
                 sum_over((first..classes).map(|c| {
-                    let (loss, slope) = focal_sigmoid(z[c], t[c], gamma);
+                    let (loss, slope) = focal_sigmoid(z[c], t[c], gamma(c - first));
                     let factor = weight(c) * sigmoid_alpha(alpha, c - first, t[c]);
                     (factor * loss, factor * slope)
                 }))
@@ -152,14 +168,15 @@ fn sigmoid_alpha(alpha: &Alpha, c: usize, t: f64) -> f64 {
 }
 
 /// `−Σ_c A_c (1 − s_c)^γ ln s_c t_c`
-fn focal_softmax(z: &[f64], t: &[f64], gamma: f64, factor: impl Fn(usize) -> f64) -> (f64, Vec<f64>) {
+fn focal_softmax(z: &[f64], t: &[f64], gamma: impl Fn(usize) -> f64, factor: impl Fn(usize) -> f64) -> (f64, Vec<f64>) {
     let (s, log_s) = softmax(z);
     // 1 − s, exact also where s rounds to 1
     let rest: Vec<f64> = log_s.iter().map(|l| -l.exp_m1()).collect();
-    let loss = (0..z.len()).map(|c| -factor(c) * rest[c].powf(gamma) * log_s[c] * t[c]).sum();
+    let loss = (0..z.len()).map(|c| -factor(c) * rest[c].powf(gamma(c)) * log_s[c] * t[c]).sum();
     // s ∂ℓ/∂s of each class
     let inner: Vec<f64> = (0..z.len())
         .map(|c| {
+            let gamma = gamma(c);
             let bend = if rest[c] > 0.0 { gamma * s[c] * rest[c].powf(gamma - 1.0) * log_s[c] } else { 0.0 };
             factor(c) * t[c] * (bend - rest[c].powf(gamma))
         })

@@ -1,5 +1,6 @@
 //! Refusals of settings, in a specification and in its text.
 
+use super::types::ClassValues;
 use crate::error::Error;
 
 /// Refuses settings of a head.
@@ -18,6 +19,33 @@ impl Check {
             return Ok(());
         }
         self.refuse(setting, "a finite number, not negative", value)
+    }
+
+    /// A number that no driver takes for 0.
+    pub(super) fn positive(&self, setting: &'static str, value: f32) -> Result<(), Error> {
+        if value.is_normal() && value > 0.0 {
+            return Ok(());
+        }
+        self.refuse(setting, "a positive number that f32 holds in full", value)
+    }
+
+    /// One number, or one per class that takes part.
+    pub(super) fn class_values(
+        &self,
+        setting: &'static str,
+        values: &ClassValues,
+        classes: usize,
+    ) -> Result<(), Error> {
+        match values {
+            ClassValues::Same(value) => self.not_negative(setting, *value),
+            ClassValues::Each(values) if values.len() == classes => {
+                values.iter().try_for_each(|&value| self.not_negative(setting, value))
+            }
+            ClassValues::Each(values) => {
+                let expected = format!("one number, or {classes}, one per class that takes part");
+                self.refuse(setting, &expected, format!("{} numbers", values.len()))
+            }
+        }
     }
 
     pub(super) fn class_weights(&self, setting: &'static str, weights: &[f32], expected: usize) -> Result<(), Error> {

@@ -87,7 +87,7 @@ pub struct Head {
     pub sample_mask: bool,
     /// The label that counts nowhere: neither in a term, nor in a mean, and its voxels' gradient is exactly 0. Where it
     /// is a class, as 0 often is, that class stays in the softmax and in the mean over classes, to which it adds about 1 without
-    /// a voxel of its own: [`Overlap::include_background`] or [`Overlap::present_classes_only`] leave it out. The
+    /// a voxel of its own: [`Overlap::include_background`] or [`Overlap::absent`] leave it out. The
     /// target's type has to hold it (−100 in `u8` is an error).
     pub ignore_index: Option<i64>,
     /// Whether the report has counts of hits and misses.

@@ -1,7 +1,6 @@
 //! The specification of a loss: a list of heads.
 
 use super::head::Head;
-use super::pixel::PixelKind;
 use super::validate;
 use crate::error::Error;
 
@@ -51,15 +50,13 @@ impl LossSpec {
 
     /// A term that is not a sum over voxels cannot be added up over ranks.
     pub(crate) fn check_distributed(&self) -> Result<(), Error> {
-        let is_top_k = |head: &Head| {
-            head.loss.pixel.as_ref().is_some_and(|pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. }))
-        };
+        let is_top_k = |head: &Head| head.loss.pixel.as_ref().is_some_and(|pixel| pixel.k_percent.is_some());
         match self.heads.iter().position(is_top_k) {
             Some(head) => Err(Error::Spec {
                 head,
-                setting: "pixel.kind",
-                expected: "a sum over voxels, since the batch is distributed".to_owned(),
-                given: "top_k_cross_entropy".to_owned(),
+                setting: "pixel.k_percent",
+                expected: "none, since the batch is distributed".to_owned(),
+                given: "a top-k".to_owned(),
             }),
             None => Ok(()),
         }

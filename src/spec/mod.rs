@@ -7,7 +7,11 @@ mod check;
 mod head;
 mod loss_spec;
 mod overlap;
+#[cfg(feature = "serde")]
+mod overlap_text;
 mod pixel;
+#[cfg(feature = "serde")]
+mod pixel_text;
 mod presets;
 mod reduction;
 #[cfg(feature = "serde")]
@@ -17,8 +21,8 @@ mod validate;
 
 pub use head::{HardCounts, Head, Loss};
 pub use loss_spec::LossSpec;
-pub use overlap::{ClassWeighting, Form, Overlap, OverlapKind, Product};
-pub use pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha, pytorch_label_smoothing};
+pub use overlap::{Absent, Average, ClassWeighting, Form, Overlap, OverlapKind, Product};
+pub use pixel::{Alpha, Empty, MeanOver, Pixel, PixelKind, ScalarAlpha, pytorch_label_smoothing};
 pub use presets::{WeightMode, monai_deep_supervision, nnunet_deep_supervision};
 pub use reduction::Reduction;
-pub use types::{Activation, FloatType, LabelType, MemoryFormat, Target};
+pub use types::{Activation, ClassValues, FloatType, LabelType, MemoryFormat, Target};

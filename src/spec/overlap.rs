@@ -2,6 +2,7 @@
 
 use super::check::Check;
 use super::reduction::Reduction;
+use super::types::ClassValues;
 use crate::error::Error;
 
 /// Which overlap.
@@ -19,11 +20,16 @@ pub enum OverlapKind {
         /// The weight of false negatives; finite and not negative.
         beta: f32,
     },
-    /// `(2 Σ_c w_c I + nr) / (Σ_c w_c (P + T) + dr)`, one ratio per row: MONAI `GeneralizedDiceLoss`. No class axis is left,
-    /// so class weights are an error.
+    /// Dice with the [`average`](Overlap::average) `micro`, its sums weighted by T: MONAI `GeneralizedDiceLoss`.
     GeneralizedDice {
-        /// How w follows from T.
+        /// How the weight of a class follows from T.
         class_weighting: ClassWeighting,
+    },
+    /// Matthews' correlation coefficient, `(V I − P T + nr) / √(P T (V − T) (V − P) + dr)` with V = Σ m: MONAI
+    /// `MCCLoss`, smp `MCCLoss`. Without `smooth_counts` a class without an error (P = I = T) is 1, as in MONAI.
+    Mcc {
+        /// Added to each of TP, FP, FN and TN (smp `eps`); finite and not negative.
+        smooth_counts: f32,
     },
 }
 
@@ -36,18 +42,20 @@ impl OverlapKind {
             Self::Jaccard => "jaccard",
             Self::Tversky { .. } => "tversky",
             Self::GeneralizedDice { .. } => "generalized_dice",
+            Self::Mcc { .. } => "mcc",
         }
     }
 
-    /// The two numbers that a kind may have: α and β.
+    /// The two numbers that a kind may have: α and β, or `smooth_counts`.
     pub(crate) fn parameters(&self) -> [f32; 2] {
         match *self {
             Self::Tversky { alpha, beta } => [alpha, beta],
-            _ => [0.0, 0.0],
+            Self::Mcc { smooth_counts } => [smooth_counts, 0.0],
+            Self::Dice | Self::Jaccard | Self::GeneralizedDice { .. } => [0.0, 0.0],
         }
     }
 
-    /// How classes are weighted in one ratio per row; `None` for kinds with one ratio per class.
+    /// How T weights the classes of one ratio per row; `None` for kinds with one ratio per class.
     pub(crate) fn class_weighting(&self) -> Option<ClassWeighting> {
         match *self {
             Self::GeneralizedDice { class_weighting } => Some(class_weighting),
@@ -78,26 +86,52 @@ pub enum Product {
     Minimum,
 }
 
-/// What is made of the ratio num/den.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What is made of the ratio r = num/den.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `1 − num/den`, as in MONAI.
+    /// `1 − r`, as in MONAI. With [`gamma`](Overlap::gamma) it is the focal Tversky loss.
     OneMinus,
-    /// `−num/den`, as in nnU-Net.
+    /// `−r`, as in nnU-Net.
     Negative,
-    /// `−ln max(num/den, eps)`: `DiceLoss(log_loss=True)` of `segmentation_models.pytorch`. Where it clamps, the slope is 0.
-    Log {
-        /// The least ratio; positive and finite (smp: 1e-7).
-        eps: f32,
-    },
+    /// `r`.
+    Identity,
+    /// `−ln max(r, eps)`: `DiceLoss(log_loss=True)` of `segmentation_models.pytorch`; with [`gamma`](Overlap::gamma) the
+    /// exponential-logarithmic loss. Where it clamps, the slope is 0.
+    Log,
+    /// `ln cosh(1 − r)`: the log-cosh Dice loss.
+    LogCosh,
 }
 
-impl Form {
-    /// The number that a form may have.
-    pub(crate) fn parameter(self) -> f32 {
+/// Over what a row's ratio is taken; the names are scikit-learn's.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Average {
+    /// A ratio per class, and then their mean or sum.
+    Macro,
+    /// One ratio per row: I, P and T are first summed over the classes, each times its class weight.
+    Micro,
+}
+
+/// What a class without a voxel in the row's target (T = 0) does.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// It counts as any other, as in MONAI and nnU-Net.
+    Count,
+    /// It leaves its row's mean, as in kornia; a row without any class is 0.
+    Skip,
+    /// It adds 0, and stays in the mean, as in `segmentation_models.pytorch`.
+    Zero,
+}
+
+impl Absent {
+    /// Its name in text.
+    fn name(self) -> &'static str {
         match self {
-            Self::OneMinus | Self::Negative => 0.0,
-            Self::Log { eps } => eps,
+            Self::Count => "count",
+            Self::Skip => "skip",
+            Self::Zero => "zero",
         }
     }
 }
@@ -106,7 +140,7 @@ impl Form {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "text::Fields", into = "text::Fields")
+    serde(try_from = "super::overlap_text::Fields", into = "super::overlap_text::Fields")
 )]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of MONAI's, by its name")]
@@ -115,9 +149,11 @@ pub struct Overlap {
     pub kind: OverlapKind,
     /// Whether class 0 takes part. It is dropped after the softmax; with one class the setting has no effect.
     pub include_background: bool,
+    /// The classes that take part, in the order of `class_weights` and `gamma`; `None`: all that `include_background` leaves.
+    pub classes: Option<Vec<u32>>,
     /// Sums over the batch before the ratio (MONAI `batch`, nnU-Net `batch_dice`), instead of one ratio per item.
     pub batch: bool,
-    /// `P = Σ p²`, `T = Σ t²` (MONAI `squared_pred`); dice and jaccard only.
+    /// `P = Σ p²`, `T = Σ t²` (MONAI `squared_pred`); not for mcc, nor with the minimum as product.
     pub squared: bool,
     /// Added to the numerator; finite and not negative.
     pub smooth_nr: f32,
@@ -125,19 +161,30 @@ pub struct Overlap {
     pub smooth_dr: f32,
     /// Clamps the denominator from below (nnU-Net: 1e-8); where it clamps, the denominator has no derivative.
     pub denominator_floor: Option<f32>,
-    /// One weight per class that takes part, multiplied onto the class's loss before the reduction.
+    /// One weight per class that takes part, multiplied onto the class's loss before the reduction, or with
+    /// [`Average::Micro`] onto its sums.
     pub class_weights: Option<Vec<f32>>,
     /// Compatibility: leaves out the weight of the only class that takes part, as MONAI's `DiceLoss` does (two classes without
     /// the background, say).
     pub ignore_single_class_weight: bool,
-    /// Over rows (items, or the one batch) and classes: the plain mean or the sum, weighted or not.
+    /// Over the classes of a row, and then over rows (items, or the one batch): the plain mean, the mean over Σ w, or the sum.
     pub reduction: Reduction,
+    /// Whether there is a ratio per class or one per row.
+    pub average: Average,
     /// What is made of the ratio.
     pub form: Form,
+    /// The exponent of the form's value, one for all or one per class that takes part; not for `negative` and `identity`.
+    /// Finite and not negative.
+    pub gamma: Option<ClassValues>,
+    /// The least that a logarithm or a power sees; below it, its derivative is 0. Positive. 1 − r has an error of about
+    /// 2e-7 in f32, so a power below 1 wants at least 1e-6.
+    pub eps: f32,
     /// What I sums.
     pub product: Product,
-    /// Averages each row over the classes with T > 0 alone; a row without any counts 0.
-    pub present_classes_only: bool,
+    /// What a class does that the row's target lacks.
+    pub absent: Absent,
+    /// The exponent of the reduced term (the `gamma` of smp's `TverskyLoss`); finite and positive.
+    pub power_of_mean: Option<f32>,
     /// The weight of this term in the head (MONAI `lambda_dice`, nnU-Net `weight_dice`); finite and not negative. At 0 the
     /// term adds exactly 0 to the total and to the gradient, whatever it is.
     pub weight: f32,
@@ -148,6 +195,7 @@ impl Default for Overlap {
         Self {
             kind: OverlapKind::Dice,
             include_background: true,
+            classes: None,
             batch: false,
             squared: false,
             smooth_nr: 1e-5,
@@ -156,9 +204,13 @@ impl Default for Overlap {
             class_weights: None,
             ignore_single_class_weight: false,
             reduction: Reduction::Mean,
+            average: Average::Macro,
             form: Form::OneMinus,
+            gamma: None,
+            eps: 1e-7,
             product: Product::Product,
-            present_classes_only: false,
+            absent: Absent::Count,
+            power_of_mean: None,
             weight: 1.0,
         }
     }
@@ -189,6 +241,12 @@ impl Overlap {
         Self { kind: OverlapKind::GeneralizedDice { class_weighting }, ..Self::default() }
     }
 
+    /// Matthews' correlation coefficient with MONAI's other defaults.
+    #[must_use]
+    pub fn mcc() -> Self {
+        Self { kind: OverlapKind::Mcc { smooth_counts: 0.0 }, smooth_nr: 0.0, ..Self::default() }
+    }
+
     /// Sets [`product`](Self::product).
     #[must_use]
     pub fn product(mut self, product: Product) -> Self {
@@ -196,10 +254,45 @@ impl Overlap {
         self
     }
 
-    /// Sets [`present_classes_only`](Self::present_classes_only).
+    /// Sets [`absent`](Self::absent).
     #[must_use]
-    pub fn present_classes_only(mut self, present: bool) -> Self {
-        self.present_classes_only = present;
+    pub fn absent(mut self, absent: Absent) -> Self {
+        self.absent = absent;
+        self
+    }
+
+    /// Sets [`average`](Self::average).
+    #[must_use]
+    pub fn average(mut self, average: Average) -> Self {
+        self.average = average;
+        self
+    }
+
+    /// Sets [`classes`](Self::classes).
+    #[must_use]
+    pub fn classes(mut self, classes: impl Into<Vec<u32>>) -> Self {
+        self.classes = Some(classes.into());
+        self
+    }
+
+    /// Sets [`gamma`](Self::gamma).
+    #[must_use]
+    pub fn gamma(mut self, gamma: impl Into<ClassValues>) -> Self {
+        self.gamma = Some(gamma.into());
+        self
+    }
+
+    /// Sets [`eps`](Self::eps).
+    #[must_use]
+    pub fn eps(mut self, eps: f32) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Sets [`power_of_mean`](Self::power_of_mean).
+    #[must_use]
+    pub fn power_of_mean(mut self, exponent: f32) -> Self {
+        self.power_of_mean = Some(exponent);
         self
     }
 
@@ -275,28 +368,38 @@ impl Overlap {
 
     /// The class weights, unless they are left out.
     pub(crate) fn weights_that_count(&self, classes: usize) -> Option<&[f32]> {
-        let single = classes - self.first_class(classes) == 1;
+        let single = self.taking_part(classes).len() == 1;
         self.class_weights.as_deref().filter(|_| !(self.ignore_single_class_weight && single))
+    }
+
+    /// Whether there is one ratio per row.
+    pub(crate) fn is_micro(&self) -> bool {
+        self.average == Average::Micro || self.kind.class_weighting().is_some()
     }
 
     /// Losses per row: one per class that takes part, or one where no class axis is left.
     pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
-        if self.kind.class_weighting().is_some() { 1 } else { classes - self.first_class(classes) }
+        if self.is_micro() { 1 } else { self.taking_part(classes).len() }
     }
 
-    /// The first class that takes part: 1 where the background is dropped and other classes remain.
+    /// The first class that takes part where no list says which: 1 where the background is dropped and other classes remain.
     pub(crate) fn first_class(&self, classes: usize) -> usize {
         usize::from(!self.include_background && classes > 1)
+    }
+
+    /// The classes that take part, in the order of their weights.
+    pub(crate) fn taking_part(&self, classes: usize) -> Vec<usize> {
+        match &self.classes {
+            Some(listed) => listed.iter().map(|&class| class as usize).collect(),
+            None => (self.first_class(classes)..classes).collect(),
+        }
     }
 
     /// Checks every setting, in a head of `classes` classes.
     pub(super) fn check(&self, check: &Check, classes: usize) -> Result<(), Error> {
         if self.reduction == Reduction::SumOfItemMeans {
-            return check.refuse(
-                "overlap.reduction",
-                "mean or sum: the others are of pixel terms",
-                "sum_of_item_means",
-            );
+            let expected = "mean, weighted_mean or sum: the others are of pixel terms";
+            return check.refuse("overlap.reduction", expected, "sum_of_item_means");
         }
         check.not_negative("overlap.weight", self.weight)?;
         check.not_negative("overlap.smooth_nr", self.smooth_nr)?;
@@ -304,173 +407,60 @@ impl Overlap {
         if let Some(floor) = self.denominator_floor {
             check.not_negative("overlap.denominator_floor", floor)?;
         }
-        if let Form::Log { eps } = self.form
-            && !(eps.is_normal() && eps > 0.0)
-        {
-            return check.refuse("overlap.eps", "a positive number that f32 holds in full", eps);
-        }
+        check.positive("overlap.eps", self.eps)?;
+        self.power_of_mean.iter().try_for_each(|&exponent| check.positive("overlap.power_of_mean", exponent))?;
+        self.check_classes(check, classes)?;
         match self.kind {
-            OverlapKind::Dice | OverlapKind::Jaccard => {}
+            OverlapKind::Dice | OverlapKind::Jaccard | OverlapKind::GeneralizedDice { .. } => {}
             OverlapKind::Tversky { alpha, beta } => {
                 check.not_negative("overlap.alpha", alpha)?;
                 check.not_negative("overlap.beta", beta)?;
             }
-            OverlapKind::GeneralizedDice { .. } => {
-                if self.class_weights.is_some() {
-                    return check.refuse("overlap.class_weights", "none, since no class axis is left", "weights");
-                }
-                if self.present_classes_only {
-                    return check.refuse("overlap.present_classes_only", "false, since no class axis is left", "true");
-                }
-            }
+            OverlapKind::Mcc { smooth_counts } => check.not_negative("overlap.smooth_counts", smooth_counts)?,
         }
-        if self.squared && !matches!(self.kind, OverlapKind::Dice | OverlapKind::Jaccard) {
-            return check.refuse("overlap.squared", "false, except for dice and jaccard", "true");
+        let is_mcc = matches!(self.kind, OverlapKind::Mcc { .. });
+        if self.average == Average::Micro && is_mcc {
+            return check.refuse("overlap.average", "macro, for mcc", "micro");
+        }
+        if self.is_micro() && self.absent != Absent::Count {
+            return check.refuse("overlap.absent", "count, since no class axis is left", self.absent.name());
+        }
+        if self.squared && is_mcc {
+            return check.refuse("overlap.squared", "false, for mcc", "true");
         }
         if self.squared && self.product == Product::Minimum {
             return check.refuse("overlap.squared", "false, with the minimum as product", "true");
         }
-        let taking_part = classes - self.first_class(classes);
+        let taking_part = self.taking_part(classes).len();
+        if let Some(gamma) = &self.gamma {
+            if matches!(self.form, Form::Negative | Form::Identity) {
+                let expected = "none: it is the exponent of one_minus, log or log_cosh";
+                return check.refuse("overlap.gamma", expected, "an exponent");
+            }
+            if self.is_micro() && matches!(gamma, ClassValues::Each(_)) {
+                return check.refuse("overlap.gamma", "one number, since no class axis is left", "a list");
+            }
+            check.class_values("overlap.gamma", gamma, taking_part)?;
+        }
         let weights = self.weights_that_count(classes);
         weights.iter().try_for_each(|w| check.class_weights("overlap.class_weights", w, taking_part))
     }
-}
 
-/// The text of an overlap term: its settings, flat, and those of its kind.
-#[cfg(feature = "serde")]
-mod text {
-    use super::super::check::{needed, not_taken};
-    use super::{ClassWeighting, Form, Overlap, OverlapKind, Product, Reduction};
-
-    #[derive(serde::Serialize, serde::Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    #[expect(clippy::struct_excessive_bools, reason = "as the settings that it writes")]
-    pub(in crate::spec) struct Fields {
-        kind: Name,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        alpha: Option<f32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        beta: Option<f32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        class_weighting: Option<ClassWeighting>,
-        include_background: bool,
-        batch: bool,
-        squared: bool,
-        smooth_nr: f32,
-        smooth_dr: f32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        denominator_floor: Option<f32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f32>>,
-        ignore_single_class_weight: bool,
-        reduction: Reduction,
-        form: FormName,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        eps: Option<f32>,
-        product: Product,
-        present_classes_only: bool,
-        weight: f32,
-    }
-
-    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum FormName {
-        OneMinus,
-        Negative,
-        Log,
-    }
-
-    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Name {
-        Dice,
-        Jaccard,
-        Tversky,
-        GeneralizedDice,
-    }
-
-    /// The settings that every kind has, from the one form to the other.
-    macro_rules! settings {
-        ($of:ident, { $($own:tt)* }) => {
-            Self {
-                $($own)*
-                include_background: $of.include_background,
-                batch: $of.batch,
-                squared: $of.squared,
-                smooth_nr: $of.smooth_nr,
-                smooth_dr: $of.smooth_dr,
-                denominator_floor: $of.denominator_floor,
-                class_weights: $of.class_weights,
-                ignore_single_class_weight: $of.ignore_single_class_weight,
-                reduction: $of.reduction,
-                product: $of.product,
-                present_classes_only: $of.present_classes_only,
-                weight: $of.weight,
-            }
-        };
-    }
-
-    impl Default for Fields {
-        fn default() -> Self {
-            Overlap::default().into()
+    fn check_classes(&self, check: &Check, classes: usize) -> Result<(), Error> {
+        let Some(listed) = &self.classes else { return Ok(()) };
+        let given = || format!("{listed:?}");
+        if !self.include_background {
+            return check.refuse("overlap.include_background", "true beside a list of classes", "false");
         }
-    }
-
-    impl TryFrom<Fields> for Overlap {
-        type Error = String;
-
-        fn try_from(fields: Fields) -> Result<Self, String> {
-            let Fields { alpha, beta, class_weighting, .. } = fields;
-            let kind = match fields.kind {
-                Name::Dice => OverlapKind::Dice,
-                Name::Jaccard => OverlapKind::Jaccard,
-                Name::Tversky => OverlapKind::Tversky {
-                    alpha: needed("overlap", "tversky", "alpha", alpha)?,
-                    beta: needed("overlap", "tversky", "beta", beta)?,
-                },
-                Name::GeneralizedDice => OverlapKind::GeneralizedDice {
-                    class_weighting: needed("overlap", "generalized_dice", "class_weighting", class_weighting)?,
-                },
-            };
-            let (form, form_name) = match fields.form {
-                FormName::OneMinus => (Form::OneMinus, "one_minus"),
-                FormName::Negative => (Form::Negative, "negative"),
-                FormName::Log => (Form::Log { eps: needed("overlap", "log", "eps", fields.eps)? }, "log"),
-            };
-            let overlap = settings!(fields, { kind, form, });
-            let written = Fields::from(overlap.clone());
-            let own = [
-                ("alpha", alpha.is_some(), written.alpha.is_some()),
-                ("beta", beta.is_some(), written.beta.is_some()),
-                ("class_weighting", class_weighting.is_some(), written.class_weighting.is_some()),
-            ];
-            not_taken("overlap", kind.name(), &own)?;
-            not_taken("overlap", form_name, &[("eps", fields.eps.is_some(), written.eps.is_some())])?;
-            Ok(overlap)
+        if listed.is_empty() || listed.iter().any(|&class| class as usize >= classes) {
+            let expected = format!("one class or more, each below {classes}");
+            return check.refuse("overlap.classes", &expected, given());
         }
-    }
-
-    impl From<Overlap> for Fields {
-        fn from(overlap: Overlap) -> Self {
-            let (mut alpha, mut beta, mut class_weighting) = (None, None, None);
-            let kind = match overlap.kind {
-                OverlapKind::Dice => Name::Dice,
-                OverlapKind::Jaccard => Name::Jaccard,
-                OverlapKind::Tversky { alpha: a, beta: b } => {
-                    (alpha, beta) = (Some(a), Some(b));
-                    Name::Tversky
-                }
-                OverlapKind::GeneralizedDice { class_weighting: weighting } => {
-                    class_weighting = Some(weighting);
-                    Name::GeneralizedDice
-                }
-            };
-            let (form, eps) = match overlap.form {
-                Form::OneMinus => (FormName::OneMinus, None),
-                Form::Negative => (FormName::Negative, None),
-                Form::Log { eps } => (FormName::Log, Some(eps)),
-            };
-            settings!(overlap, { kind, alpha, beta, class_weighting, form, eps, })
+        let mut sorted = listed.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return check.refuse("overlap.classes", "each class once", given());
         }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::check::Check;
 use super::reduction::Reduction;
-use super::types::Activation;
+use super::types::{Activation, ClassValues};
 use crate::error::Error;
 
 /// Which pixel term.
@@ -11,12 +11,16 @@ use crate::error::Error;
 pub enum PixelKind {
     /// Softmax cross-entropy with label smoothing and class weights: PyTorch `cross_entropy`.
     CrossEntropy,
-    /// The mean of the `int(n · k_percent / 100)` largest cross-entropies of the head's n voxels, ignored ones counting as 0:
-    /// nnU-Net `TopKLoss`. Voxels that tie at the threshold share what is left, and the gradient.
-    TopKCrossEntropy {
-        /// Per cent of the voxels; in (0, 100], and enough for one voxel. In f64, as nnU-Net counts: 11.2 % of 125 voxels
-        /// are 14, and 13 with the f32 nearest to 11.2.
-        k_percent: f64,
+    /// Cross-entropy with `ε (1 − s)` added to each `−ln s`: optax `poly_loss_cross_entropy`.
+    PolyCrossEntropy {
+        /// ε; finite (optax: 2).
+        epsilon: f32,
+    },
+    /// Cross-entropy with `(1 − s^q)/q` in the place of `−ln s`: Keras `CategoricalGeneralizedCrossEntropy`; robust against
+    /// wrong labels.
+    GeneralizedCrossEntropy {
+        /// q; in (0, 1]. 1 is the mean absolute error, 0 would be cross-entropy.
+        q: f32,
     },
     /// One sigmoid cross-entropy per class, on the target `(1−ε) t + ε/2`: PyTorch `binary_cross_entropy_with_logits`. The mean
     /// is over voxels and classes.
@@ -26,8 +30,8 @@ pub enum PixelKind {
     },
     /// MONAI `FocalLoss`, on the softmax or the sigmoid, by the head's activation. The mean is over voxels and classes.
     Focal {
-        /// The exponent γ; finite and not negative.
-        gamma: f32,
+        /// The exponent γ, one for all or one per class that takes part; finite and not negative.
+        gamma: ClassValues,
         /// The balance of positives and negatives.
         alpha: Alpha,
         /// What becomes of a scalar α under a softmax without the background.
@@ -45,9 +49,43 @@ impl PixelKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::CrossEntropy => "cross_entropy",
-            Self::TopKCrossEntropy { .. } => "top_k_cross_entropy",
+            Self::PolyCrossEntropy { .. } => "poly_cross_entropy",
+            Self::GeneralizedCrossEntropy { .. } => "generalized_cross_entropy",
             Self::BinaryCrossEntropy { .. } => "binary_cross_entropy",
             Self::Focal { .. } => "focal",
+        }
+    }
+
+    /// Whether it is a function of the softmax and of a smoothed target, with one loss per voxel.
+    pub(crate) fn is_cross_entropy(&self) -> bool {
+        match self {
+            Self::CrossEntropy | Self::PolyCrossEntropy { .. } | Self::GeneralizedCrossEntropy { .. } => true,
+            Self::BinaryCrossEntropy { .. } | Self::Focal { .. } => false,
+        }
+    }
+}
+
+/// What a mean divides by.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeanOver {
+    /// The voxels that count, each as its class weight (cross-entropies of labels), as 1 (of probabilities), or times the
+    /// classes that take part (focal and binary cross-entropy, which have a loss per class): PyTorch, MONAI.
+    Valid,
+    /// The voxels that count, whatever their class. nnU-Net's `DC_and_BCE_loss` does so with an ignore label (R regions: R
+    /// times larger), and MONAI's `FocalLoss` with `ignore_index` (C times).
+    Voxels,
+    /// All voxels, ignored ones too, as 1, or times the classes that take part: smp, mmsegmentation, kornia's focal loss.
+    All,
+}
+
+impl MeanOver {
+    /// Its name in text.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Voxels => "voxels",
+            Self::All => "all",
         }
     }
 }
@@ -92,7 +130,7 @@ pub enum Empty {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(try_from = "text::Fields", into = "text::Fields")
+    serde(try_from = "super::pixel_text::Fields", into = "super::pixel_text::Fields")
 )]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixel {
@@ -104,12 +142,14 @@ pub struct Pixel {
     pub label_smoothing: f32,
     /// One weight per class that takes part. Not for binary cross-entropy, which has `pos_weight`.
     pub class_weights: Option<Vec<f32>>,
+    /// Takes the `int(n · k_percent / 100)` largest losses of the head's n voxels alone, ignored ones counting as 0: nnU-Net
+    /// `TopKLoss`. Voxels that tie at the threshold share what is left, and the gradient. In (0, 100], and enough for one
+    /// voxel; of cross-entropies. In f64, as nnU-Net counts: 11.2 % of 125 voxels are 14, and 13 with the f32 nearest to 11.2.
+    pub k_percent: Option<f64>,
     /// Over the voxels that count.
     pub reduction: Reduction,
-    /// Compatibility, for binary cross-entropy and focal: the mean divides by the voxels that count, not by voxels times
-    /// classes, and is so much larger. nnU-Net's `DC_and_BCE_loss` does so with an ignore label (R regions: R times), and
-    /// MONAI's `FocalLoss` with `ignore_index` (C times).
-    pub mean_over_voxels: bool,
+    /// What the mean divides by.
+    pub mean_over: MeanOver,
     /// The mean over no voxel.
     pub empty: Empty,
     /// The weight of this term in the head (MONAI `lambda_ce`, nnU-Net `weight_ce`); finite and not negative. At 0 the term
@@ -124,7 +164,8 @@ impl Default for Pixel {
             label_smoothing: 0.0,
             class_weights: None,
             reduction: Reduction::Mean,
-            mean_over_voxels: false,
+            k_percent: None,
+            mean_over: MeanOver::Valid,
             empty: Empty::Zero,
             weight: 1.0,
         }
@@ -155,7 +196,19 @@ impl Pixel {
     /// Top-k cross-entropy.
     #[must_use]
     pub fn top_k_cross_entropy(k_percent: f64) -> Self {
-        Self { kind: PixelKind::TopKCrossEntropy { k_percent }, ..Self::default() }
+        Self::default().k_percent(k_percent)
+    }
+
+    /// Poly-1 cross-entropy.
+    #[must_use]
+    pub fn poly_cross_entropy(epsilon: f32) -> Self {
+        Self { kind: PixelKind::PolyCrossEntropy { epsilon }, ..Self::default() }
+    }
+
+    /// Generalized cross-entropy.
+    #[must_use]
+    pub fn generalized_cross_entropy(q: f32) -> Self {
+        Self { kind: PixelKind::GeneralizedCrossEntropy { q }, ..Self::default() }
     }
 
     /// How many of `voxels` losses a top-k takes; `None` without a top-k.
@@ -166,10 +219,7 @@ impl Pixel {
         reason = "nnU-Net computes it in f64, and cuts off"
     )]
     pub(crate) fn top_k(&self, voxels: usize) -> Option<usize> {
-        match self.kind {
-            PixelKind::TopKCrossEntropy { k_percent } => Some((voxels as f64 * k_percent / 100.0) as usize),
-            _ => None,
-        }
+        self.k_percent.map(|k_percent| (voxels as f64 * k_percent / 100.0) as usize)
     }
 
     /// Binary cross-entropy.
@@ -186,8 +236,8 @@ impl Pixel {
 
     /// The focal term, background included.
     #[must_use]
-    pub fn focal(gamma: f32, alpha: Alpha) -> Self {
-        let scalar_alpha = ScalarAlpha::FirstClass;
+    pub fn focal(gamma: impl Into<ClassValues>, alpha: Alpha) -> Self {
+        let (gamma, scalar_alpha) = (gamma.into(), ScalarAlpha::FirstClass);
         Self { kind: PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: true }, ..Self::default() }
     }
 
@@ -226,10 +276,17 @@ impl Pixel {
         self
     }
 
-    /// Sets [`mean_over_voxels`](Self::mean_over_voxels).
+    /// Sets [`mean_over`](Self::mean_over).
     #[must_use]
-    pub fn mean_over_voxels(mut self, over_voxels: bool) -> Self {
-        self.mean_over_voxels = over_voxels;
+    pub fn mean_over(mut self, mean_over: MeanOver) -> Self {
+        self.mean_over = mean_over;
+        self
+    }
+
+    /// Sets [`k_percent`](Self::k_percent).
+    #[must_use]
+    pub fn k_percent(mut self, k_percent: f64) -> Self {
+        self.k_percent = Some(k_percent);
         self
     }
 
@@ -259,28 +316,23 @@ impl Pixel {
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             return check.refuse("pixel.label_smoothing", "a number in [0, 1]", self.label_smoothing);
         }
-        let of_voxels = matches!(self.kind, PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. });
-        if self.mean_over_voxels && of_voxels {
-            let expected = "false, except for binary_cross_entropy and focal";
-            return check.refuse("pixel.mean_over_voxels", expected, "true");
+        let is_focal = matches!(self.kind, PixelKind::Focal { .. });
+        if self.reduction == Reduction::WeightedMean && !is_focal {
+            let expected = "mean, sum or sum_of_item_means, except for focal";
+            return check.refuse("pixel.reduction", expected, "weighted_mean");
         }
+        self.check_top_k(check, voxels)?;
         let taking_part = classes - self.first_class(classes);
         match &self.kind {
             PixelKind::CrossEntropy => {}
-            PixelKind::TopKCrossEntropy { k_percent } => {
-                let given = || format!("{k_percent} of {voxels} voxels");
-                if !(*k_percent > 0.0 && *k_percent <= 100.0) {
-                    return check.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
+            PixelKind::PolyCrossEntropy { epsilon } => {
+                if !epsilon.is_finite() {
+                    return check.refuse("pixel.epsilon", "a finite number", epsilon);
                 }
-                if self.reduction == Reduction::SumOfItemMeans {
-                    return check.refuse(
-                        "pixel.reduction",
-                        "mean or sum, for a top-k of the batch",
-                        "sum_of_item_means",
-                    );
-                }
-                if self.top_k(voxels) == Some(0) {
-                    return check.refuse("pixel.k_percent", "enough for one voxel", given());
+            }
+            PixelKind::GeneralizedCrossEntropy { q } => {
+                if !(q.is_normal() && (0.0..=1.0).contains(q)) {
+                    return check.refuse("pixel.q", "a number in (0, 1]", q);
                 }
             }
             PixelKind::BinaryCrossEntropy { pos_weight } => {
@@ -290,7 +342,7 @@ impl Pixel {
                 }
             }
             PixelKind::Focal { gamma, alpha, .. } => {
-                check.not_negative("pixel.gamma", *gamma)?;
+                check.class_values("pixel.gamma", gamma, taking_part)?;
                 if self.label_smoothing > 0.0 {
                     return check.refuse("pixel.label_smoothing", "0, for focal", self.label_smoothing);
                 }
@@ -307,154 +359,26 @@ impl Pixel {
         }
         self.class_weights.iter().try_for_each(|w| check.class_weights("pixel.class_weights", w, taking_part))
     }
-}
 
-/// The text of a pixel term: its settings, flat, and those of its kind.
-#[cfg(feature = "serde")]
-mod text {
-    use super::super::check::{needed, not_taken};
-    use super::{Alpha, Empty, Pixel, PixelKind, Reduction, ScalarAlpha};
-
-    #[derive(serde::Serialize, serde::Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub(in crate::spec) struct Fields {
-        kind: Name,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        k_percent: Option<f64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pos_weight: Option<Vec<f32>>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        gamma: Option<f32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        alpha: Option<AlphaFields>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        scalar_alpha: Option<ScalarAlpha>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        include_background: Option<bool>,
-        label_smoothing: f32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f32>>,
-        reduction: Reduction,
-        mean_over_voxels: bool,
-        empty: Empty,
-        weight: f32,
-    }
-
-    #[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Name {
-        CrossEntropy,
-        TopKCrossEntropy,
-        BinaryCrossEntropy,
-        Focal,
-    }
-
-    #[derive(Clone, serde::Serialize, serde::Deserialize)]
-    #[serde(untagged)]
-    enum AlphaFields {
-        Scalar(f32),
-        PerClass(Vec<f32>),
-    }
-
-    impl Default for Fields {
-        fn default() -> Self {
-            Pixel::default().into()
+    fn check_top_k(&self, check: &Check, voxels: usize) -> Result<(), Error> {
+        let Some(k_percent) = self.k_percent else { return Ok(()) };
+        if !self.kind.is_cross_entropy() {
+            return check.refuse("pixel.k_percent", &format!("none, for {}", self.kind.name()), k_percent);
         }
-    }
-
-    impl TryFrom<Fields> for Pixel {
-        type Error = String;
-
-        fn try_from(fields: Fields) -> Result<Self, String> {
-            let Fields { k_percent, pos_weight, gamma, alpha, scalar_alpha, include_background, .. } = fields;
-            let given = [
-                k_percent.is_some(),
-                pos_weight.is_some(),
-                gamma.is_some(),
-                alpha.is_some(),
-                scalar_alpha.is_some(),
-                include_background.is_some(),
-            ];
-            let kind = match fields.kind {
-                Name::CrossEntropy => PixelKind::CrossEntropy,
-                Name::TopKCrossEntropy => PixelKind::TopKCrossEntropy {
-                    k_percent: needed("pixel", "top_k_cross_entropy", "k_percent", k_percent)?,
-                },
-                Name::BinaryCrossEntropy => PixelKind::BinaryCrossEntropy { pos_weight },
-                Name::Focal => PixelKind::Focal {
-                    gamma: needed("pixel", "focal", "gamma", gamma)?,
-                    alpha: match alpha {
-                        None => Alpha::None,
-                        Some(AlphaFields::Scalar(alpha)) => Alpha::Scalar(alpha),
-                        Some(AlphaFields::PerClass(alpha)) => Alpha::PerClass(alpha),
-                    },
-                    scalar_alpha: scalar_alpha.unwrap_or(ScalarAlpha::FirstClass),
-                    include_background: include_background.unwrap_or(true),
-                },
-            };
-            let pixel = Self {
-                kind,
-                label_smoothing: fields.label_smoothing,
-                class_weights: fields.class_weights,
-                reduction: fields.reduction,
-                mean_over_voxels: fields.mean_over_voxels,
-                empty: fields.empty,
-                weight: fields.weight,
-            };
-            let written = Fields::from(pixel.clone());
-            let written = [
-                ("k_percent", written.k_percent.is_some()),
-                ("pos_weight", written.pos_weight.is_some()),
-                ("gamma", written.gamma.is_some()),
-                ("alpha", written.alpha.is_some()),
-                ("scalar_alpha", written.scalar_alpha.is_some()),
-                ("include_background", written.include_background.is_some()),
-            ];
-            let own: Vec<_> =
-                written.iter().zip(given).map(|(&(name, written), given)| (name, given, written)).collect();
-            not_taken("pixel", pixel.kind.name(), &own)?;
-            Ok(pixel)
+        if !(k_percent > 0.0 && k_percent <= 100.0) {
+            return check.refuse("pixel.k_percent", "a number in (0, 100]", k_percent);
         }
-    }
-
-    impl From<Pixel> for Fields {
-        fn from(pixel: Pixel) -> Self {
-            let mut fields = Self {
-                kind: Name::CrossEntropy,
-                k_percent: None,
-                pos_weight: None,
-                gamma: None,
-                alpha: None,
-                scalar_alpha: None,
-                include_background: None,
-                label_smoothing: pixel.label_smoothing,
-                class_weights: pixel.class_weights,
-                reduction: pixel.reduction,
-                mean_over_voxels: pixel.mean_over_voxels,
-                empty: pixel.empty,
-                weight: pixel.weight,
-            };
-            match pixel.kind {
-                PixelKind::CrossEntropy => {}
-                PixelKind::TopKCrossEntropy { k_percent } => {
-                    (fields.kind, fields.k_percent) = (Name::TopKCrossEntropy, Some(k_percent));
-                }
-                PixelKind::BinaryCrossEntropy { pos_weight } => {
-                    (fields.kind, fields.pos_weight) = (Name::BinaryCrossEntropy, pos_weight);
-                }
-                PixelKind::Focal { gamma, alpha, scalar_alpha, include_background } => {
-                    fields.kind = Name::Focal;
-                    fields.gamma = Some(gamma);
-                    fields.alpha = match alpha {
-                        Alpha::None => None,
-                        Alpha::Scalar(alpha) => Some(AlphaFields::Scalar(alpha)),
-                        Alpha::PerClass(alpha) => Some(AlphaFields::PerClass(alpha)),
-                    };
-                    fields.scalar_alpha = Some(scalar_alpha);
-                    fields.include_background = Some(include_background);
-                }
-            }
-            fields
+        if self.reduction == Reduction::SumOfItemMeans {
+            let expected = "mean or sum, for a top-k of the batch";
+            return check.refuse("pixel.reduction", expected, "sum_of_item_means");
         }
+        if self.mean_over != MeanOver::Valid {
+            return check.refuse("pixel.mean_over", "valid, for a top-k, whose mean is over k", self.mean_over.name());
+        }
+        if self.top_k(voxels) == Some(0) {
+            let given = format!("{k_percent} of {voxels} voxels");
+            return check.refuse("pixel.k_percent", "enough for one voxel", given);
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,9 @@
 //! The published losses, with their own defaults.
 
 use super::head::Loss;
-use super::overlap::{ClassWeighting, Form, Overlap};
+use super::overlap::{Absent, ClassWeighting, Form, Overlap};
 use super::pixel::{Alpha, Empty, Pixel, PixelKind, ScalarAlpha};
-use super::reduction::Reduction;
-use super::types::Activation;
+use super::types::{Activation, ClassValues};
 
 /// The head weights of nnU-Net's deep supervision: 1, 1/2, 1/4, … for `levels` outputs from full resolution down, the lowest
 /// dropped (0), normalised to a sum of 1. A single level has weight 1 (nnU-Net divides 0 by 0 there).
@@ -84,15 +83,12 @@ impl Loss {
         Self::new().overlap(Overlap::dice())
     }
 
-    /// `DiceLoss("multiclass", log_loss=True)` of `segmentation_models.pytorch`, of so many classes: over the batch, without
-    /// smoothing. A class without a voxel in the batch counts 0, and is a part of the mean all the same.
+    /// `DiceLoss("multiclass", log_loss=True)` of `segmentation_models.pytorch`: over the batch, without smoothing. A class
+    /// without a voxel in the batch counts 0, and is a part of the mean all the same.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "few classes")]
-    pub fn smp_log_dice(classes: usize) -> Self {
+    pub fn smp_log_dice() -> Self {
         let overlap = Overlap::tversky(0.5, 0.5).batch(true).smooth(0.0, 0.0).denominator_floor(1e-7);
-        // a sum over the classes that are there, over all classes
-        let overlap = overlap.present_classes_only(true).reduction(Reduction::Sum).weight(1.0 / classes as f32);
-        Self::new().overlap(overlap.form(Form::Log { eps: 1e-7 }))
+        Self::new().overlap(overlap.absent(Absent::Zero).form(Form::Log))
     }
 
     /// MONAI `TverskyLoss(softmax=True, to_onehot_y=True)`: α = β = 0.5.
@@ -135,8 +131,8 @@ impl Loss {
 impl Pixel {
     /// MONAI's focal term, background included: a scalar α has no effect under a softmax without the background.
     #[must_use]
-    pub fn monai_focal(gamma: f32, alpha: Alpha) -> Self {
-        let scalar_alpha = ScalarAlpha::IgnoredWithoutBackground;
+    pub fn monai_focal(gamma: impl Into<ClassValues>, alpha: Alpha) -> Self {
+        let (gamma, scalar_alpha) = (gamma.into(), ScalarAlpha::IgnoredWithoutBackground);
         Self { kind: PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: true }, ..Self::default() }
     }
 }

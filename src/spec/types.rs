@@ -132,3 +132,41 @@ pub enum Target {
     /// One number in [0, 1] per class and voxel, shape `[N, C, *spatial]`: one-hot, soft labels, or overlapping regions.
     Probabilities(FloatType),
 }
+
+/// One number for all classes that take part, or one for each, in their order.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(untagged))]
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClassValues {
+    /// The same for all.
+    Same(f32),
+    /// One per class.
+    Each(Vec<f32>),
+}
+
+impl ClassValues {
+    /// That of the class at `place` among those that take part.
+    pub(crate) fn at(&self, place: usize) -> f32 {
+        match self {
+            Self::Same(value) => *value,
+            Self::Each(values) => values[place],
+        }
+    }
+}
+
+impl From<f32> for ClassValues {
+    fn from(value: f32) -> Self {
+        Self::Same(value)
+    }
+}
+
+impl From<Vec<f32>> for ClassValues {
+    fn from(values: Vec<f32>) -> Self {
+        Self::Each(values)
+    }
+}
+
+impl<const N: usize> From<[f32; N]> for ClassValues {
+    fn from(values: [f32; N]) -> Self {
+        Self::Each(values.into())
+    }
+}

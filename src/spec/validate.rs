@@ -78,7 +78,7 @@ fn softmax_of_one(check: &Check, head: &Head) -> Result<(), Error> {
     let pixel = head.loss.pixel.as_ref();
     let taking_part = pixel.map_or(classes, |pixel| classes - pixel.first_class(classes));
     match pixel.map(|pixel| &pixel.kind) {
-        Some(PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. }) if classes == 1 => {
+        Some(kind) if kind.is_cross_entropy() && classes == 1 => {
             let expected = "binary_cross_entropy or a sigmoid focal for one class, of which the softmax is always 1";
             return check.refuse("pixel.kind", expected, "a softmax cross-entropy");
         }

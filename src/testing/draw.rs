@@ -1,8 +1,9 @@
 //! Random specifications: every kind of term, target, mask and output, in shapes of a few hundred logits.
 
 use crate::spec::{
-    Activation, Alpha, ClassWeighting, Empty, FloatType, Form, HardCounts, Head, LabelType, Loss, LossSpec,
-    MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction, ScalarAlpha, Target,
+    Absent, Activation, Alpha, Average, ClassValues, ClassWeighting, Empty, FloatType, Form, HardCounts, Head,
+    LabelType, Loss, LossSpec, MeanOver, MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction,
+    ScalarAlpha, Target,
 };
 use crate::testing::Tensors;
 use proptest::collection::vec;
@@ -19,48 +20,84 @@ fn weight() -> impl Strategy<Value = f32> {
     prop_oneof![9 => 0.1_f32..2.0, 1 => Just(0.0)]
 }
 
-fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
-    let forms = vec![Form::OneMinus, Form::OneMinus, Form::Negative, Form::Log { eps: 1e-7 }, Form::Log { eps: 0.3 }];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), select(forms), any::<bool>());
-    let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
-    let floor = option::of(select(vec![1e-8_f32, 5.0]));
+fn overlap_kind() -> impl Strategy<Value = OverlapKind> {
     let weightings = vec![ClassWeighting::Square, ClassWeighting::Simple, ClassWeighting::Uniform];
-    let kind = prop_oneof![
+    prop_oneof![
         3 => Just(OverlapKind::Dice),
         2 => Just(OverlapKind::Jaccard),
         1 => (0.1_f32..1.0, 0.1_f32..1.0).prop_map(|(alpha, beta)| OverlapKind::Tversky { alpha, beta }),
         1 => select(weightings).prop_map(|class_weighting| OverlapKind::GeneralizedDice { class_weighting }),
+        1 => select(vec![0.0_f32, 0.5, 3.0]).prop_map(|smooth_counts| OverlapKind::Mcc { smooth_counts }),
+    ]
+}
+
+/// The form, its exponent, and the least that a logarithm or a power sees.
+fn form(classes: usize) -> impl Strategy<Value = (Form, Option<ClassValues>, f32)> {
+    let forms = vec![Form::OneMinus, Form::OneMinus, Form::Negative, Form::Identity, Form::Log, Form::LogCosh];
+    let exponent = || select(vec![0.5_f32, 0.75, 1.0, 2.0]);
+    let gamma = prop_oneof![
+        3 => Just(None),
+        1 => exponent().prop_map(|gamma| Some(ClassValues::Same(gamma))),
+        1 => vec(exponent(), classes).prop_map(|gammas| Some(ClassValues::Each(gammas))),
     ];
-    (kind, flags, any::<[bool; 2]>(), smooth, floor, weights(classes), any::<bool>(), weight()).prop_map(
-        move |(
-            kind,
-            (include, batch, squared, form, present),
-            [minimum, ignore_single],
-            smooth,
-            floor,
-            weights,
-            summed,
-            weight,
-        )| {
-            let first_class = usize::from(!include && classes > 1);
-            let generalized = matches!(kind, OverlapKind::GeneralizedDice { .. });
-            let squared = squared && matches!(kind, OverlapKind::Dice | OverlapKind::Jaccard);
-            Overlap {
+    (select(forms), gamma, select(vec![1e-4_f32, 1e-3, 0.3]))
+}
+
+fn overlap(classes: usize) -> impl Strategy<Value = Overlap> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let smooth = select(vec![(1e-5_f32, 1e-5_f32), (1.0, 2.0), (0.0, 1e-3)]);
+    let floor = option::of(select(vec![1e-8_f32, 5.0]));
+    let absent = select(vec![Absent::Count, Absent::Count, Absent::Skip, Absent::Zero]);
+    let reduction = select(vec![Reduction::Mean, Reduction::Mean, Reduction::WeightedMean, Reduction::Sum]);
+    let power = option::weighted(0.2, select(vec![0.75_f32, 2.0]));
+    // an order of all classes, of which some take part
+    let order: Vec<u32> = (0..u32::try_from(classes).unwrap_or(u32::MAX)).collect();
+    let listed = option::weighted(0.2, (Just(order).prop_shuffle(), 1..=classes));
+    let of_classes = (listed, weights(classes), form(classes));
+    (overlap_kind(), flags, (smooth, floor), of_classes, (absent, reduction, power), weight()).prop_map(
+        move |(kind, flags, (smooth, floor), (listed, weights, (form, gamma, eps)), of_rows, weight)| {
+            let (include, batch, squared, minimum, ignore_single, micro) = flags;
+            let (absent, reduction, power_of_mean) = of_rows;
+            let is_mcc = matches!(kind, OverlapKind::Mcc { .. });
+            let average = if micro && !is_mcc { Average::Micro } else { Average::Macro };
+            let squared = squared && !is_mcc;
+            // an ignored weight apart, a list per class is as long as the classes that take part
+            let listed = listed.map(|(order, count)| order[..count].to_vec());
+            let include_background = include || listed.is_some();
+            let first_class = usize::from(!include_background && classes > 1);
+            let taking_part = listed.as_ref().map_or(classes - first_class, Vec::len);
+            let mut overlap = Overlap {
                 kind,
-                include_background: include,
+                include_background,
+                classes: listed,
                 batch,
                 squared,
                 smooth_nr: smooth.0,
                 smooth_dr: smooth.1,
                 denominator_floor: floor,
-                class_weights: weights.filter(|_| !generalized).map(|w| w[first_class..].to_vec()),
+                class_weights: weights.map(|w| w[..taking_part].to_vec()),
                 ignore_single_class_weight: ignore_single,
-                reduction: if summed { Reduction::Sum } else { Reduction::Mean },
+                reduction,
+                average,
                 form,
+                gamma: match gamma {
+                    Some(ClassValues::Each(gammas)) => Some(ClassValues::Each(gammas[..taking_part].to_vec())),
+                    other => other,
+                },
+                eps,
                 product: if minimum && !squared { Product::Minimum } else { Product::Product },
-                present_classes_only: present && !generalized,
+                absent,
+                power_of_mean,
                 weight,
+            };
+            let has_power = !matches!(form, Form::Negative | Form::Identity);
+            if !has_power || overlap.is_micro() && matches!(overlap.gamma, Some(ClassValues::Each(_))) {
+                overlap.gamma = None;
             }
+            if overlap.is_micro() {
+                overlap.absent = Absent::Count;
+            }
+            overlap
         },
     )
 }
@@ -72,16 +109,26 @@ fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
         vec(0.1_f32..0.9, classes).prop_map(Alpha::PerClass)
     ];
     let scalar_alphas = vec![ScalarAlpha::FirstClass, ScalarAlpha::IgnoredWithoutBackground];
-    let focal = (select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]), alpha, select(scalar_alphas), any::<bool>());
+    let exponent = || select(vec![0.0_f32, 0.5, 1.0, 2.0, 3.5]);
+    let gamma = prop_oneof![
+        2 => exponent().prop_map(ClassValues::Same),
+        1 => vec(exponent(), classes).prop_map(ClassValues::Each),
+    ];
+    let focal = (gamma, alpha, select(scalar_alphas), any::<bool>());
     prop_oneof![
-        2 => Just(PixelKind::CrossEntropy),
-        1 => select(vec![20.0_f64, 50.0, 100.0]).prop_map(|k_percent| PixelKind::TopKCrossEntropy { k_percent }),
+        3 => Just(PixelKind::CrossEntropy),
+        1 => (-0.9_f32..3.0).prop_map(|epsilon| PixelKind::PolyCrossEntropy { epsilon }),
+        1 => (0.1_f32..=1.0).prop_map(|q| PixelKind::GeneralizedCrossEntropy { q }),
         1 => weights(classes).prop_map(|pos_weight| PixelKind::BinaryCrossEntropy { pos_weight }),
         2 => focal.prop_map(move |(gamma, alpha, scalar_alpha, include_background)| {
             let first_class = usize::from(!include_background && classes > 1);
             let alpha = match alpha {
                 Alpha::PerClass(alpha) => Alpha::PerClass(alpha[first_class..].to_vec()),
                 other => other,
+            };
+            let gamma = match gamma {
+                ClassValues::Each(gammas) => ClassValues::Each(gammas[first_class..].to_vec()),
+                same @ ClassValues::Same(_) => same,
             };
             PixelKind::Focal { gamma, alpha, scalar_alpha, include_background }
         }),
@@ -90,11 +137,12 @@ fn pixel_kind(classes: usize) -> impl Strategy<Value = PixelKind> {
 
 fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
     let smoothing = select(vec![0.0_f32, 0.1, 0.5, 1.0]);
-    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::SumOfItemMeans];
-    (pixel_kind(classes), smoothing, weights(classes), select(reductions), any::<bool>(), weight()).prop_map(
-        move |(kind, label_smoothing, class_weights, reduction, over_voxels, weight)| {
-            let top_k = matches!(kind, PixelKind::TopKCrossEntropy { .. });
-            let of_classes = matches!(kind, PixelKind::BinaryCrossEntropy { .. } | PixelKind::Focal { .. });
+    let reductions = vec![Reduction::Mean, Reduction::WeightedMean, Reduction::Sum, Reduction::SumOfItemMeans];
+    let means = select(vec![MeanOver::Valid, MeanOver::Valid, MeanOver::Voxels, MeanOver::All]);
+    let top_k = option::weighted(0.25, select(vec![20.0_f64, 50.0, 100.0]));
+    let terms = (select(reductions), means, top_k, weight());
+    (pixel_kind(classes), smoothing, weights(classes), terms).prop_map(
+        move |(kind, label_smoothing, class_weights, (reduction, mean_over, k_percent, weight))| {
             let (smoothed, weighted, first_class) = match kind {
                 PixelKind::BinaryCrossEntropy { .. } => (true, false, 0),
                 PixelKind::Focal { include_background, .. } => {
@@ -102,12 +150,19 @@ fn pixel(classes: usize) -> impl Strategy<Value = Pixel> {
                 }
                 _ => (true, true, 0),
             };
+            let k_percent = k_percent.filter(|_| kind.is_cross_entropy());
+            let is_taken = match reduction {
+                Reduction::SumOfItemMeans => k_percent.is_none(),
+                Reduction::WeightedMean => matches!(kind, PixelKind::Focal { .. }),
+                Reduction::Mean | Reduction::Sum => true,
+            };
             Pixel {
                 kind,
                 label_smoothing: if smoothed { label_smoothing } else { 0.0 },
                 class_weights: class_weights.filter(|_| weighted).map(|w| w[first_class..].to_vec()),
-                reduction: if top_k && reduction == Reduction::SumOfItemMeans { Reduction::Mean } else { reduction },
-                mean_over_voxels: of_classes && over_voxels,
+                k_percent,
+                reduction: if is_taken { reduction } else { Reduction::Mean },
+                mean_over: if k_percent.is_some() { MeanOver::Valid } else { mean_over },
                 weight,
                 empty: Empty::Zero,
             }
@@ -135,14 +190,18 @@ fn several_classes(mut head: Head) -> Head {
     let softmax = head.loss.activation == Activation::Softmax;
     if let Some(pixel) = &mut head.loss.pixel {
         match &mut pixel.kind {
-            PixelKind::CrossEntropy | PixelKind::TopKCrossEntropy { .. } if classes == 1 => {
+            kind if kind.is_cross_entropy() && classes == 1 => {
                 pixel.kind = PixelKind::BinaryCrossEntropy { pos_weight: None };
                 pixel.class_weights = None;
+                pixel.k_percent = None;
             }
-            PixelKind::Focal { alpha, include_background, .. } if softmax && classes == 2 && !*include_background => {
+            PixelKind::Focal { gamma, alpha, include_background, .. }
+                if softmax && classes == 2 && !*include_background =>
+            {
                 *include_background = true;
-                // class weights and α were drawn for one class
+                // class weights, γ and α were drawn for one class
                 pixel.class_weights = None;
+                *gamma = gamma.at(0).into();
                 if let Alpha::PerClass(_) = alpha {
                     *alpha = Alpha::None;
                 }
@@ -186,7 +245,7 @@ fn head() -> impl Strategy<Value = Head> {
                 let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
                 let ignore_index = ignore_index.filter(holds);
                 let mut loss = loss;
-                if let Some(Pixel { kind: PixelKind::TopKCrossEntropy { k_percent }, .. }) = &mut loss.pixel
+                if let Some(Pixel { k_percent: Some(k_percent), .. }) = &mut loss.pixel
                     && shape.iter().product::<usize>() < 5 * shape[1]
                 {
                     // enough for one voxel

@@ -4,7 +4,6 @@ use std::iter::successors;
 
 use crate::spec::{
     Alpha, ClassWeighting, Head, LabelType, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Reduction,
-    ScalarAlpha,
 };
 
 /// Every overlap kind; generalized Dice with each of its weightings.
@@ -17,24 +16,23 @@ pub fn overlap_kinds() -> impl Iterator<Item = OverlapKind> {
         OverlapKind::GeneralizedDice { class_weighting } => match class_weighting {
             ClassWeighting::Square => generalized(ClassWeighting::Simple),
             ClassWeighting::Simple => generalized(ClassWeighting::Uniform),
-            ClassWeighting::Uniform => None,
+            ClassWeighting::Uniform => Some(OverlapKind::Mcc { smooth_counts: 0.0 }),
         },
+        OverlapKind::Mcc { smooth_counts } if *smooth_counts == 0.0 => Some(OverlapKind::Mcc { smooth_counts: 0.5 }),
+        OverlapKind::Mcc { .. } => None,
     })
 }
 
-/// Every pixel kind: a top-k of one half, a focal term of γ = 2.
-pub fn pixel_kinds() -> impl Iterator<Item = PixelKind> {
-    successors(Some(PixelKind::CrossEntropy), |kind| match kind {
-        PixelKind::CrossEntropy => Some(PixelKind::TopKCrossEntropy { k_percent: 50.0 }),
-        PixelKind::TopKCrossEntropy { .. } => Some(PixelKind::BinaryCrossEntropy { pos_weight: None }),
-        PixelKind::BinaryCrossEntropy { .. } => Some(PixelKind::Focal {
-            gamma: 2.0,
-            alpha: Alpha::None,
-            scalar_alpha: ScalarAlpha::FirstClass,
-            include_background: true,
-        }),
+/// Every pixel kind, a focal term of γ = 2, and a top-k of one half.
+pub fn pixel_kinds() -> impl Iterator<Item = Pixel> {
+    let kinds = successors(Some(Pixel::cross_entropy()), |pixel| match pixel.kind {
+        PixelKind::CrossEntropy => Some(Pixel::poly_cross_entropy(2.0)),
+        PixelKind::PolyCrossEntropy { .. } => Some(Pixel::generalized_cross_entropy(0.5)),
+        PixelKind::GeneralizedCrossEntropy { .. } => Some(Pixel::binary_cross_entropy()),
+        PixelKind::BinaryCrossEntropy { .. } => Some(Pixel::focal(2.0, Alpha::None)),
         PixelKind::Focal { .. } => None,
-    })
+    });
+    kinds.chain([Pixel::top_k_cross_entropy(50.0)])
 }
 
 /// Every reduction.
@@ -42,7 +40,8 @@ pub fn reductions() -> impl Iterator<Item = Reduction> {
     successors(Some(Reduction::Mean), |reduction| match reduction {
         Reduction::Mean => Some(Reduction::Sum),
         Reduction::Sum => Some(Reduction::SumOfItemMeans),
-        Reduction::SumOfItemMeans => None,
+        Reduction::SumOfItemMeans => Some(Reduction::WeightedMean),
+        Reduction::WeightedMean => None,
     })
 }
 

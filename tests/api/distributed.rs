@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use segloss::{
-    Activation, Alpha, Bound, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts, Head, Loss,
-    LossSpec, Overlap, Pixel, PixelKind, Plan, PlanOptions, Reduction, wgpu,
+    Absent, Activation, Alpha, Average, Bound, ClassWeighting, Empty, Error, FloatType, Form, GlobalSums, HardCounts,
+    Head, Loss, LossSpec, Overlap, Pixel, Plan, PlanOptions, Reduction, wgpu,
 };
 
 use crate::common::{self, Gpu, Tensors, all_gpus, differences, evaluate, gpu, random_tensors, run};
@@ -56,7 +56,7 @@ fn heads() -> Vec<(&'static str, Head)> {
             "per-sample Dice, added up",
             head(with_overlap(Overlap::dice().reduction(Reduction::Sum).form(Form::Negative))),
         ),
-        ("per-sample Dice of present classes", head(with_overlap(Overlap::dice().present_classes_only(true)))),
+        ("per-sample Dice of present classes", head(with_overlap(Overlap::dice().absent(Absent::Skip)))),
         ("weighted per-sample Dice", head(with_overlap(Overlap::dice().class_weights(weights)))),
         (
             "Dice and weighted cross-entropy",
@@ -67,6 +67,18 @@ fn heads() -> Vec<(&'static str, Head)> {
         ("batch jaccard", head(with_overlap(Overlap::jaccard().batch(true).squared(true)))),
         ("per-sample jaccard", head(with_overlap(Overlap::jaccard().include_background(false)))),
         ("Tversky", head(with_overlap(Overlap::tversky(0.3, 0.7)))),
+        ("per-sample MCC", head(with_overlap(Overlap::mcc()))),
+        ("batch MCC", head(with_overlap(Overlap::mcc().batch(true)))),
+        (
+            "micro Jaccard, to a power",
+            head(with_overlap(Overlap::jaccard().average(Average::Micro).power_of_mean(0.75))),
+        ),
+        (
+            "focal Tversky, weighted mean",
+            head(with_overlap(
+                Overlap::tversky(0.7, 0.3).gamma(0.75).class_weights(weights).reduction(Reduction::WeightedMean),
+            )),
+        ),
         ("generalized Dice", head(with_overlap(Overlap::generalized_dice(ClassWeighting::Square)))),
         ("generalized batch Dice", head(with_overlap(Overlap::generalized_dice(ClassWeighting::Simple).batch(true)))),
         ("binary cross-entropy", head(sigmoid(with_pixel(Pixel::binary_cross_entropy().label_smoothing(0.1))))),
@@ -107,7 +119,7 @@ fn one_rank_of_all_items_equals_one_plan() {
 #[test]
 fn random_losses_over_ranks_equal_the_reference() {
     let gpu = gpu();
-    let top_k = |pixel: &Pixel| matches!(pixel.kind, PixelKind::TopKCrossEntropy { .. });
+    let top_k = |pixel: &Pixel| pixel.k_percent.is_some();
     specs::runner(24)
         .run(&specs::spec(1..4), |(mut spec, seed)| {
             spec.heads.retain(|head| !head.loss.pixel.as_ref().is_some_and(top_k));
@@ -277,7 +289,7 @@ fn a_top_k_over_ranks_is_refused() {
     assert!(matches!(error, Error::Spec { head: 1, setting: "pixel.kind", .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "head 1: pixel.kind: expected a sum over voxels, since the batch is distributed, got top_k_cross_entropy"
+        "head 1: pixel.k_percent: expected none, since the batch is distributed, got a top-k"
     );
 }
 

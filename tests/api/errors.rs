@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 
 use segloss::host::{self, HostTensors};
 use segloss::{
-    Activation, AdapterChoice, Alpha, Bound, ClassWeighting, Empty, Error, FloatType, Gradient, HardCounts, Head,
-    HeadTensors, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Plan, Product, Reduction, Scalars, Tensor,
-    Variant, wgpu,
+    Absent, Activation, AdapterChoice, Alpha, Average, Bound, ClassWeighting, Empty, Error, FloatType, Form, Gradient,
+    HardCounts, Head, HeadTensors, LabelType, Loss, LossSpec, MeanOver, Overlap, Pixel, PixelKind, Plan, Product,
+    Reduction, Scalars, Tensor, Variant, wgpu,
 };
 
 use crate::common::{self, Gpu, Tensors, gpu, gpu_with_limits, run, storage};
@@ -104,7 +104,7 @@ fn wrong_settings_are_refused_by_name() {
         ),
         (
             with_overlap(Overlap::dice().reduction(Reduction::SumOfItemMeans)),
-            "head 1: overlap.reduction: expected mean or sum: the others are of pixel terms, got sum_of_item_means",
+            "head 1: overlap.reduction: expected mean, weighted_mean or sum: the others are of pixel terms, got sum_of_item_means",
         ),
         (
             with_pixel(Pixel::top_k_cross_entropy(50.0).reduction(Reduction::SumOfItemMeans)),
@@ -112,8 +112,21 @@ fn wrong_settings_are_refused_by_name() {
         ),
         (with_pixel(ce().label_smoothing(1.5)), "head 1: pixel.label_smoothing: expected a number in [0, 1], got 1.5"),
         (
-            with_pixel(ce().mean_over_voxels(true)),
-            "head 1: pixel.mean_over_voxels: expected false, except for binary_cross_entropy and focal, got true",
+            with_pixel(ce().k_percent(50.0).mean_over(MeanOver::Voxels)),
+            "head 1: pixel.mean_over: expected valid, for a top-k, whose mean is over k, got voxels",
+        ),
+        (
+            with_pixel(Pixel::binary_cross_entropy().k_percent(50.0)),
+            "head 1: pixel.k_percent: expected none, for binary_cross_entropy, got 50",
+        ),
+        (
+            with_pixel(ce().reduction(Reduction::WeightedMean)),
+            "head 1: pixel.reduction: expected mean, sum or sum_of_item_means, except for focal, got weighted_mean",
+        ),
+        (with_pixel(Pixel::generalized_cross_entropy(0.0)), "head 1: pixel.q: expected a number in (0, 1], got 0"),
+        (
+            with_pixel(Pixel::poly_cross_entropy(f32::INFINITY)),
+            "head 1: pixel.epsilon: expected a finite number, got inf",
         ),
         (
             with_pixel(ce().label_smoothing(f32::NAN)),
@@ -167,21 +180,50 @@ fn wrong_settings_are_refused_by_name() {
             with_overlap(Overlap::tversky(-0.5, 0.5)),
             "head 1: overlap.alpha: expected a finite number, not negative, got -0.5",
         ),
-        (
-            with_overlap(Overlap::tversky(0.5, 0.5).squared(true)),
-            "head 1: overlap.squared: expected false, except for dice and jaccard, got true",
-        ),
+        (with_overlap(Overlap::mcc().squared(true)), "head 1: overlap.squared: expected false, for mcc, got true"),
         (
             with_overlap(Overlap::dice().squared(true).product(Product::Minimum)),
             "head 1: overlap.squared: expected false, with the minimum as product, got true",
         ),
         (
-            with_overlap(Overlap::generalized_dice(ClassWeighting::Square).class_weights([1.0; 3])),
-            "head 1: overlap.class_weights: expected none, since no class axis is left, got weights",
+            with_overlap(Overlap::mcc().average(Average::Micro)),
+            "head 1: overlap.average: expected macro, for mcc, got micro",
         ),
         (
-            with_overlap(Overlap::generalized_dice(ClassWeighting::Square).present_classes_only(true)),
-            "head 1: overlap.present_classes_only: expected false, since no class axis is left, got true",
+            with_overlap(Overlap::dice().average(Average::Micro).gamma([0.5, 0.5])),
+            "head 1: overlap.gamma: expected one number, since no class axis is left, got a list",
+        ),
+        (
+            with_overlap(Overlap::dice().form(Form::Negative).gamma(0.5)),
+            "head 1: overlap.gamma: expected none: it is the exponent of one_minus, log or log_cosh, got an exponent",
+        ),
+        (
+            with_overlap(Overlap::dice().gamma([0.5])),
+            "head 1: overlap.gamma: expected one number, or 2, one per class that takes part, got 1 numbers",
+        ),
+        (
+            with_overlap(Overlap::dice().power_of_mean(0.0)),
+            "head 1: overlap.power_of_mean: expected a positive number that f32 holds in full, got 0",
+        ),
+        (
+            with_overlap(Overlap::dice().form(Form::Log).eps(-1e-7)),
+            "head 1: overlap.eps: expected a positive number that f32 holds in full, got -0.0000001",
+        ),
+        (
+            with_overlap(Overlap::dice().classes([0, 2])),
+            "head 1: overlap.classes: expected one class or more, each below 2, got [0, 2]",
+        ),
+        (
+            with_overlap(Overlap::dice().classes([1, 1])),
+            "head 1: overlap.classes: expected each class once, got [1, 1]",
+        ),
+        (
+            with_overlap(Overlap::dice().classes([1]).include_background(false)),
+            "head 1: overlap.include_background: expected true beside a list of classes, got false",
+        ),
+        (
+            with_overlap(Overlap::generalized_dice(ClassWeighting::Square).absent(Absent::Skip)),
+            "head 1: overlap.absent: expected count, since no class axis is left, got skip",
         ),
         (with_pixel(Pixel::top_k_cross_entropy(0.0)), "head 1: pixel.k_percent: expected a number in (0, 100], got 0"),
         (

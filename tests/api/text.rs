@@ -1,13 +1,13 @@
 //! A specification as JSON and TOML.
 
 use segloss::{
-    Activation, Alpha, ClassWeighting, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Product,
-    Reduction,
+    Activation, Alpha, ClassWeighting, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, MeanOver, Overlap,
+    Pixel, Product, Reduction,
 };
 
 fn everything() -> LossSpec {
     let overlap = Overlap::tversky(0.3, 0.7).include_background(false).batch(true).class_weights([0.5, 2.0]);
-    let focal = Pixel::focal(1.5, Alpha::PerClass(vec![0.25, 0.75])).mean_over_voxels(true);
+    let focal = Pixel::focal(1.5, Alpha::PerClass(vec![0.25, 0.75])).mean_over(MeanOver::Voxels);
     let sigmoid = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(overlap).pixel(focal) };
     LossSpec::new()
         .head(Head::new([2, 4, 8, 8], Loss::nnunet_dc_ce()).labels(LabelType::I32).ignore_index(-1).resample([16, 16]))
@@ -83,6 +83,11 @@ fn wrong_text_is_refused_by_name() {
         (r#""overlap": {"kind": "tversky", "alpha": 0.5}"#, "overlap.beta: expected a value for tversky, got none"),
         (r#""overlap": {"kind": "dice", "beta": 0.5}"#, "overlap.beta: expected none for dice, got a value"),
         (r#""overlap": {"kind": "generalized_dice"}"#, "overlap.class_weighting: expected a value"),
+        (r#""overlap": {"eps": 1e-3}"#, "overlap.eps: expected none for a term without a logarithm or a power"),
+        (
+            r#""overlap": {"absent": "skip", "present_classes_only": true}"#,
+            "overlap.present_classes_only: expected none beside absent",
+        ),
         (r#""pixel": {"kind": "cross_entropy", "gamma": 2}"#, "pixel.gamma: expected none for cross_entropy"),
         (r#""pixel": {"kind": "focal"}"#, "pixel.gamma: expected a value for focal, got none"),
         (r#""pixel": {"kind": "top_k_cross_entropy"}"#, "pixel.k_percent: expected a value"),

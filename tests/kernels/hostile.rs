@@ -3,8 +3,7 @@
 
 use segloss::host::{self, HostResult};
 use segloss::{
-    Activation, Alpha, ClassWeighting, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, PixelKind, Target,
-    Variant,
+    Activation, Alpha, ClassWeighting, FloatType, Head, LabelType, Loss, LossSpec, Overlap, Pixel, Target, Variant,
 };
 
 use crate::common::{Gpu, Tensors, all_gpus, differences, evaluate, random_tensors, run, run_variant};
@@ -182,7 +181,7 @@ fn holds(x: f64) -> bool {
 }
 
 fn is_top_k(loss: &Loss) -> bool {
-    matches!(loss.pixel, Some(Pixel { kind: PixelKind::TopKCrossEntropy { .. }, .. }))
+    loss.pixel.as_ref().is_some_and(|pixel| pixel.k_percent.is_some())
 }
 
 /// Ordinary logits, and among them the ends of f32 and denormals.

@@ -1,8 +1,8 @@
 //! Every kind of every setting against a number computed by hand, so that no kind is mistaken for another.
 
 use segloss::{
-    Activation, Alpha, ClassWeighting, Form, Head, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind, Product,
-    Reduction, ScalarAlpha, testing,
+    Activation, Alpha, Average, ClassWeighting, Form, Head, Loss, LossSpec, Overlap, OverlapKind, Pixel, PixelKind,
+    Product, Reduction, ScalarAlpha, testing,
 };
 
 use crate::common::{self, Gpu, Tensors, all_gpus, run};
@@ -67,6 +67,14 @@ fn every_overlap_kind_is_its_own_formula() {
                 }
                 OverlapKind::GeneralizedDice { class_weighting: ClassWeighting::Simple } => generalized(|t| 1.0 / t),
                 OverlapKind::GeneralizedDice { class_weighting: ClassWeighting::Uniform } => generalized(|_| 1.0),
+                OverlapKind::Mcc { smooth_counts } => {
+                    let s = f64::from(smooth_counts);
+                    mean(|[i, p, t]| {
+                        let [tp, fp, r#fn, tn] = [i, p - i, t - i, 3.0 - p - t + i].map(|count| count + s);
+                        let under = (tp + fp) * (tp + r#fn) * (tn + fp) * (tn + r#fn);
+                        (tp * tn - fp * r#fn + 0.5) / (under + 0.25).sqrt()
+                    })
+                }
                 other => panic!("no number for {other:?}"),
             };
             let overlap = Overlap { kind, ..Overlap::dice().smooth(0.5, 0.25) };
@@ -80,25 +88,64 @@ fn every_form_product_and_reduction_of_an_overlap_term_is_its_own_number() {
     let gpu = common::gpu();
     let dice = |[i, p, t]: [f64; 3]| 2.0 * i / (p + t);
     let ratios: f64 = SUMS.iter().map(|&sums| dice(sums)).sum();
-    for form in [Form::OneMinus, Form::Negative, Form::Log { eps: 1e-7 }, Form::Log { eps: 0.99 }] {
-        let expected = match form {
-            Form::OneMinus => 1.0 - ratios / 4.0,
-            Form::Negative => -ratios / 4.0,
-            Form::Log { eps } => {
-                let of_class = |sums: &[f64; 3]| -dice(*sums).max(eps.into()).ln();
-                SUMS.iter().map(of_class).sum::<f64>() / 4.0
+    for (form, eps) in [
+        (Form::OneMinus, 1e-7),
+        (Form::Negative, 1e-7),
+        (Form::Identity, 1e-7),
+        (Form::Log, 1e-7),
+        (Form::Log, 0.7),
+        (Form::LogCosh, 1e-7),
+    ] {
+        for gamma in [1.0, 0.75, 2.0] {
+            if gamma != 1.0 && matches!(form, Form::Negative | Form::Identity) {
+                continue;
             }
-        };
-        check(&gpu, of_p(Overlap::dice().smooth(0.0, 0.0).form(form)), false, expected, &format!("{form:?}"));
+            let of_class = |sums: &[f64; 3]| {
+                let r = dice(*sums);
+                let y = match form {
+                    Form::OneMinus => 1.0 - r,
+                    Form::Negative => -r,
+                    Form::Identity => r,
+                    Form::Log => -r.max(eps).ln(),
+                    Form::LogCosh => (1.0 - r).cosh().ln(),
+                };
+                if gamma == 1.0 { y } else { y.max(eps).powf(gamma) }
+            };
+            let expected = SUMS.iter().map(of_class).sum::<f64>() / 4.0;
+            #[expect(clippy::cast_possible_truncation, reason = "few digits")]
+            let overlap = Overlap::dice().smooth(0.0, 0.0).form(form).eps(eps as f32);
+            #[expect(clippy::cast_possible_truncation, reason = "exact")]
+            let overlap = if gamma == 1.0 { overlap } else { overlap.gamma(gamma as f32) };
+            check(&gpu, of_p(overlap), false, expected, &format!("{form:?}, eps {eps}, gamma {gamma}"));
+        }
     }
     for reduction in testing::reductions().filter(|reduction| *reduction != Reduction::SumOfItemMeans) {
+        // weights of 2 and 0.5
+        let weighted = (0..4).map(|at| [2.0, 0.5][at % 2] * (1.0 - dice(SUMS[at]))).sum::<f64>();
         let expected = match reduction {
-            Reduction::Mean => 1.0 - ratios / 4.0,
-            Reduction::Sum | Reduction::SumOfItemMeans => 4.0 - ratios,
+            Reduction::Mean => weighted / 4.0,
+            Reduction::WeightedMean => weighted / 5.0,
+            Reduction::Sum | Reduction::SumOfItemMeans => weighted,
         };
-        let overlap = Overlap::dice().smooth(0.0, 0.0).reduction(reduction);
+        let overlap = Overlap::dice().smooth(0.0, 0.0).reduction(reduction).class_weights([2.0, 0.5]);
         check(&gpu, of_p(overlap), false, expected, &format!("{reduction:?}"));
     }
+    // one ratio per row, its sums weighted; the second class alone; the classes the other way round
+    let micro = |row: &[[f64; 3]]| {
+        let sum = |of: usize| 2.0 * row[0][of] + 0.5 * row[1][of];
+        1.0 - 2.0 * sum(0) / (sum(1) + sum(2))
+    };
+    let expected = SUMS.chunks(2).map(micro).sum::<f64>() / 2.0;
+    let plain = Overlap::dice().smooth(0.0, 0.0);
+    let overlap = plain.clone().average(Average::Micro).class_weights([2.0, 0.5]);
+    check(&gpu, of_p(overlap), false, expected, "micro");
+    let second = (2.0 - dice(SUMS[1]) - dice(SUMS[3])) / 2.0;
+    check(&gpu, of_p(plain.clone().classes([1])), false, second, "classes [1]");
+    let turned = (0..4).map(|at| [0.5, 2.0][at % 2] * (1.0 - dice(SUMS[at]))).sum::<f64>() / 4.0;
+    let overlap = plain.clone().classes([1, 0]).class_weights([2.0, 0.5]);
+    check(&gpu, of_p(overlap), false, turned, "classes [1, 0]");
+    let mean = 1.0 - ratios / 4.0;
+    check(&gpu, of_p(plain.clone().power_of_mean(0.75)), false, mean.powf(0.75), "the power of the mean");
     for product in [Product::Product, Product::Minimum] {
         let of = |p: f64, t: f64| match product {
             Product::Product => p * t,
@@ -129,11 +176,21 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
             (0..6).map(|at| (at / 3, at % 3, usize::try_from(LABELS[at]).expect("a class"))).collect();
         let losses_of = |of: &dyn Fn(usize, usize, usize) -> f64| voxels.iter().map(|&(i, v, y)| of(i, v, y)).collect();
         let z = |item: usize, class: usize, voxel: usize| f64::from(P[(2 * item + class) * 3 + voxel]);
-        for kind in testing::pixel_kinds() {
+        for pixel in testing::pixel_kinds() {
             // ℓ of each voxel, and what a mean divides by
-            let (losses, mean): (Vec<f64>, f64) = match &kind {
-                PixelKind::CrossEntropy => (losses_of(&|i, v, y| -logs(i, v)[y]), 6.0),
-                PixelKind::TopKCrossEntropy { .. } => {
+            let top_k = pixel.k_percent.is_some();
+            let (losses, mean): (Vec<f64>, f64) = match &pixel.kind {
+                PixelKind::CrossEntropy if !top_k => (losses_of(&|i, v, y| -logs(i, v)[y]), 6.0),
+                PixelKind::PolyCrossEntropy { .. } => {
+                    // ε = 2
+                    let of = |i: usize, v: usize, y: usize| -logs(i, v)[y] + 2.0 * (1.0 - logs(i, v)[y].exp());
+                    (losses_of(&of), 6.0)
+                }
+                PixelKind::GeneralizedCrossEntropy { .. } => {
+                    // q = 1/2
+                    (losses_of(&|i, v, y| (1.0 - logs(i, v)[y].exp().sqrt()) / 0.5), 6.0)
+                }
+                PixelKind::CrossEntropy => {
                     let mut all: Vec<f64> = losses_of(&|i, v, y| -logs(i, v)[y]);
                     all.sort_by(|a, b| b.total_cmp(a));
                     // half of six voxels
@@ -154,18 +211,21 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
                 other => panic!("no number for {other:?}"),
             };
             for reduction in testing::reductions() {
-                let top_k = matches!(kind, PixelKind::TopKCrossEntropy { .. });
+                let is_focal = matches!(pixel.kind, PixelKind::Focal { .. });
                 let expected = match reduction {
                     Reduction::Mean => losses.iter().sum::<f64>() / mean,
                     Reduction::Sum => losses.iter().sum(),
                     // refused
                     Reduction::SumOfItemMeans if top_k => continue,
+                    Reduction::WeightedMean if !is_focal => continue,
+                    // weights of 1 and 1
+                    Reduction::WeightedMean => losses.iter().sum::<f64>() / mean,
                     Reduction::SumOfItemMeans => {
                         losses[..3].iter().sum::<f64>() / 3.0 + losses[3..].iter().sum::<f64>() / 3.0
                     }
                 };
-                let pixel = Pixel { kind: kind.clone(), ..Pixel::default() }.reduction(reduction);
-                let what = format!("{}: {kind:?}, {reduction:?}", gpu.name);
+                let pixel = pixel.clone().reduction(reduction);
+                let what = format!("{}: {:?}, {reduction:?}", gpu.name, pixel.kind);
                 check(&gpu, Loss::new().pixel(pixel), false, expected, &what);
             }
         }
@@ -175,8 +235,8 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
 #[test]
 fn each_item_has_a_scale_of_its_own_in_a_sum_of_item_means() {
     for gpu in all_gpus() {
-        for kind in testing::pixel_kinds().filter(|kind| !matches!(kind, PixelKind::TopKCrossEntropy { .. })) {
-            let pixel = Pixel { kind: kind.clone(), ..Pixel::default() }.reduction(Reduction::SumOfItemMeans);
+        for pixel in testing::pixel_kinds().filter(|pixel| pixel.k_percent.is_none()) {
+            let (kind, pixel) = (pixel.kind.clone(), pixel.reduction(Reduction::SumOfItemMeans));
             // few classes and many; items in which 0, 10, 20 and 30 voxels count
             for classes in [3, 40] {
                 let head = Head::new([4, classes, 31], Loss::new().pixel(pixel.clone())).mask(true);
@@ -209,7 +269,8 @@ fn a_scalar_alpha_without_background_is_ignored_or_of_the_first_class() {
         (ScalarAlpha::IgnoredWithoutBackground, (first + second) / 4.0),
         (ScalarAlpha::FirstClass, (0.75 * first + 0.25 * second) / 4.0),
     ] {
-        let kind = PixelKind::Focal { gamma: 2.0, alpha: Alpha::Scalar(0.25), scalar_alpha, include_background: false };
+        let (gamma, alpha) = (2.0.into(), Alpha::Scalar(0.25));
+        let kind = PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: false };
         let spec = LossSpec::new().head(Head::new([1, 3, 2], Loss::new().pixel(Pixel { kind, ..Pixel::default() })));
         let given = run(&gpu, &spec, &tensors, 1.0).report.total;
         assert!((f64::from(given) - expected).abs() < 2e-6, "{scalar_alpha:?}: {given}, not {expected}");

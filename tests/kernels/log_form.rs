@@ -111,7 +111,7 @@ fn check(spec: &LossSpec, tensors: Tensors, loss: f64, gradient: &[f64]) {
 
 #[test]
 fn the_log_form_is_that_of_segmentation_models_pytorch() {
-    let spec = LossSpec::new().head(Head::new([2, 4, 5, 3], Loss::smp_log_dice(4)).ignore_index(255));
+    let spec = LossSpec::new().head(Head::new([2, 4, 5, 3], Loss::smp_log_dice()).ignore_index(255));
     let tensors =
         Tensors { logits: published::LOGITS.to_vec(), labels: published::LABELS.to_vec(), ..Tensors::default() };
     check(&spec, tensors, published::LOSS, &published::GRADIENT);
@@ -119,7 +119,7 @@ fn the_log_form_is_that_of_segmentation_models_pytorch() {
 
 #[test]
 fn the_log_form_of_soft_targets_is_that_of_segmentation_models_pytorch() {
-    let overlap = Overlap { product: Product::Minimum, ..Loss::smp_log_dice(3).overlap.expect("a term") };
+    let overlap = Overlap { product: Product::Minimum, ..Loss::smp_log_dice().overlap.expect("a term") };
     let loss = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(overlap.smooth(0.5, 0.5)) };
     let spec = LossSpec::new().head(Head::new([2, 3, 4, 3], loss).probabilities(FloatType::F32));
     let tensors = Tensors {
@@ -133,7 +133,7 @@ fn the_log_form_of_soft_targets_is_that_of_segmentation_models_pytorch() {
 /// Where no voxel of a class is predicted as it, the ratio is below ε: the loss is −ln ε, and the gradient is 0.
 #[test]
 fn a_ratio_below_eps_has_no_slope() {
-    let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::smp_log_dice(2)));
+    let spec = LossSpec::new().head(Head::new([1, 2, 8], Loss::smp_log_dice()));
     // certain of class 1 where the label is 0, and of class 0 where it is 1
     let sure = |class: usize| (0..8).map(move |voxel| if (voxel + class).is_multiple_of(2) { -60.0 } else { 60.0 });
     let tensors = Tensors {

@@ -100,7 +100,7 @@ fn a_class_that_the_focal_term_drops_stays_out_of_its_softmax() {
     let gpu = gpu();
     let device = Variant::for_device(&gpu.device);
     let focal = Pixel::focal(2.0, Alpha::None);
-    let (gamma, alpha, scalar_alpha) = (2.0, Alpha::None, ScalarAlpha::FirstClass);
+    let (gamma, alpha, scalar_alpha) = (2.0.into(), Alpha::None, ScalarAlpha::FirstClass);
     let kind = PixelKind::Focal { gamma, alpha, scalar_alpha, include_background: false };
     let loss = Loss::new().pixel(Pixel { kind, ..focal });
     for classes in [3, 4, 5] {
