@@ -26,7 +26,7 @@ const WEIGHTED_MEAN = 4u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u; con
 const COUNTING_ITEMS = 8u; const ROW_WORDS = 5u; const FOLD_INVOCATIONS = 64u; const RUN = 64u; const NAN = 0x7fc00000u;
 const UNKNOWN = 1.0e30;
 struct Head {
-    @align(16) classes: u32, statistics: u32, slopes: u32, class_columns: u32, overlap_losses: u32, weights: u32, counts: u32,
+    @align(16) classes: u32, statistics: u32, slopes: u32, class_columns: u32, overlap_losses: u32, weights: u32, has_labels: u32, counts: u32,
     overlap_kind: u32, overlap_reduction: u32, first_class: u32, batch: u32, smooth_nr: f32, smooth_dr: f32,
     denominator_floor: f32, form: u32, form_gamma: f32, eps: f32, alpha: f32, beta: f32, class_weighting: u32, micro: u32,
     absent: u32, power_of_mean: f32, taking_part: u32, mean_terms: f32, has_class_numbers: u32, class_numbers: u32,
@@ -120,9 +120,14 @@ fn correlation(head: Head, sums: Sums, voxels: Voxels) -> Ratio {
     }
     let v = voxels.all + 4.0 * smooth_counts;
     let i = (sums.i + smooth_counts) / v;
+    let other = (voxels.others + 2.0 * smooth_counts) / v;
     let p = (sums.p + 2.0 * smooth_counts) / v;
     let t = (sums.t + 2.0 * smooth_counts) / v;
-    let other = (voxels.others + 2.0 * smooth_counts) / v;
+    // Where every label is this class, P is I whatever p is, and t is 1: what roundings make of that would be multiplied by V.
+    if other == 0.0 && head.has_labels != 0u {
+        let den = max(sqrt(head.smooth_dr), head.denominator_floor);
+        return Ratio(head.smooth_nr / den, 0.0, 0.0);
+    }
     let numerator = i - p * t + head.smooth_nr / v / v;
     let square = p * t * max(1.0 - p, 0.0) * other + head.smooth_dr / v / v / v / v;
     let root = sqrt(square);

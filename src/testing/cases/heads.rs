@@ -180,16 +180,21 @@ impl CaseTarget {
 
 /// Fills in the defaults of the schema where they are not those of the specification's text.
 fn with_defaults(kind: &str, term: &mut Map<String, Value>) {
-    let mut default = |name: &str, value: Value| {
+    let default = |term: &mut Map<String, Value>, name: &str, value: Value| {
         term.entry(name).or_insert(value);
     };
     if is_overlap(kind) {
-        default("smooth_nr", json!(0.0));
-        default("smooth_dr", json!(0.0));
+        default(term, "smooth_nr", json!(0.0));
+        default(term, "smooth_dr", json!(0.0));
+        // published classes have an eps, whether anything sees it or not
+        if term.get("form") != Some(&json!("log")) && !term.contains_key("gamma") && !term.contains_key("power_of_mean")
+        {
+            term.remove("eps");
+        }
     }
     match kind {
-        "generalized_dice" => default("class_weighting", json!("uniform")),
-        "focal" => default("scalar_alpha", json!("ignored_without_background")),
+        "generalized_dice" => default(term, "class_weighting", json!("uniform")),
+        "focal" => default(term, "scalar_alpha", json!("ignored_without_background")),
         _ => {}
     }
 }
