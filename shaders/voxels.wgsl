@@ -14,8 +14,10 @@ struct Head {
     voxels: u32, target_voxels: u32, logits_slot: u32, logits_first: u32, target_slot: u32, target_first: u32,
     gradient_slot: u32, gradient_first: u32, mask_slot: u32, mask_first: u32, weight_map_slot: u32,
     weight_map_first: u32, sample_mask_slot: u32, sample_mask_first: u32, voxel_losses_slot: u32,
-    voxel_losses_first: u32,
+    voxel_losses_first: u32, has_ignore_index: u32, ignore_index: u32, label_table: u32, table_labels: u32, table_words: u32,
 }
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
+const IGNORED_LABEL = -1.0; const UNKNOWN_LABEL = -2.0; const CHANNELS_PER_WORD = 16u; const NO_CLASS = 0xffffffffu;
 struct Place { head: u32, item: u32, tile: u32, inside: bool }
 struct Labels { class_of: vec4<u32>, valid: vec4<bool>, out_of_range: vec4<bool> }
 fn load_logits0(first: u32, left: u32) -> vec4<f32> { return NONE; }
@@ -101,10 +103,63 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
     return z;
 }
 
+//# if label_table
+// What the table has of a label.
+fn entry_g0(head: Head, label: u32) -> f32 {
+    if label >= head.table_labels {
+        return UNKNOWN_LABEL;
+    }
+    return coefficients[head.label_table + label * head.table_words];
+}
+
+// As `classify` of shared/target.wgsl, by the table.
+fn classify_by_table_g0(labels: vec4<u32>, inside: vec4<bool>, head: Head) -> Labels {
+    let entries = vec4<f32>(
+        entry_g0(head, labels.x),
+        entry_g0(head, labels.y),
+        entry_g0(head, labels.z),
+        entry_g0(head, labels.w),
+    );
+    let is_ignore_index = (labels == vec4<u32>(head.ignore_index)) & vec4<bool>(head.has_ignore_index != 0u);
+    let present = inside & !(is_ignore_index | (entries == vec4<f32>(IGNORED_LABEL)));
+    let known = entries >= NONE;
+    let valid = present & known;
+    var class_of = labels;
+    //# if label_map
+    // with one channel, the background wraps to NO_CLASS
+    class_of = vec4<u32>(max(entries, NONE)) - select(0u, 1u, CLASSES_g0 == 1u);
+    //# end
+    return Labels(select(vec4<u32>(NO_CLASS), class_of, valid), valid, present & !known);
+}
+//# end
+
+//# if regions
+// 1 where the label has the channel.
+fn region_g0(head: Head, label: u32, class_index: u32) -> f32 {
+    if label == NO_CLASS {
+        return 0.0;
+    }
+    let word = head.label_table + label * head.table_words + 1u + class_index / CHANNELS_PER_WORD;
+    return f32((u32(coefficients[word]) >> (class_index % CHANNELS_PER_WORD)) & 1u);
+}
+//# end
+
 // The target of one class: 0 where a voxel does not count.
 fn target_g0(place: Place, head: Head, quad: Quad_g0, class_index: u32, voxel: u32, left: u32) -> vec4<f32> {
     var t = NONE;
-    t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index)); //# if labels
+    //# if labels
+    //# if regions
+    let regions = vec4<f32>(
+        region_g0(head, quad.class_of.x, class_index),
+        region_g0(head, quad.class_of.y, class_index),
+        region_g0(head, quad.class_of.z, class_index),
+        region_g0(head, quad.class_of.w, class_index),
+    );
+    t = regions;
+    //# else
+    t = select(NONE, ONES, quad.class_of == vec4<u32>(class_index));
+    //# end
+    //# end
     //# if probabilities
     //# if by_element
     let elements = head.target_first + elements_g0(place, head, class_index, voxel, left);
@@ -169,7 +224,11 @@ fn quad_g0(place: Place, head: Head, present: vec4<bool>, voxel: u32, left: u32)
     }
     //# end
     //# end
-    let y = classify(labels, inside, CLASSES_g0, head);
+    //# if label_table
+    let y = classify_by_table_g0(labels, inside, head);
+    //# else
+    //#= let y = classify(labels, inside, CLASSES_g0, head);
+    //# end
     quad = Quad_g0(y.class_of, y.valid, y.out_of_range, select(NONE, ONES, y.valid));
     //# end
     //# if weight_map

@@ -13,7 +13,7 @@ use common::{Gpu, gpu};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -151,15 +151,21 @@ fn head() -> impl Strategy<Value = Head> {
         .prop_map(|(activation, overlap, pixel)| Loss { activation, overlap, pixel });
     let shape = prop_oneof![20 => vec(axis(), 2..5), 1 => vec(axis(), 0..7)];
     let asked = (select(counts), any::<[bool; 5]>(), number());
+    let label = || prop_oneof![20 => 0..9_u32, 1 => any::<u32>()];
+    let map = option::weighted(0.1, btree_map(label(), option::of(label()), 0..4));
+    let regions = option::weighted(0.1, btree_map(label(), option::of(vec(label(), 0..3)), 0..4));
     let formats = select(vec![MemoryFormat::ContiguousFormat, MemoryFormat::ChannelsLast]);
-    (shape, loss, (target, floats(), resample, formats), ignored, asked).prop_map(
-        |(shape, loss, (target, logits, resample, memory_format), ignore_index, (hard_counts, flags, weight))| {
+    (shape, loss, (target, floats(), resample, formats), (ignored, map, regions), asked).prop_map(
+        |(shape, loss, (target, logits, resample, memory_format), tables, (hard_counts, flags, weight))| {
+            let (ignore_index, label_map, regions) = tables;
             let [mask, weight_map, sample_mask, unreduced, check_finite] = flags;
             Head {
                 target,
                 logits,
                 memory_format,
                 resample,
+                label_map,
+                regions,
                 ignore_index,
                 hard_counts,
                 mask,

@@ -69,6 +69,10 @@ struct Head {
     target_voxels: u32,
     axes: u32,
     axis_parameters: u32,
+    // a table of `table_labels` labels, `table_words` each, among the parameters
+    label_table: u32,
+    table_labels: u32,
+    table_words: u32,
     // 1 where the target is labels, and where T is a count whose words are integers
     has_labels: u32,
     counts: u32,

@@ -74,6 +74,8 @@ pub(super) const AXES: [Axis; 17] = [
     Axis { what: "target", choices: &[
         ("labels", |_| {}),
         ("resampled", |step| step.resampled = true),
+        ("label-map", |step| step.label_map = true),
+        ("regions", |step| step.regions = true),
         ("probabilities", |step| step.probabilities = true),
     ] },
     Axis { what: "masks", choices: &[("", |_| {}), ("masked", |step| step.masked = true)] },
@@ -161,6 +163,8 @@ pub(super) struct ChosenStep {
     memory_format: MemoryFormat,
     loss: Loss,
     resampled: bool,
+    label_map: bool,
+    regions: bool,
     probabilities: bool,
     masked: bool,
     all_outputs: bool,
@@ -176,6 +180,8 @@ impl ChosenStep {
             memory_format: MemoryFormat::ContiguousFormat,
             loss: Loss::new(),
             resampled: false,
+            label_map: false,
+            regions: false,
             probabilities: false,
             masked: false,
             all_outputs: false,
@@ -203,6 +209,12 @@ impl ChosenStep {
         let head = head.hard_counts(counts).unreduced(self.all_outputs).check_finite(self.all_outputs);
         let head = head.mask(self.masked).weight_map(self.masked).sample_mask(self.masked);
         let head = if self.resampled { head.resample([16, 16, 16]) } else { head };
+        // label 2 c has class c, or the channels from c on; label 1 counts nowhere
+        let classes = u32::try_from(self.classes).expect("few classes");
+        let map = (0..classes).map(|c| (2 * c, Some(c))).chain([(1, None)]);
+        let head = if self.label_map { head.label_map(map) } else { head };
+        let regions = (0..classes).map(|c| (2 * c, Some((c..classes).collect()))).chain([(1, None)]);
+        let head = if self.regions { head.regions(regions) } else { head };
         let target = if self.probabilities {
             Target::Probabilities(self.slots.floats)
         } else {

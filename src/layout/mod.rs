@@ -82,7 +82,10 @@ impl Arithmetic {
             ("class_parameters", class_parameters),
             ("channels_last", head.channels_last()),
             ("labels", labels),
-            ("unweighted_labels", cross_entropy && labels && !class_parameters),
+            ("unweighted_labels", cross_entropy && labels && head.regions.is_none() && !class_parameters),
+            ("label_table", head.label_map.is_some() || head.regions.is_some()),
+            ("label_map", head.label_map.is_some()),
+            ("regions", head.regions.is_some()),
             ("probabilities", matches!(head.target, Target::Probabilities(_))),
             ("resample", head.resample.is_some()),
             ("mask", head.mask),
@@ -157,6 +160,35 @@ fn class_numbers(overlap: &Overlap, classes: usize) -> Vec<f32> {
     numbers
 }
 
+/// The table of labels up to the largest, and its words per label: the class of `label_map`, or the bits of the channels of
+/// `regions` behind a word that says whether the label counts.
+#[expect(clippy::cast_precision_loss, reason = "classes below 2^24, and sixteen bits")]
+fn label_table(head: &Head) -> (Vec<f32>, u32) {
+    let entries = |largest: Option<&u32>| largest.map_or(0, |&largest| largest as usize + 1);
+    if let Some(table) = &head.label_map {
+        let mut words = vec![words::UNKNOWN_LABEL; entries(table.keys().max())];
+        for (&label, class) in table {
+            words[label as usize] = class.map_or(words::IGNORED_LABEL, |class| class as f32);
+        }
+        return (words, 1);
+    }
+    let Some(table) = &head.regions else { return (Vec::new(), 1) };
+    let per_word = words::CHANNELS_PER_WORD as usize;
+    let per_label = 1 + head.classes().div_ceil(per_word);
+    let mut words = vec![0.0; per_label * entries(table.keys().max())];
+    words.iter_mut().step_by(per_label).for_each(|counts| *counts = words::UNKNOWN_LABEL);
+    for (&label, channels) in table {
+        let of_label = &mut words[label as usize * per_label..][..per_label];
+        of_label[0] = if channels.is_some() { 0.0 } else { words::IGNORED_LABEL };
+        let mut bits = vec![0_u16; per_label - 1];
+        for &channel in channels.iter().flatten() {
+            bits[channel as usize / per_word] |= 1 << (channel as usize % per_word);
+        }
+        of_label[1..].iter_mut().zip(bits).for_each(|(word, bits)| *word = bits.into());
+    }
+    (words, u32::try_from(per_label).unwrap_or(u32::MAX))
+}
+
 /// Where labels of another spatial shape are read: three numbers per axis, last axis first (its length in the logits, its
 /// stride in the labels, where its table begins), then the tables. `first` is the place of all this among the parameters.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "PyTorch computes the index in f32")]
@@ -205,6 +237,7 @@ pub(crate) struct HeadLayout {
     pub class_numbers: u32,
     pub axes: u32,
     pub axis_parameters: u32,
+    pub label_table: LabelTable,
     pub target_voxels: u32,
     pub top: TopK,
 }
@@ -214,6 +247,15 @@ impl HeadLayout {
     pub(crate) fn global_words(&self) -> u32 {
         self.class_columns + words::GLOBAL_WORDS
     }
+}
+
+/// Where a head's label table is among the parameters; without labels where it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LabelTable {
+    pub first: u32,
+    pub labels: u32,
+    /// Words per label.
+    pub words: u32,
 }
 
 /// A head's share of the top-k: all 0 where it has none.
@@ -338,6 +380,12 @@ impl Layout {
         let first = self.parameters.len();
         let of_axes = head.resample.as_ref().map(|labels| axis_parameters(&head.shape[2..], labels, first));
         let axis_parameters = self.parameters(of_axes.as_deref().unwrap_or_default(), index)?;
+        let (table, words) = label_table(head);
+        let label_table = LabelTable {
+            first: self.parameters(&table, index)?,
+            labels: word("the label table", table.len() as u64)? / words,
+            words,
+        };
         let end = u64::from(self.coefficients) + coefficient_words;
         let top = match pixel.and_then(|pixel| pixel.top_k(head.items() * head.voxels())) {
             Some(count) => self.top_k(index, count, items * voxels, end - TOP_WORDS)?,
@@ -371,6 +419,7 @@ impl Layout {
             class_numbers,
             axes: head.resample.as_ref().map_or(Ok(0), |labels| word("the axes", labels.len() as u64))?,
             axis_parameters,
+            label_table,
             target_voxels: word("the labels of an item", head.target_voxels() as u64)?,
             top,
         });

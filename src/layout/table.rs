@@ -55,6 +55,9 @@ pub(crate) struct HeadRow {
     pub target_voxels: u32,
     pub axes: u32,
     pub axis_parameters: u32,
+    pub label_table: u32,
+    pub table_labels: u32,
+    pub table_words: u32,
     pub has_labels: u32,
     pub counts: u32,
 
@@ -101,7 +104,6 @@ pub(crate) struct HeadRow {
     pub rows: u32,
     pub all_items: u32,
     pub first_item: u32,
-    pub unused: [u32; 3],
 }
 
 /// Weights per head in the weights buffer: its own, of its overlap term, of its pixel term.
@@ -154,6 +156,9 @@ fn row(head: &Head, layout: &HeadLayout) -> HeadRow {
         target_voxels: layout.target_voxels,
         axes: layout.axes,
         axis_parameters: layout.axis_parameters,
+        label_table: layout.label_table.first,
+        table_labels: layout.label_table.labels,
+        table_words: layout.label_table.words,
         has_labels: has_labels.into(),
         counts: head.t_is_count().into(),
         masked_samples: head.sample_mask.into(),
@@ -197,7 +202,7 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let sum = weights.map(|weights| weights.iter().copied().map(f64::from).sum::<f64>());
     row.pixel_classes = if pixel.mean_over == MeanOver::Voxels { 1.0 } else { sum.unwrap_or(classes as f64) as f32 };
     row.has_pixel = 1;
-    row.pixel_denominator = words::pixel_denominator(pixel, head.target);
+    row.pixel_denominator = words::pixel_denominator(pixel, row.has_labels != 0 && head.regions.is_none());
     row.off_target = off_target as f32;
     row.on_target = (1.0 - epsilon) as f32;
     row.pixel_reduction = words::reduction(pixel.reduction);

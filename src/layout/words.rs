@@ -1,7 +1,7 @@
 //! Every number that host and shaders share, by its name in both: the shaders have them as constants, declared before their
 //! text ([`declared`]).
 
-use crate::spec::{Absent, ClassWeighting, Form, MeanOver, OverlapKind, Pixel, Reduction, Target};
+use crate::spec::{Absent, ClassWeighting, Form, MeanOver, OverlapKind, Pixel, Reduction};
 
 /// A shared number, as WGSL writes it.
 trait Word {
@@ -103,6 +103,12 @@ words! {
     AXIS_TABLE: u32 = 2;
     AXIS_WORDS: u32 = 3;
 
+    /// What a label table has of a label that counts nowhere, and of one that it lacks; else a class, or 0. The bits of a
+    /// label's channels follow, sixteen per word: f32 holds them exactly.
+    IGNORED_LABEL: f32 = -1.0;
+    UNKNOWN_LABEL: f32 = -2.0;
+    CHANNELS_PER_WORD: u32 = 16;
+
     /// Columns of a tile that belong to no class, behind those that do. The first out of range is a place in the tile.
     TILE_COLUMNS: u32 = 6;
     FIRST_OUT_OF_RANGE: u32 = 5;
@@ -202,10 +208,10 @@ pub(crate) fn absent(absent: Absent) -> u32 {
 }
 
 /// What the mean of a pixel term divides by.
-pub(crate) fn pixel_denominator(pixel: &Pixel, target: Target) -> u32 {
-    match (pixel.mean_over, pixel.kind.is_cross_entropy(), target) {
-        (MeanOver::Valid, true, Target::Labels(_)) => BY_CLASS_WEIGHT,
-        (MeanOver::Valid, true, Target::Probabilities(_)) | (MeanOver::Voxels, ..) => BY_VOXEL,
+pub(crate) fn pixel_denominator(pixel: &Pixel, one_class_per_voxel: bool) -> u32 {
+    match (pixel.mean_over, pixel.kind.is_cross_entropy(), one_class_per_voxel) {
+        (MeanOver::Valid, true, true) => BY_CLASS_WEIGHT,
+        (MeanOver::Valid, true, false) | (MeanOver::Voxels, ..) => BY_VOXEL,
         (MeanOver::Valid, false, _) => BY_VOXEL_AND_CLASS,
         (MeanOver::All, true, _) => BY_ALL,
         (MeanOver::All, false, _) => BY_ALL_AND_CLASS,

@@ -330,10 +330,10 @@ fn pixel_term(head: &Head, masked: bool, sums: &Statistics, finished: &mut Finis
     let mean = match (pixel.mean_over, &head.target) {
         _ if pixel.k_percent.is_some() => top_k(pixel.k_percent.unwrap_or(0.0), sums, finished, &mut pixel_sum),
         (MeanOver::Valid, _) if per_class => voxel_mass * classes,
-        (MeanOver::Valid, Target::Labels(_)) => {
+        (MeanOver::Valid, Target::Labels(_)) if head.regions.is_none() => {
             sums.t.iter().flat_map(|row| row.iter().enumerate()).map(|(c, t)| weight(c) * t).sum()
         }
-        (MeanOver::Valid, Target::Probabilities(_)) | (MeanOver::Voxels, _) => voxel_mass,
+        (MeanOver::Valid | MeanOver::Voxels, _) => voxel_mass,
         (MeanOver::All, _) if per_class => {
             // an item that a sample mask leaves out is nowhere
             let items = sums.counted_of_item.iter().filter(|&&counted| !masked || counted > 0).count();

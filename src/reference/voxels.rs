@@ -26,6 +26,24 @@ pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize,
             if head.ignore_index == Some(label) {
                 return Voxel::Ignored;
             }
+            if let Some(regions) = &head.regions {
+                return match u32::try_from(label).ok().and_then(|label| regions.get(&label)) {
+                    None => Voxel::OutOfRange,
+                    Some(None) => Voxel::Ignored,
+                    Some(Some(channels)) => {
+                        channels.iter().for_each(|&channel| t[channel as usize] = 1.0);
+                        Voxel::Counts(data.weight_map.map_or(1.0, |map| map[at]))
+                    }
+                };
+            }
+            let label = match &head.label_map {
+                None => label,
+                Some(table) => match u32::try_from(label).ok().and_then(|label| table.get(&label)) {
+                    None => return Voxel::OutOfRange,
+                    Some(None) => return Voxel::Ignored,
+                    Some(Some(class)) => (*class).into(),
+                },
+            };
             match usize::try_from(label) {
                 // one channel: label 0 is the background, label 1 the class
                 Ok(0) if classes == 1 => {}

@@ -1,5 +1,7 @@
 //! A head: the shape of its logits, its target, its loss, its weight.
 
+use std::collections::BTreeMap;
+
 use super::overlap::Overlap;
 use super::pixel::Pixel;
 use super::types::{Activation, FloatType, LabelType, MemoryFormat, Target};
@@ -79,6 +81,14 @@ pub struct Head {
     /// The spatial shape of the labels, where it is not that of the logits: each voxel reads the label that PyTorch's
     /// `interpolate(mode="nearest-exact")` would pick for it. Deep supervision needs no smaller copies of its labels.
     pub resample: Option<Vec<usize>>,
+    /// The class of each label, `None` for a label that counts nowhere; many labels may have one class. A label that the
+    /// table lacks is out of range. With one channel the classes are 0, the background, and 1. Labels are read after
+    /// `resample` and `ignore_index`; the largest of a table is 65,535.
+    pub label_map: Option<BTreeMap<u32, Option<u32>>>,
+    /// The channels of each label, for regions that overlap (BraTS: whole tumour, tumour core, enhancing tumour), `None` for a
+    /// label that counts nowhere. The target is then, in every rule, that of probabilities of 0 and 1, without a dense tensor.
+    /// Not with `label_map`, whose bounds it has.
+    pub regions: Option<BTreeMap<u32, Option<Vec<u32>>>>,
     /// Whether a voxel mask is bound: u8, `[N, *spatial]`; voxels where it is 0 count nowhere.
     pub mask: bool,
     /// Whether a weight map is bound: f32, `[N, *spatial]`; it multiplies a voxel's part in both terms and in their means.
@@ -114,6 +124,8 @@ impl Head {
             memory_format: MemoryFormat::ContiguousFormat,
             target: Target::Labels(LabelType::U8),
             resample: None,
+            label_map: None,
+            regions: None,
             mask: false,
             weight_map: false,
             sample_mask: false,
@@ -158,6 +170,20 @@ impl Head {
     #[must_use]
     pub fn resample(mut self, spatial: impl Into<Vec<usize>>) -> Self {
         self.resample = Some(spatial.into());
+        self
+    }
+
+    /// Sets [`label_map`](Self::label_map).
+    #[must_use]
+    pub fn label_map(mut self, table: impl IntoIterator<Item = (u32, Option<u32>)>) -> Self {
+        self.label_map = Some(table.into_iter().collect());
+        self
+    }
+
+    /// Sets [`regions`](Self::regions).
+    #[must_use]
+    pub fn regions(mut self, table: impl IntoIterator<Item = (u32, Option<Vec<u32>>)>) -> Self {
+        self.regions = Some(table.into_iter().collect());
         self
     }
 

@@ -4,6 +4,8 @@
 //! an element's type. A setting that is left out has the value that its builder gives it. An unknown one, one that its kind
 //! does not take, or one that its kind lacks, is an error that names it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::head::{HardCounts, Head, Loss};
@@ -58,6 +60,44 @@ struct TargetFields {
     spatial: Option<Vec<usize>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resample: Option<Resample>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label_map: Option<BTreeMap<String, Option<Entry<u32>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions: Option<BTreeMap<String, Option<Entry<Vec<u32>>>>>,
+}
+
+/// What a label table has of a label: a label that counts nowhere is `"ignore"`, or null where a format has it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry<T> {
+    Counts(T),
+    Word(Ignore),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Ignore {
+    #[serde(rename = "ignore")]
+    Ignore,
+}
+
+/// A table from its text; `name` is its setting.
+fn table_of<T>(
+    name: &str,
+    fields: Option<BTreeMap<String, Option<Entry<T>>>>,
+) -> Result<Option<BTreeMap<u32, Option<T>>>, String> {
+    let label = |key: String| {
+        key.parse::<u32>().map_err(|_| format!("target.{name}: expected labels, integers not below 0, got {key}"))
+    };
+    let entry = |entry: Option<Entry<T>>| match entry {
+        Some(Entry::Counts(value)) => Some(value),
+        Some(Entry::Word(Ignore::Ignore)) | None => None,
+    };
+    fields.map(|table| table.into_iter().map(|(key, value)| Ok((label(key)?, entry(value)))).collect()).transpose()
+}
+
+fn text_of<T>(table: Option<BTreeMap<u32, Option<T>>>) -> Option<BTreeMap<String, Option<Entry<T>>>> {
+    let entry = |value: Option<T>| Some(value.map_or(Entry::Word(Ignore::Ignore), Entry::Counts));
+    table.map(|table| table.into_iter().map(|(label, value)| (label.to_string(), entry(value))).collect())
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -75,7 +115,7 @@ enum Resample {
 
 impl Default for TargetFields {
     fn default() -> Self {
-        Self { kind: TargetKind::Labels, dtype: None, spatial: None, resample: None }
+        Self { kind: TargetKind::Labels, dtype: None, spatial: None, resample: None, label_map: None, regions: None }
     }
 }
 
@@ -108,7 +148,7 @@ impl TryFrom<HeadFields> for Head {
     type Error = String;
 
     fn try_from(fields: HeadFields) -> Result<Self, String> {
-        let TargetFields { kind, dtype, spatial, resample } = fields.target;
+        let TargetFields { kind, dtype, spatial, resample, label_map, regions } = fields.target;
         let target = match kind {
             TargetKind::Labels => {
                 Target::Labels(named(dtype.as_deref().unwrap_or("u8"), &LabelType::ALL, LabelType::name)?)
@@ -126,6 +166,8 @@ impl TryFrom<HeadFields> for Head {
             memory_format: fields.memory_format,
             target,
             resample: spatial,
+            label_map: table_of("label_map", label_map)?,
+            regions: table_of("regions", regions)?,
             mask: fields.mask,
             weight_map: fields.weight_map,
             sample_mask: fields.sample_mask,
@@ -150,7 +192,14 @@ impl From<Head> for HeadFields {
             shape: head.shape,
             dtype: head.logits,
             memory_format: head.memory_format,
-            target: TargetFields { kind, dtype: Some(dtype.to_owned()), spatial: head.resample, resample },
+            target: TargetFields {
+                kind,
+                dtype: Some(dtype.to_owned()),
+                spatial: head.resample,
+                resample,
+                label_map: text_of(head.label_map),
+                regions: text_of(head.regions),
+            },
             mask: head.mask,
             weight_map: head.weight_map,
             sample_mask: head.sample_mask,

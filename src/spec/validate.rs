@@ -29,10 +29,11 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     if head.shape.iter().try_fold(1_usize, |size, &axis| size.checked_mul(axis)).is_none() {
         return check.refuse("shape", "a size that fits in memory", shape());
     }
+    label_tables(&check, head)?;
     if let Target::Labels(labels) = head.target {
         let (name, range) = (labels.name(), labels.range());
         let largest = i64::try_from(head.classes() - 1).unwrap_or(i64::MAX);
-        if !range.contains(&largest) {
+        if head.label_map.is_none() && head.regions.is_none() && !range.contains(&largest) {
             return check.refuse("target", &format!("a label type that names {} classes", head.classes()), name);
         }
         if let Some(label) = head.ignore_index.filter(|label| !range.contains(label)) {
@@ -68,6 +69,57 @@ pub(super) fn head(index: usize, head: &Head) -> Result<(), Error> {
     }
     if let Some(pixel) = &head.loss.pixel {
         pixel.check(&check, head.loss.activation, head.classes(), head.items() * head.voxels())?;
+    }
+    Ok(())
+}
+
+/// Tables lie among the constants of the kernels, an entry per label up to the largest.
+const LARGEST_LABEL: u32 = u16::MAX as u32;
+
+fn label_tables(check: &Check, head: &Head) -> Result<(), Error> {
+    if head.label_map.is_some() && head.regions.is_some() {
+        return check.refuse("label_map", "none beside regions", "a table");
+    }
+    let classes = head.classes();
+    if let Some(table) = &head.label_map {
+        // of one channel there are two
+        let most = classes.max(2);
+        let wrong = table.iter().find(|(_, class)| class.is_some_and(|class| class as usize >= most));
+        if let Some((label, Some(class))) = wrong {
+            let expected = format!("a class below {most} of each label");
+            return check.refuse("label_map", &expected, format!("{class} of label {label}"));
+        }
+        label_table(check, head, "label_map", table.keys())?;
+    }
+    if let Some(table) = &head.regions {
+        let outside = |channels: &Vec<u32>| channels.iter().find(|&&channel| channel as usize >= classes).copied();
+        let wrong = table.iter().find_map(|(label, channels)| Some((label, channels.as_ref().and_then(outside)?)));
+        if let Some((label, channel)) = wrong {
+            let expected = format!("channels below {classes} of each label");
+            return check.refuse("regions", &expected, format!("{channel} of label {label}"));
+        }
+        label_table(check, head, "regions", table.keys())?;
+    }
+    Ok(())
+}
+
+fn label_table<'a>(
+    check: &Check,
+    head: &Head,
+    setting: &'static str,
+    labels: impl Iterator<Item = &'a u32>,
+) -> Result<(), Error> {
+    let Target::Labels(label_type) = head.target else {
+        return check.refuse(setting, "none, since the target is probabilities", "a table");
+    };
+    let Some(&largest) = labels.max() else {
+        return check.refuse(setting, "at least one label", "an empty table");
+    };
+    if largest > LARGEST_LABEL {
+        return check.refuse(setting, &format!("labels up to {LARGEST_LABEL}"), largest);
+    }
+    if !label_type.range().contains(&largest.into()) {
+        return check.refuse(setting, &format!("labels that {} holds", label_type.name()), largest);
     }
     Ok(())
 }

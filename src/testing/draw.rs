@@ -5,8 +5,10 @@ use crate::spec::{
     LabelType, Loss, LossSpec, MeanOver, MemoryFormat, Overlap, OverlapKind, Pixel, PixelKind, Product, Reduction,
     ScalarAlpha, Target,
 };
+use std::collections::BTreeMap;
+
 use crate::testing::Tensors;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -215,6 +217,20 @@ fn several_classes(mut head: Head) -> Head {
     head
 }
 
+type Tables = (Option<BTreeMap<u32, Option<u32>>>, Option<BTreeMap<u32, Option<Vec<u32>>>>);
+
+/// No label table, a map, or regions. Every type holds the labels.
+fn label_tables(classes: usize) -> impl Strategy<Value = Tables> {
+    let most = u32::try_from(classes).unwrap_or(u32::MAX);
+    let map = btree_map(0..100_u32, option::weighted(0.9, 0..most.max(2)), 1..6_usize);
+    let regions = btree_map(0..100_u32, option::weighted(0.9, vec(0..most, 0..4)), 1..6_usize);
+    prop_oneof![
+        4 => Just((None, None)),
+        1 => map.prop_map(|map| (Some(map), None)),
+        1 => regions.prop_map(|regions| (None, Some(regions))),
+    ]
+}
+
 fn head() -> impl Strategy<Value = Head> {
     let shape = (1..4_usize, prop_oneof![3 => 1..8_usize, 1 => 15..40_usize], vec(1..9_usize, 0..4));
     shape.prop_flat_map(|(items, classes, spatial)| {
@@ -232,41 +248,46 @@ fn head() -> impl Strategy<Value = Head> {
             2 => select(floats.clone()).prop_map(|float| (Target::Probabilities(float), None)),
         ];
         let ignore = option::of(select(vec![0_i64, 255, -1]));
-        (Just(shape), loss(classes), (target, select(floats), formats), masks, (ignore, outputs), weight()).prop_map(
-            |(
-                shape,
-                loss,
-                ((target, resample), logits, memory_format),
-                (mask, weight_map, sample_mask),
-                asked,
-                weight,
-            )| {
-                let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
-                let holds = |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
-                let ignore_index = ignore_index.filter(holds);
-                let mut loss = loss;
-                if let Some(Pixel { k_percent: Some(k_percent), .. }) = &mut loss.pixel
-                    && shape.iter().product::<usize>() < 5 * shape[1]
-                {
-                    // enough for one voxel
-                    *k_percent = 100.0;
-                }
-                several_classes(Head {
-                    logits,
-                    memory_format,
-                    target,
-                    resample,
-                    mask,
-                    weight_map,
-                    sample_mask,
-                    ignore_index,
-                    hard_counts,
-                    unreduced,
-                    check_finite,
-                    ..Head::new(shape, loss).weight(weight)
-                })
-            },
-        )
+        let tables = label_tables(classes);
+        (Just(shape), loss(classes), (target, tables, select(floats), formats), masks, (ignore, outputs), weight())
+            .prop_map(
+                |(
+                    shape,
+                    loss,
+                    ((target, resample), (label_map, regions), logits, memory_format),
+                    (mask, weight_map, sample_mask),
+                    asked,
+                    weight,
+                )| {
+                    let (ignore_index, (hard_counts, unreduced, check_finite)) = asked;
+                    let holds =
+                        |label: &i64| matches!(target, Target::Labels(labels) if labels.range().contains(label));
+                    let ignore_index = ignore_index.filter(holds);
+                    let mut loss = loss;
+                    if let Some(Pixel { k_percent: Some(k_percent), .. }) = &mut loss.pixel
+                        && shape.iter().product::<usize>() < 5 * shape[1]
+                    {
+                        // enough for one voxel
+                        *k_percent = 100.0;
+                    }
+                    several_classes(Head {
+                        logits,
+                        memory_format,
+                        target,
+                        resample,
+                        label_map: label_map.filter(|_| matches!(target, Target::Labels(_))),
+                        regions: regions.filter(|_| matches!(target, Target::Labels(_))),
+                        mask,
+                        weight_map,
+                        sample_mask,
+                        ignore_index,
+                        hard_counts,
+                        unreduced,
+                        check_finite,
+                        ..Head::new(shape, loss).weight(weight)
+                    })
+                },
+            )
     })
 }
 

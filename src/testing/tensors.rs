@@ -1,5 +1,7 @@
 //! Random tensors of a head.
 
+use std::collections::BTreeMap;
+
 use crate::host;
 use crate::reference::{HeadData, TargetData};
 use crate::spec::{FloatType, Head, Target};
@@ -32,8 +34,11 @@ impl Tensors {
         let mut tensors = Self { logits: rounded(&logits, head.logits), ..Self::default() };
         match head.target {
             Target::Labels(_) => {
+                let mapped = head.label_map.iter().flat_map(BTreeMap::keys);
+                let tabled: Vec<u32> = mapped.chain(head.regions.iter().flat_map(BTreeMap::keys)).copied().collect();
                 let mut label = || match head.ignore_index {
                     Some(ignored) if random.u8(0..4) == 0 => ignored,
+                    _ if !tabled.is_empty() => tabled[random.usize(0..tabled.len())].into(),
                     // one channel has two labels: background and class
                     _ => i64::try_from(random.usize(0..classes.max(2))).unwrap_or(0),
                 };

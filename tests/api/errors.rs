@@ -177,6 +177,28 @@ fn wrong_settings_are_refused_by_name() {
             "head 1: ignore_index: expected none, since the target is probabilities, got 3",
         ),
         (
+            with_pixel(ce()).label_map([(3, Some(2))]),
+            "head 1: label_map: expected a class below 2 of each label, got 2 of label 3",
+        ),
+        (
+            with_pixel(ce()).regions([(3, Some(vec![0, 5]))]),
+            "head 1: regions: expected channels below 2 of each label, got 5 of label 3",
+        ),
+        (
+            with_pixel(ce()).label_map([(3, Some(1))]).regions([(3, None)]),
+            "head 1: label_map: expected none beside regions, got a table",
+        ),
+        (with_pixel(ce()).label_map([]), "head 1: label_map: expected at least one label, got an empty table"),
+        (with_pixel(ce()).label_map([(256, None)]), "head 1: label_map: expected labels that u8 holds, got 256"),
+        (
+            with_pixel(ce()).labels(LabelType::I32).label_map([(65_536, None)]),
+            "head 1: label_map: expected labels up to 65535, got 65536",
+        ),
+        (
+            with_pixel(ce()).probabilities(FloatType::F32).regions([(1, None)]),
+            "head 1: regions: expected none, since the target is probabilities, got a table",
+        ),
+        (
             with_overlap(Overlap::tversky(-0.5, 0.5)),
             "head 1: overlap.alpha: expected a finite number, not negative, got -0.5",
         ),

@@ -1,13 +1,16 @@
 //! A specification as JSON and TOML.
 
 use segloss::{
-    Activation, Alpha, ClassWeighting, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, MeanOver, Overlap,
-    Pixel, Product, Reduction,
+    Absent, Activation, Alpha, ClassWeighting, FloatType, HardCounts, Head, LabelType, Loss, LossSpec, MeanOver,
+    Overlap, Pixel, Product, Reduction,
 };
 
 fn everything() -> LossSpec {
     let overlap = Overlap::tversky(0.3, 0.7).include_background(false).batch(true).class_weights([0.5, 2.0]);
     let focal = Pixel::focal(1.5, Alpha::PerClass(vec![0.25, 0.75])).mean_over(MeanOver::Voxels);
+    let mcc = Overlap::mcc().classes([2, 0]).gamma([0.5, 0.75]).eps(1e-3).power_of_mean(0.5).absent(Absent::Zero);
+    let regions = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(mcc) };
+    let regions = regions.pixel(Pixel::focal([1.0, 2.0, 3.0], Alpha::None).reduction(Reduction::WeightedMean));
     let sigmoid = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(overlap).pixel(focal) };
     LossSpec::new()
         .head(Head::new([2, 4, 8, 8], Loss::nnunet_dc_ce()).labels(LabelType::I32).ignore_index(-1).resample([16, 16]))
@@ -22,7 +25,8 @@ fn everything() -> LossSpec {
                 .unreduced(true)
                 .check_finite(true),
         )
-        .head(Head::new([1, 2], Loss::nnunet_dc_topk()))
+        .head(Head::new([1, 2], Loss::nnunet_dc_topk()).label_map([(0, Some(0)), (7, Some(1)), (9, None)]))
+        .head(Head::new([1, 3, 4], regions).regions([(0, Some(vec![])), (1, Some(vec![0, 2])), (255, None)]))
         .head(Head::new(
             [1, 2, 3],
             Loss::new()
@@ -55,6 +59,14 @@ fn what_is_left_out_is_what_the_builders_give() {
         weight = 0.5
 
         [[heads]]
+        shape = [1, 2, 8]
+        overlap = { present_classes_only = true }
+        pixel = { kind = "top_k_cross_entropy", k_percent = 50.0 }
+        [heads.target]
+        kind = "labels"
+        label_map = { 0 = 0, 3 = 1, 4 = "ignore" }
+
+        [[heads]]
         shape = [1, 3, 8]
         activation = "sigmoid"
         target = { kind = "probabilities" }
@@ -67,6 +79,13 @@ fn what_is_left_out_is_what_the_builders_give() {
                 .labels(LabelType::U16)
                 .resample([64, 64])
                 .weight(0.5),
+        )
+        .head(
+            Head::new(
+                [1, 2, 8],
+                Loss::new().overlap(Overlap::dice().absent(Absent::Skip)).pixel(Pixel::cross_entropy().k_percent(50.0)),
+            )
+            .label_map([(0, Some(0)), (3, Some(1)), (4, None)]),
         )
         .head(
             Head::new([1, 3, 8], Loss { activation: Activation::Sigmoid, ..Loss::monai_dice() })
@@ -95,6 +114,10 @@ fn wrong_text_is_refused_by_name() {
         (
             r#""target": {"kind": "labels", "dtype": "f16"}"#,
             "target.dtype: expected one of u8, u16, u32, i8, i16, i32, i64, got f16",
+        ),
+        (
+            r#""target": {"kind": "labels", "label_map": {"one": 1}}"#,
+            "target.label_map: expected labels, integers not below 0, got one",
         ),
         (r#""target": {"kind": "labels", "spatial": [4]}"#, "expected spatial and resample together"),
         (r#""dtype": "f64""#, "unknown variant `f64`"),

@@ -48,6 +48,12 @@ fn what_people_reported() {
     all_pass("reported.json", 7, 0);
 }
 
+/// The losses of nine libraries. The others need heads of several terms or targets, and what such heads have.
+#[test]
+fn cases_of_nine_libraries() {
+    all_pass("family.json.gz", 338, 138);
+}
+
 #[test]
 fn combinations_of_published_terms() {
     pass("combinations.json.gz", 278, 0, [6, 48]);

@@ -15,6 +15,7 @@ mod halves;
 mod hashed;
 mod hostile;
 mod kinds;
+mod label_tables;
 mod log_form;
 mod memory_format;
 mod one_channel;

@@ -1,5 +1,7 @@
 //! The head of a case, and the head of the specification that it describes.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -60,8 +62,8 @@ pub struct CaseTarget {
     pub values: Vec<Number>,
     ignore_index: Option<i64>,
     resample: Option<String>,
-    label_map: Option<Value>,
-    regions: Option<Value>,
+    label_map: Option<BTreeMap<u32, Option<u32>>>,
+    regions: Option<BTreeMap<u32, Option<Vec<u32>>>>,
 }
 
 /// Whether a term is one of the overlap, by its name; `linear` and Wasserstein's are, too.
@@ -92,8 +94,6 @@ impl CaseHead {
             ("class_mask", self.class_mask.is_some()),
             ("components", self.components.is_some()),
             ("target map", named("map")),
-            ("label_map", of_target(|target| target.label_map.is_some())),
-            ("regions", of_target(|target| target.regions.is_some())),
             ("resample", of_target(|target| target.resample.as_ref().is_some_and(|by| by != "nearest-exact"))),
             (
                 "ignore_index of probabilities",
@@ -151,6 +151,8 @@ impl CaseHead {
             weight_map: self.weight_map.is_some(),
             sample_mask: self.sample_mask.is_some(),
             ignore_index: target.ignore_index,
+            label_map: target.label_map.clone(),
+            regions: target.regions.clone(),
             ..Head::new(self.shape.clone(), Loss { activation, overlap, pixel }).weight(self.weight)
         })
     }
@@ -164,7 +166,10 @@ impl CaseHead {
     /// The smallest type that holds the classes, the labels and the ignore label.
     fn label_type(&self, target: &CaseTarget) -> LabelType {
         let largest = self.shape.get(1).and_then(|&classes| i64::try_from(classes).ok()).unwrap_or(0) - 1;
-        let labels: Vec<i64> = target.labels().into_iter().chain(target.ignore_index).chain([largest]).collect();
+        let mapped = target.label_map.iter().flat_map(BTreeMap::keys);
+        let tabled = mapped.chain(target.regions.iter().flat_map(BTreeMap::keys)).map(|&label| label.into());
+        let given = target.labels().into_iter().chain(target.ignore_index);
+        let labels: Vec<i64> = given.chain(tabled).chain([largest]).collect();
         let holds = |label_type: &LabelType| labels.iter().all(|label| label_type.range().contains(label));
         let small = [LabelType::U8, LabelType::I8, LabelType::U16, LabelType::I16];
         small.into_iter().find(holds).unwrap_or(LabelType::I32)
