@@ -15,7 +15,7 @@ pub struct Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 44] = [
+pub const MUTANTS: [Mutant; 55] = [
     Mutant {
         name: "a dropped barrier",
         file: "shaders/shared/fold_workgroup.wgsl",
@@ -61,8 +61,8 @@ pub const MUTANTS: [Mutant; 44] = [
     Mutant {
         name: "a sign in the quotient rule",
         file: "shaders/finish_overlap.wgsl",
-        find: "(ratio * r.den_by_i - r.num_by_i) / r.den",
-        replace: "(ratio * r.den_by_i + r.num_by_i) / r.den",
+        find: "(by.x - r * den_by.x) / den",
+        replace: "(-by.x - r * den_by.x) / den",
         test: "kernels::workgroups::workgroups_of_any_size_equal_the_reference",
     },
     Mutant {
@@ -323,8 +323,85 @@ pub const MUTANTS: [Mutant; 44] = [
         name: "channels last, a place without a class in the focal softmax",
         file: "shaders/statistics_registers.wgsl",
         find: "        if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged\n        \
-               //#= if class_c0 >= head.pixel_first_class { //# if not ragged\n            focal_peak",
-        replace: "        if class_c0 >= head.pixel_first_class {\n            focal_peak",
+               //#= if class_c0 >= head.pixel_first_class { //# if not ragged\n            bent_peak",
+        replace: "        if class_c0 >= head.pixel_first_class {\n            bent_peak",
         test: "kernels::memory_format::a_class_that_the_focal_term_drops_stays_out_of_its_softmax",
+    },
+    Mutant {
+        name: "an exponent that is left out of the slope",
+        file: "shaders/finish_overlap.wgsl",
+        find: "let slope = f.slope * y.slope;",
+        replace: "let slope = y.slope;",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "one ratio per row, its sums unweighted",
+        file: "shaders/finish_overlap.wgsl",
+        find: "let v = own.weight * select(given, largest, given < 0.0);",
+        replace: "let v = select(given, largest, given < 0.0);",
+        test: "kernels::kinds::every_form_product_and_reduction_of_an_overlap_term_is_its_own_number",
+    },
+    Mutant {
+        name: "an absent class that counts where it should be 0",
+        file: "shaders/finish_overlap.wgsl",
+        find: "head.absent == ZERO_ABSENT && is_absent",
+        replace: "head.absent == SKIP_ABSENT && is_absent",
+        test: "kernels::log_form::the_log_form_is_that_of_segmentation_models_pytorch",
+    },
+    Mutant {
+        name: "a correlation that forgets what P does to its denominator",
+        file: "shaders/finish_overlap.wgsl",
+        find: "-t / (v * den) - bend);",
+        replace: "-t / (v * den));",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "the first class's weight for every class",
+        file: "shaders/finish_overlap.wgsl",
+        find: "coefficients[at + CLASS_WEIGHT]",
+        replace: "coefficients[head.class_numbers + CLASS_WEIGHT]",
+        test: "kernels::kinds::every_form_product_and_reduction_of_an_overlap_term_is_its_own_number",
+    },
+    Mutant {
+        name: "a power of the mean that is left out of its slopes",
+        file: "shaders/finish_overlap.wgsl",
+        find: "+ 1u] *= power.slope;",
+        replace: "+ 1u] *= 1.0;",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "poly-1 cross-entropy with the slope of cross-entropy",
+        file: "shaders/terms.wgsl",
+        find: "* (1.0 + bend * s); //# if poly",
+        replace: "* 1.0; //# if poly",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "an exponent of the class before",
+        file: "shaders/terms.wgsl",
+        find: "bend = coefficients[head.bends + class_index];",
+        replace: "bend = coefficients[head.bends + max(class_index, 1u) - 1u];",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "a mean over all voxels that leaves out the ignored",
+        file: "shaders/finish_pixel.wgsl",
+        find: "case BY_ALL: { return f32(statistics_words[tile_words + ITEMS]) * f32(head.voxels); }",
+        replace: "case BY_ALL: { return mass; }",
+        test: "kernels::cases::cases_of_nine_libraries",
+    },
+    Mutant {
+        name: "a label that its table ignores, counted",
+        file: "shaders/voxels.wgsl",
+        find: "(entries == vec4<f32>(IGNORED_LABEL))",
+        replace: "(entries == vec4<f32>(UNKNOWN_LABEL))",
+        test: "kernels::label_tables::tables_of_many_classes_and_of_large_labels_equal_the_reference",
+    },
+    Mutant {
+        name: "channels of a label from the first word alone",
+        file: "shaders/voxels.wgsl",
+        find: "+ 1u + class_index / CHANNELS_PER_WORD;",
+        replace: "+ 1u;",
+        test: "kernels::label_tables::tables_of_many_classes_and_of_large_labels_equal_the_reference",
     },
 ];
