@@ -286,7 +286,7 @@ fn a_top_k_over_ranks_is_refused() {
         .head(Head::new([2, 4, 99], with_pixel(Pixel::top_k_cross_entropy(10.0))));
     let options = PlanOptions { distributed: true, ..PlanOptions::default() };
     let error = Plan::with_options(&gpu.device, &gpu.queue, &spec, options).expect_err("refused");
-    assert!(matches!(error, Error::Spec { head: 1, setting: "pixel.kind", .. }), "{error:?}");
+    assert!(matches!(error, Error::Spec { head: 1, setting: "pixel.k_percent", .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
         "head 1: pixel.k_percent: expected none, since the batch is distributed, got a top-k"

@@ -14,7 +14,7 @@ use crate::common::{self, Gpu, Tensors, gpu, gpu_with_limits, run, storage};
 fn refusal(head: Head) -> String {
     let good = Head::new([1, 2, 4], Loss::monai_dice_ce());
     let spec = LossSpec::new().head(good).head(head);
-    let error = spec.validate().expect_err("refused");
+    let error = spec.validate().expect_err(&format!("{:?}", spec.heads[1].loss));
     assert!(matches!(error, Error::Spec { head: 1, .. }), "{error:?}");
     error.to_string()
 }
@@ -177,12 +177,12 @@ fn wrong_settings_are_refused_by_name() {
             "head 1: ignore_index: expected none, since the target is probabilities, got 3",
         ),
         (
-            with_pixel(ce()).label_map([(3, Some(2))]),
-            "head 1: label_map: expected a class below 2 of each label, got 2 of label 3",
+            with_pixel(ce()).label_map([(5, Some(3))]),
+            "head 1: label_map: expected a class below 3 of each label, got 3 of label 5",
         ),
         (
             with_pixel(ce()).regions([(3, Some(vec![0, 5]))]),
-            "head 1: regions: expected channels below 2 of each label, got 5 of label 3",
+            "head 1: regions: expected channels below 3 of each label, got 5 of label 3",
         ),
         (
             with_pixel(ce()).label_map([(3, Some(1))]).regions([(3, None)]),
@@ -221,7 +221,7 @@ fn wrong_settings_are_refused_by_name() {
         ),
         (
             with_overlap(Overlap::dice().gamma([0.5])),
-            "head 1: overlap.gamma: expected one number, or 2, one per class that takes part, got 1 numbers",
+            "head 1: overlap.gamma: expected one number, or 3, one per class that takes part, got 1 numbers",
         ),
         (
             with_overlap(Overlap::dice().power_of_mean(0.0)),
@@ -232,8 +232,8 @@ fn wrong_settings_are_refused_by_name() {
             "head 1: overlap.eps: expected a positive number that f32 holds in full, got -0.0000001",
         ),
         (
-            with_overlap(Overlap::dice().classes([0, 2])),
-            "head 1: overlap.classes: expected one class or more, each below 2, got [0, 2]",
+            with_overlap(Overlap::dice().classes([0, 3])),
+            "head 1: overlap.classes: expected one class or more, each below 3, got [0, 3]",
         ),
         (
             with_overlap(Overlap::dice().classes([1, 1])),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::schema::{CaseTensor, Number};
+use super::numbers::{CaseTensor, Number};
 use crate::spec::{Activation, Empty, FloatType, Head, LabelType, Loss, Overlap, Pixel, Target};
 
 /// A head of a case. Settings that only some cases have stay JSON until [`to_head`](CaseHead::to_head) reads them, so

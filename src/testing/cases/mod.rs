@@ -5,13 +5,14 @@
 //! `Outcome::Unsupported`, with what is lacking.
 
 mod heads;
+mod numbers;
 mod run;
 mod schema;
 mod version_1;
 
 pub use heads::{CaseHead, CaseTarget};
+pub use numbers::{CaseTensor, Number};
 pub use run::{Outcome, expected, run, run_in, trial};
 pub use schema::{
-    Case, CaseError, CaseFile, CaseTensor, Expected, ExpectedHead, ExpectedMetrics, Number, Refused, Results,
-    Tolerance, read,
+    Case, CaseError, CaseFile, Expected, ExpectedHead, ExpectedMetrics, Refused, Results, Tolerance, read,
 };

@@ -1,7 +1,8 @@
 //! Runs a case on a device, and compares the results with the expected ones.
 
 use super::heads::CaseHead;
-use super::schema::{self, Case, Number, Results};
+use super::numbers::Number;
+use super::schema::{self, Case, Results};
 use crate::error::Error;
 use crate::host;
 use crate::spec::{HardCounts, Head, LossSpec, MemoryFormat, Target};
