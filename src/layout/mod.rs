@@ -61,7 +61,7 @@ impl Arithmetic {
         let flags = [
             ("overlap", overlap.is_some()),
             ("overlap_softmax", overlap.is_some() && softmax),
-            ("softmax", softmax || cross_entropy),
+            ("softmax", softmax || cross_entropy || poly || generalized),
             ("sigmoid", head.loss.activation == Activation::Sigmoid),
             ("identity", head.loss.activation == Activation::None),
             ("squared", overlap.is_some_and(|o| o.squared)),
