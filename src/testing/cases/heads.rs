@@ -86,21 +86,25 @@ impl CaseHead {
     fn lacking(&self) -> Vec<String> {
         let of_overlap = self.are_overlaps().iter().filter(|&&is_overlap| is_overlap).count();
         let of_target = |lacks: fn(&CaseTarget) -> bool| self.targets.iter().any(lacks);
-        let named = |name: &'static str| self.targets.iter().any(|target| target.kind == name);
+        let unknown = self
+            .targets
+            .iter()
+            .map(|target| &target.kind)
+            .find(|kind| !["labels", "probabilities"].contains(&kind.as_str()));
         let lacks = [
             ("several targets", self.targets.len() > 1),
             ("several overlap terms", of_overlap > 1),
             ("several pixel terms", self.terms.len() - of_overlap > 1),
             ("class_mask", self.class_mask.is_some()),
             ("components", self.components.is_some()),
-            ("target map", named("map")),
             ("resample", of_target(|target| target.resample.as_ref().is_some_and(|by| by != "nearest-exact"))),
             (
                 "ignore_index of probabilities",
                 of_target(|target| target.kind != "labels" && target.ignore_index.is_some()),
             ),
         ];
-        lacks.iter().filter(|(_, lacks)| *lacks).map(|(what, _)| (*what).to_owned()).collect()
+        let lacks = lacks.iter().filter(|(_, lacks)| *lacks).map(|(what, _)| (*what).to_owned());
+        lacks.chain(unknown.map(|kind| format!("target {kind}"))).collect()
     }
 
     /// The head of the specification.
