@@ -350,6 +350,7 @@ mod tests {
 
     /// naga's layout of the struct against the host's, field by field.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn the_table_row_mirrors_its_shader_struct() {
         let source = super::combine(1, crate::layout::defaults::INTEGRATED);
         let module = naga::front::wgsl::parse_str(&source).expect("valid");

@@ -107,6 +107,10 @@ impl Arithmetic {
 
 /// One head's share of the work and of the scratch buffers, in words.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a part of the text or of the table that a head has or lacks"
+)]
 pub(crate) struct HeadLayout {
     pub items: u32,
     pub classes: u32,

@@ -204,6 +204,7 @@ fn micro(overlap: &Overlap, classes: &[Sums], weights: &[f64]) -> Vec<RowLoss> {
 }
 
 /// The ratio of these sums, in the place of f.
+#[expect(clippy::float_cmp, reason = "sums of the same numbers are equal or not, as in MONAI")]
 fn ratio(overlap: &Overlap, sums: &Sums) -> Slopes {
     let (nr, dr) = (f64::from(overlap.smooth_nr), f64::from(overlap.smooth_dr));
     let Sums { i, p, t, v } = *sums;
@@ -275,6 +276,7 @@ fn formed(overlap: &Overlap, ratio: Slopes, gamma: f64) -> Slopes {
 }
 
 /// y^γ and its derivative; unless γ is 1, y is at least eps, and has no derivative where it was less.
+#[expect(clippy::float_cmp, reason = "an exponent of exactly 1 is none")]
 fn power(y: f64, gamma: f64, eps: f64) -> (f64, f64) {
     if gamma == 1.0 {
         (y, 1.0)

@@ -31,7 +31,9 @@ pub(super) fn voxel(head: &Head, data: &HeadData<'_>, item: usize, voxel: usize,
                     None => Voxel::OutOfRange,
                     Some(None) => Voxel::Ignored,
                     Some(Some(channels)) => {
-                        channels.iter().for_each(|&channel| t[channel as usize] = 1.0);
+                        for &channel in channels {
+                            t[channel as usize] = 1.0;
+                        }
                         Voxel::Counts(data.weight_map.map_or(1.0, |map| map[at]))
                     }
                 };

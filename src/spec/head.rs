@@ -85,7 +85,7 @@ pub struct Head {
     /// table lacks is out of range. With one channel the classes are 0, the background, and 1. Labels are read after
     /// `resample` and `ignore_index`; the largest of a table is 65,535.
     pub label_map: Option<BTreeMap<u32, Option<u32>>>,
-    /// The channels of each label, for regions that overlap (BraTS: whole tumour, tumour core, enhancing tumour), `None` for a
+    /// The channels of each label, for regions that overlap (of brain tumours: whole tumour, tumour core, enhancing tumour), `None` for a
     /// label that counts nowhere. The target is then, in every rule, that of probabilities of 0 and 1, without a dense tensor.
     /// Not with `label_map`, whose bounds it has.
     pub regions: Option<BTreeMap<u32, Option<Vec<u32>>>>,

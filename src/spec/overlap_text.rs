@@ -87,7 +87,10 @@ macro_rules! settings {
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { absent: None, ..Overlap::default().into() }
+        // absent unless it is given, so that its older text is seen
+        let mut fields: Self = Overlap::default().into();
+        fields.absent = None;
+        fields
     }
 }
 

@@ -54,7 +54,10 @@ enum Name {
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { mean_over: None, ..Pixel::default().into() }
+        // absent unless it is given, so that its older text is seen
+        let mut fields: Self = Pixel::default().into();
+        fields.mean_over = None;
+        fields
     }
 }
 

@@ -38,7 +38,7 @@ fn with_overlap(overlap: Overlap) -> Head {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_settings_are_refused_by_name() {
     let ce = Pixel::cross_entropy;
-    let cases = [
+    let cases = vec![
         (Head::new([3], Loss::monai_dice_ce()), "head 1: shape: expected at least two axes, [N, C, *spatial], got [3]"),
         (Head::new([1, 0, 4], Loss::monai_dice_ce()), "head 1: shape: expected at least one class, got [1, 0, 4]"),
         (Head::new([0, 2, 4], Loss::monai_dice_ce()), "head 1: shape: expected no axis of length 0, got [0, 2, 4]"),

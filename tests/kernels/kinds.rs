@@ -88,16 +88,17 @@ fn every_form_product_and_reduction_of_an_overlap_term_is_its_own_number() {
     let gpu = common::gpu();
     let dice = |[i, p, t]: [f64; 3]| 2.0 * i / (p + t);
     let ratios: f64 = SUMS.iter().map(|&sums| dice(sums)).sum();
-    for (form, eps) in [
-        (Form::OneMinus, 1e-7),
+    for (form, least) in [
+        (Form::OneMinus, 1e-7_f32),
         (Form::Negative, 1e-7),
         (Form::Identity, 1e-7),
         (Form::Log, 1e-7),
         (Form::Log, 0.7),
         (Form::LogCosh, 1e-7),
     ] {
-        for gamma in [1.0, 0.75, 2.0] {
-            if gamma != 1.0 && matches!(form, Form::Negative | Form::Identity) {
+        let eps = f64::from(least);
+        for gamma in [None, Some(0.75_f32), Some(2.0)] {
+            if gamma.is_some() && matches!(form, Form::Negative | Form::Identity) {
                 continue;
             }
             let of_class = |sums: &[f64; 3]| {
@@ -109,14 +110,12 @@ fn every_form_product_and_reduction_of_an_overlap_term_is_its_own_number() {
                     Form::Log => -r.max(eps).ln(),
                     Form::LogCosh => (1.0 - r).cosh().ln(),
                 };
-                if gamma == 1.0 { y } else { y.max(eps).powf(gamma) }
+                gamma.map_or(y, |gamma| y.max(eps).powf(gamma.into()))
             };
             let expected = SUMS.iter().map(of_class).sum::<f64>() / 4.0;
-            #[expect(clippy::cast_possible_truncation, reason = "few digits")]
-            let overlap = Overlap::dice().smooth(0.0, 0.0).form(form).eps(eps as f32);
-            #[expect(clippy::cast_possible_truncation, reason = "exact")]
-            let overlap = if gamma == 1.0 { overlap } else { overlap.gamma(gamma as f32) };
-            check(&gpu, of_p(overlap), false, expected, &format!("{form:?}, eps {eps}, gamma {gamma}"));
+            let overlap = Overlap::dice().smooth(0.0, 0.0).form(form).eps(least);
+            let overlap = gamma.map_or(overlap.clone(), |gamma| overlap.gamma(gamma));
+            check(&gpu, of_p(overlap), false, expected, &format!("{form:?}, eps {eps}, gamma {gamma:?}"));
         }
     }
     for reduction in testing::reductions().filter(|reduction| *reduction != Reduction::SumOfItemMeans) {
@@ -213,13 +212,12 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
             for reduction in testing::reductions() {
                 let is_focal = matches!(pixel.kind, PixelKind::Focal { .. });
                 let expected = match reduction {
-                    Reduction::Mean => losses.iter().sum::<f64>() / mean,
                     Reduction::Sum => losses.iter().sum(),
                     // refused
                     Reduction::SumOfItemMeans if top_k => continue,
                     Reduction::WeightedMean if !is_focal => continue,
-                    // weights of 1 and 1
-                    Reduction::WeightedMean => losses.iter().sum::<f64>() / mean,
+                    // a weighted mean of weights of 1 and 1
+                    Reduction::Mean | Reduction::WeightedMean => losses.iter().sum::<f64>() / mean,
                     Reduction::SumOfItemMeans => {
                         losses[..3].iter().sum::<f64>() / 3.0 + losses[3..].iter().sum::<f64>() / 3.0
                     }

@@ -5,7 +5,7 @@ use segloss::{Activation, FloatType, Head, LabelType, Loss, LossSpec, Overlap, P
 
 use crate::common::{all_gpus, differences, evaluate, run};
 
-/// The regions of BraTS: whole tumour, tumour core, enhancing tumour; label 9 counts nowhere.
+/// The regions of BRATS: whole tumour, tumour core, enhancing tumour; label 9 counts nowhere.
 fn regions(head: Head) -> Head {
     let channels = [(0, Some(vec![])), (1, Some(vec![0, 1])), (2, Some(vec![0])), (4, Some(vec![0, 1, 2])), (9, None)];
     head.regions(channels)
@@ -44,7 +44,7 @@ fn regions_of_labels_are_the_dense_target_that_they_stand_for() {
 /// Forty classes, so that channels lie in several words of the table, and classes are split or stream.
 #[test]
 fn tables_of_many_classes_and_of_large_labels_equal_the_reference() {
-    let channels = |label: u32| (0..40).filter(|channel| (channel + label) % 3 == 0).collect::<Vec<u32>>();
+    let channels = |label: u32| (0..40_u32).filter(|channel| (channel + label).is_multiple_of(3)).collect::<Vec<u32>>();
     for gpu in all_gpus() {
         for classes in [4, 40] {
             let below = |channels: Vec<u32>| channels.into_iter().filter(|&channel| channel < classes).collect();
