@@ -137,6 +137,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# end
 
         //# if bent
+        //# if focal_softmax
         var bent_peak = LOWEST;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
@@ -154,6 +155,10 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         //# end
         bent_sum = share_sum(invocation, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_sum); //# if split
         let bent_ln = log(bent_sum);
+        //# else
+        //#= let bent_peak = peak;
+        //#= let bent_ln = log(sum);
+        //# end
         var u_sum = NONE;
         //# each c
         let ln_s_c0 = z_c0 - bent_peak - bent_ln;

@@ -87,7 +87,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
                 //# end
             }
             //# end
-            //# if bent
+            //# if focal_softmax
             if class_index >= head.pixel_first_class {
                 bent_v0 = with_class_g0(bent_v0, z_v0, NONE); //# each v
             }
@@ -99,6 +99,7 @@ fn gradient_g0(place: Place, invocation: u32, incoming: f32) -> bool {
         let scale_v0 = 1.0 / sum_g0(soft_v0);
         joint_v0 += top_v0 * on; //# if unweighted_labels
         joint_v0 -= soft_v0.weighed * scale_v0; //# if linear_slope
+        bent_v0 = soft_v0; //# if not focal_softmax
         let bent_ln_v0 = log(sum_g0(bent_v0));
         //# end
 

@@ -173,7 +173,8 @@ fn statistics_g0(place: Place, me: Invocation) {
         loss += q_sum * log(sum); //# if cross_entropy
 
         //# if bent
-        // the term's own softmax: without class 0 where a focal term drops it
+        //# if focal_softmax
+        // the focal term's own softmax: without class 0 where the term drops it
         var bent_peak = LOWEST;
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
@@ -191,6 +192,10 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# end
         bent_sum = share_sum(me.index, CLASS_STRIDE_g0, CLASS_SPAN_g0, bent_sum); //# if split
         let bent_ln = log(bent_sum);
+        //# else
+        //#= let bent_peak = peak;
+        //#= let bent_ln = log(sum);
+        //# end
         //# each c
         if held_c0 && class_c0 >= head.pixel_first_class { //# if ragged
         //#= if class_c0 >= head.pixel_first_class { //# if not ragged

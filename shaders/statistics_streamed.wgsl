@@ -84,7 +84,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             let z_v0 = logits_g0(place, head, class_index, voxel_v0, left_v0);
             soft_v0 = with_class_g0(soft_v0, z_v0, NONE);
             //# end
-            //# if bent
+            //# if focal_softmax
             // the term's own softmax: without class 0 where a focal term drops it
             if class_index >= head.pixel_first_class {
                 bent_v0 = with_class_g0(bent_v0, z_v0, NONE); //# each v
@@ -96,6 +96,7 @@ fn statistics_g0(place: Place, me: Invocation) {
         //# each v
         let scale_v0 = 1.0 / sum_g0(soft_v0);
         let ln_sum_v0 = log(sum_g0(soft_v0));
+        bent_v0 = soft_v0; //# if not focal_softmax
         let bent_ln_v0 = log(sum_g0(bent_v0));
         var loss_v0 = NONE;
         var d_label_v0 = NONE;

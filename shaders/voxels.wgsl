@@ -104,12 +104,10 @@ fn logits_g0(place: Place, head: Head, class_index: u32, voxel: u32, left: u32) 
 }
 
 //# if label_table
-// What the table has of a label.
+// What the table has of a label. Without a branch, since some drivers unfold one per class and lane.
 fn entry_g0(head: Head, label: u32) -> f32 {
-    if label >= head.table_labels {
-        return UNKNOWN_LABEL;
-    }
-    return coefficients[head.label_table + label * head.table_words];
+    let entry = coefficients[head.label_table + min(label, head.table_labels - 1u) * head.table_words];
+    return select(UNKNOWN_LABEL, entry, label < head.table_labels);
 }
 
 // As `classify` of shared/target.wgsl, by the table.
@@ -136,11 +134,9 @@ fn classify_by_table_g0(labels: vec4<u32>, inside: vec4<bool>, head: Head) -> La
 //# if regions
 // 1 where the label has the channel.
 fn region_g0(head: Head, label: u32, class_index: u32) -> f32 {
-    if label == NO_CLASS {
-        return 0.0;
-    }
-    let word = head.label_table + label * head.table_words + 1u + class_index / CHANNELS_PER_WORD;
-    return f32((u32(coefficients[word]) >> (class_index % CHANNELS_PER_WORD)) & 1u);
+    let row = head.label_table + min(label, head.table_labels - 1u) * head.table_words;
+    let bits = u32(max(coefficients[row + 1u + class_index / CHANNELS_PER_WORD], 0.0));
+    return select(f32((bits >> (class_index % CHANNELS_PER_WORD)) & 1u), 0.0, label == NO_CLASS);
 }
 //# end
 
