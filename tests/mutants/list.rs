@@ -400,8 +400,8 @@ pub const MUTANTS: [Mutant; 55] = [
     Mutant {
         name: "channels of a label from the first word alone",
         file: "shaders/voxels.wgsl",
-        find: "+ 1u + class_index / CHANNELS_PER_WORD;",
-        replace: "+ 1u;",
+        find: "row + 1u + class_index / CHANNELS_PER_WORD",
+        replace: "row + 1u",
         test: "kernels::label_tables::tables_of_many_classes_and_of_large_labels_equal_the_reference",
     },
 ];
