@@ -64,12 +64,16 @@ fn overlap() -> impl Strategy<Value = Overlap> {
     let numbers = (number(), number(), number(), option::of(number()));
     let flag = || proptest::bool::weighted(0.3);
     let flags = [flag(), flag(), flag(), flag(), flag(), flag()];
-    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::WeightedMean, Reduction::SumOfItemMeans];
+    let reductions = prop_oneof![
+        30 => select(vec![Reduction::Mean, Reduction::Sum, Reduction::WeightedMean]),
+        1 => Just(Reduction::SumOfItemMeans),
+    ];
     let forms = vec![Form::OneMinus, Form::Negative, Form::Identity, Form::Log, Form::LogCosh];
-    let gamma = option::weighted(0.2, class_values());
-    let classes = option::weighted(0.1, vec(0..8_u32, 0..5));
-    let of_rows = (select(reductions), select(vec![Absent::Count, Absent::Skip, Absent::Zero]), classes);
-    let of_ratio = (select(forms), gamma, number(), option::weighted(0.2, number()));
+    let gamma = option::weighted(0.05, class_values());
+    let classes = option::weighted(0.03, vec(0..8_u32, 0..5));
+    let absent = vec![Absent::Count, Absent::Count, Absent::Count, Absent::Skip, Absent::Zero];
+    let of_rows = (reductions, select(absent), classes);
+    let of_ratio = (select(forms), gamma, number(), option::weighted(0.1, number()));
     (kind, flags, numbers, weights(), of_rows, of_ratio).prop_map(
         |(kind, flags, numbers, class_weights, of_rows, of_ratio)| {
             let [include_background, batch, squared, single, minimum, micro] = flags;
@@ -118,10 +122,12 @@ fn pixel() -> impl Strategy<Value = Pixel> {
             }
         }),
     ];
-    let reductions = vec![Reduction::Mean, Reduction::Sum, Reduction::WeightedMean, Reduction::SumOfItemMeans];
-    let reductions = select(reductions);
+    let reductions = prop_oneof![
+        20 => select(vec![Reduction::Mean, Reduction::Sum, Reduction::SumOfItemMeans]),
+        1 => Just(Reduction::WeightedMean),
+    ];
     let means = select(vec![MeanOver::Valid, MeanOver::Voxels, MeanOver::All]);
-    let top_k = option::weighted(0.2, prop_oneof![number().prop_map(f64::from), 0.0_f64..100.0]);
+    let top_k = option::weighted(0.03, prop_oneof![number().prop_map(f64::from), 0.0_f64..100.0]);
     (kind, option::of(number()), weights(), (reductions, means, top_k, any::<bool>()), number()).prop_map(
         |(kind, smoothing, class_weights, (reduction, mean_over, k_percent, nan), weight)| Pixel {
             kind,
@@ -152,8 +158,8 @@ fn head() -> impl Strategy<Value = Head> {
     let shape = prop_oneof![20 => vec(axis(), 2..5), 1 => vec(axis(), 0..7)];
     let asked = (select(counts), any::<[bool; 5]>(), number());
     let label = || prop_oneof![20 => 0..9_u32, 1 => any::<u32>()];
-    let map = option::weighted(0.1, btree_map(label(), option::of(label()), 0..4));
-    let regions = option::weighted(0.1, btree_map(label(), option::of(vec(label(), 0..3)), 0..4));
+    let map = option::weighted(0.03, btree_map(label(), option::of(label()), 0..4));
+    let regions = option::weighted(0.03, btree_map(label(), option::of(vec(label(), 0..3)), 0..4));
     let formats = select(vec![MemoryFormat::ContiguousFormat, MemoryFormat::ChannelsLast]);
     (shape, loss, (target, floats(), resample, formats), (ignored, map, regions), asked).prop_map(
         |(shape, loss, (target, logits, resample, memory_format), tables, (hard_counts, flags, weight))| {
