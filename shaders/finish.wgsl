@@ -29,7 +29,8 @@
 // determinism   bit for bit: heads in order, sums as trees (shared/fold_*.wgsl)
 
 //# stand-in
-const MEAN = 1u; const SUMMED = 2u; const SUM_OF_ITEM_MEANS = 3u; const WEIGHTED_MEAN = 4u; const HEAD_WEIGHT = 0u; const OVERLAP_WEIGHT = 1u;
+const MEAN = 1u; const SUMMED = 2u; const SUM_OF_ITEM_MEANS = 3u; const WEIGHTED_MEAN = 4u; const HEAD_WEIGHT = 0u;
+const OVERLAP_WEIGHT = 1u;
 const PIXEL_WEIGHT = 2u; const PIXEL_SUM = 0u; const COUNTED = 2u; const OUT_OF_RANGE = 3u; const NON_FINITE = 4u;
 const FIRST_ITEM = 5u; const FIRST_VOXEL = 6u; const ITEMS = 7u; const OVERLAP_SUM = 9u; const GLOBAL_WORDS = 10u;
 const SWITCHES = 2u; const REPORT_TOTAL = 0u; const REPORT_WRITTEN = 1u; const REPORT_OVERLAP = 0u;

@@ -230,6 +230,12 @@ fn class_weighting(head: Head, t: f32) -> f32 {
     }
 }
 
+// v of a class in its row's one ratio; `largest`: the largest finite weight by T of the row.
+fn weight_in_row(head: Head, own: OfClass, t: f32, largest: f32) -> f32 {
+    let given = class_weighting(head, t);
+    return own.weight * select(given, largest, given < 0.0);
+}
+
 // Rows that take part, of all ranks.
 fn counting_rows(head: Head) -> f32 {
     let items = statistics_words[head.statistics + head.class_columns + COUNTING_ITEMS];
@@ -278,8 +284,7 @@ fn note_rows(head: Head, invocation: u32, notes: u32, counting: f32) {
             let own = of_class(head, c);
             if head.micro != 0u && own.place != NO_PLACE {
                 let sums = sums_at(head, first, c);
-                let given = class_weighting(head, sums.t);
-                let v = own.weight * select(given, largest, given < 0.0);
+                let v = weight_in_row(head, own, sums.t, largest);
                 of_row = Sums(of_row.i + v * sums.i, of_row.p + v * sums.p, of_row.t + v * sums.t);
             }
         }
@@ -328,8 +333,7 @@ fn finish_overlap(head: Head, invocation: u32, counting: f32) -> f32 {
             let note = RowNote(coefficients[at], of_row, coefficients[at + 4u]);
             share = note.share;
             if head.micro != 0u {
-                let given = class_weighting(head, sums.t);
-                let v = own.weight * select(given, note.largest, given < 0.0);
+                let v = weight_in_row(head, own, sums.t, note.largest);
                 f = overlap_of(head, ratio_of(head, row, c, note.sums), head.form_gamma);
                 // one loss per row, counted at its first class
                 f = Overlap(select(0.0, f.loss, own.place == 0u), weighted_by(v, f.by_i), weighted_by(v, f.by_p));
@@ -377,10 +381,10 @@ fn write_overlap_loss(head: Head, row: u32, own: OfClass, loss: f32, takes_part:
 
 // The power of the term, of which `finish_overlap` has left the slopes.
 fn powered_overlap(head: Head, invocation: u32, mean: f32) -> f32 {
-    let power = power_of(mean, head.power_of_mean, head.eps);
     if head.power_of_mean == 1.0 || head.overlap_kind == 0u {
         return mean;
     }
+    let power = power_of(mean, head.power_of_mean, head.eps);
     // each invocation scales those that it wrote
     for (var index = invocation; index < rows_of(head) * head.classes; index += FOLD_INVOCATIONS) {
         coefficients[head.slopes + 2u * index] *= power.slope;

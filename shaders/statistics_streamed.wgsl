@@ -85,7 +85,7 @@ fn statistics_g0(place: Place, me: Invocation) {
             soft_v0 = with_class_g0(soft_v0, z_v0, NONE);
             //# end
             //# if focal_softmax
-            // the term's own softmax: without class 0 where a focal term drops it
+            // the focal term's own softmax: without class 0 where the term drops it
             if class_index >= head.pixel_first_class {
                 bent_v0 = with_class_g0(bent_v0, z_v0, NONE); //# each v
             }

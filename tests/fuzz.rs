@@ -346,7 +346,7 @@ fn a_specification_as_text_is_refused_or_read_and_written_back() {
 /// A few small cases of each file, each as a file of its own.
 fn case_files() -> Vec<Value> {
     let mut files = Vec::new();
-    for name in ["reference", "combinations", "monai_tests"] {
+    for name in ["reference", "combinations", "monai_tests", "family"] {
         let path = format!("{}/tests/cases/{name}.json.gz", env!("CARGO_MANIFEST_DIR"));
         let file = GzDecoder::new(std::fs::File::open(path).expect("a file of cases"));
         let file: Value = serde_json::from_reader(file).expect("JSON");

@@ -48,6 +48,7 @@ impl Arithmetic {
         let cross_entropy = matches!(kind, Some(PixelKind::CrossEntropy));
         let poly = matches!(kind, Some(PixelKind::PolyCrossEntropy { .. }));
         let generalized = matches!(kind, Some(PixelKind::GeneralizedCrossEntropy { .. }));
+        let of_softmax = kind.is_some_and(PixelKind::is_cross_entropy);
         let focal = matches!(kind, Some(PixelKind::Focal { .. }));
         let binary = matches!(kind, Some(PixelKind::BinaryCrossEntropy { .. }));
         let alpha_list = matches!(kind, Some(PixelKind::Focal { alpha: Alpha::PerClass(_), .. }));
@@ -61,7 +62,7 @@ impl Arithmetic {
         let flags = [
             ("overlap", overlap.is_some()),
             ("overlap_softmax", overlap.is_some() && softmax),
-            ("softmax", softmax || cross_entropy || poly || generalized),
+            ("softmax", softmax || of_softmax),
             ("sigmoid", head.loss.activation == Activation::Sigmoid),
             ("identity", head.loss.activation == Activation::None),
             ("squared", overlap.is_some_and(|o| o.squared)),
@@ -69,7 +70,7 @@ impl Arithmetic {
             // two terms that do not share one softmax
             ("apart", overlap.is_some() && pixel.is_some() && !(softmax && cross_entropy)),
             ("cross_entropy", cross_entropy),
-            ("smoothing", (cross_entropy || poly || generalized) && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
+            ("smoothing", of_softmax && pixel.is_some_and(|p| p.label_smoothing > 0.0)),
             ("top_k", top_k),
             ("binary", binary || focal && !softmax),
             ("binary_cross_entropy", binary),
@@ -77,7 +78,7 @@ impl Arithmetic {
             ("focal_softmax", focal && softmax),
             ("poly", poly),
             ("generalized", generalized),
-            // a slope u per class, of a softmax of the term's own
+            // a slope u per class; focal has a softmax of its own, since it may lack class 0
             ("bent", poly || generalized || focal && softmax),
             ("bends", matches!(kind, Some(PixelKind::Focal { gamma: ClassValues::Each(_), .. }))),
             ("alpha_list", alpha_list),

@@ -223,7 +223,7 @@ fn pixel(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
 )]
 fn overlap(row: &mut HeadRow, head: &Head, layout: &HeadLayout) {
     let Some(overlap) = &head.loss.overlap else { return };
-    let taking_part = overlap.taking_part(head.classes()).len();
+    let taking_part = overlap.count_taking_part(head.classes());
     let weights = overlap.weights_that_count(head.classes()).filter(|_| overlap.reduction == Reduction::WeightedMean);
     let sum = weights.map(|weights| weights.iter().copied().map(f64::from).sum::<f64>());
     row.overlap_kind = words::overlap_kind(&overlap.kind);

@@ -158,16 +158,23 @@ struct RowLoss {
     takes_part: bool,
 }
 
-/// The loss of the class at place `k` among those that take part.
-fn of_one(overlap: &Overlap, sums: &Sums, k: usize, weight: f64) -> RowLoss {
-    let gone = sums.t == 0.0 && overlap.absent != Absent::Count;
-    let gamma = match &overlap.gamma {
+/// The exponent of the class at place `k` among those that take part.
+fn exponent(overlap: &Overlap, k: usize) -> f64 {
+    match &overlap.gamma {
         None => 1.0,
         Some(ClassValues::Same(gamma)) => f64::from(*gamma),
         Some(ClassValues::Each(gammas)) => f64::from(gammas[k]),
+    }
+}
+
+/// The loss of the class at place `k` among those that take part.
+fn of_one(overlap: &Overlap, sums: &Sums, k: usize, weight: f64) -> RowLoss {
+    let gone = sums.t == 0.0 && overlap.absent != Absent::Count;
+    let slopes = if gone {
+        Slopes { f: 0.0, by_i: 0.0, by_p: 0.0 }
+    } else {
+        formed(overlap, ratio(overlap, sums), exponent(overlap, k))
     };
-    let slopes =
-        if gone { Slopes { f: 0.0, by_i: 0.0, by_p: 0.0 } } else { formed(overlap, ratio(overlap, sums), gamma) };
     let takes_part = !(gone && overlap.absent == Absent::Skip);
     let worth = if overlap.reduction == Reduction::WeightedMean { weight } else { 1.0 };
     RowLoss { slopes, weight, worth: if takes_part { worth } else { 0.0 }, takes_part }
@@ -183,11 +190,7 @@ fn micro(overlap: &Overlap, classes: &[Sums], weights: &[f64]) -> Vec<RowLoss> {
     let v: Vec<f64> = of_t.iter().zip(weights).map(|(a, b)| a * b).collect();
     let weighted = |of: fn(&Sums) -> f64| v.iter().zip(classes).map(|(v, s)| v * of(s)).sum::<f64>();
     let sums = Sums { i: weighted(|s| s.i), p: weighted(|s| s.p), t: weighted(|s| s.t), v: f64::NAN };
-    let gamma = match &overlap.gamma {
-        Some(ClassValues::Same(gamma)) => f64::from(*gamma),
-        _ => 1.0,
-    };
-    let Slopes { f, by_i, by_p } = formed(overlap, ratio(overlap, &sums), gamma);
+    let Slopes { f, by_i, by_p } = formed(overlap, ratio(overlap, &sums), exponent(overlap, 0));
     let of_class = |(k, &v): (usize, &f64)| RowLoss {
         slopes: if v == 0.0 {
             Slopes { f: 0.0, by_i: 0.0, by_p: 0.0 }

@@ -368,7 +368,7 @@ impl Overlap {
 
     /// The class weights, unless they are left out.
     pub(crate) fn weights_that_count(&self, classes: usize) -> Option<&[f32]> {
-        let single = self.taking_part(classes).len() == 1;
+        let single = self.count_taking_part(classes) == 1;
         self.class_weights.as_deref().filter(|_| !(self.ignore_single_class_weight && single))
     }
 
@@ -379,7 +379,7 @@ impl Overlap {
 
     /// Losses per row: one per class that takes part, or one where no class axis is left.
     pub(crate) fn losses_of_row(&self, classes: usize) -> usize {
-        if self.is_micro() { 1 } else { self.taking_part(classes).len() }
+        if self.is_micro() { 1 } else { self.count_taking_part(classes) }
     }
 
     /// The first class that takes part where no list says which: 1 where the background is dropped and other classes remain.
@@ -393,6 +393,11 @@ impl Overlap {
             Some(listed) => listed.iter().map(|&class| class as usize).collect(),
             None => (self.first_class(classes)..classes).collect(),
         }
+    }
+
+    /// How many classes take part.
+    pub(crate) fn count_taking_part(&self, classes: usize) -> usize {
+        self.classes.as_ref().map_or(classes - self.first_class(classes), Vec::len)
     }
 
     /// Checks every setting, in a head of `classes` classes.
@@ -431,7 +436,7 @@ impl Overlap {
         if self.squared && self.product == Product::Minimum {
             return check.refuse("overlap.squared", "false, with the minimum as product", "true");
         }
-        let taking_part = self.taking_part(classes).len();
+        let taking_part = self.count_taking_part(classes);
         if let Some(gamma) = &self.gamma {
             if matches!(self.form, Form::Negative | Form::Identity) {
                 let expected = "none: it is the exponent of one_minus, log or log_cosh";

@@ -14,6 +14,7 @@ mod documents;
 mod errors;
 mod house;
 mod pipeline_cache;
+mod settings;
 mod storage_buffers;
 mod text;
 mod threads;

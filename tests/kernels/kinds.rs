@@ -216,13 +216,19 @@ fn every_pixel_kind_and_reduction_is_its_own_formula() {
                     // refused
                     Reduction::SumOfItemMeans if top_k => continue,
                     Reduction::WeightedMean if !is_focal => continue,
-                    // a weighted mean of weights of 1 and 1
-                    Reduction::Mean | Reduction::WeightedMean => losses.iter().sum::<f64>() / mean,
+                    Reduction::Mean => losses.iter().sum::<f64>() / mean,
+                    // two classes of the weights 2 and 0.5: 12 becomes 6 · 2.5
+                    Reduction::WeightedMean => {
+                        let weighted =
+                            losses.iter().zip(&LABELS).map(|(loss, &y)| loss * if y == 0 { 2.0 } else { 0.5 });
+                        weighted.sum::<f64>() / 15.0
+                    }
                     Reduction::SumOfItemMeans => {
                         losses[..3].iter().sum::<f64>() / 3.0 + losses[3..].iter().sum::<f64>() / 3.0
                     }
                 };
                 let pixel = pixel.clone().reduction(reduction);
+                let pixel = if reduction == Reduction::WeightedMean { pixel.class_weights([2.0, 0.5]) } else { pixel };
                 let what = format!("{}: {:?}, {reduction:?}", gpu.name, pixel.kind);
                 check(&gpu, Loss::new().pixel(pixel), false, expected, &what);
             }

@@ -11,11 +11,6 @@ fn regions(head: Head) -> Head {
     head.regions(channels)
 }
 
-fn logits(count: usize) -> Vec<f32> {
-    let mut random = fastrand::Rng::with_seed(3);
-    (0..count).map(|_| random.f32() * 6.0 - 3.0).collect()
-}
-
 #[test]
 fn regions_of_labels_are_the_dense_target_that_they_stand_for() {
     let loss = Loss { activation: Activation::Sigmoid, ..Loss::new().overlap(Overlap::dice()) };
@@ -33,8 +28,9 @@ fn regions_of_labels_are_the_dense_target_that_they_stand_for() {
         let head = Head::new([2, 3, 5, 7], loss.clone());
         let by_table = LossSpec::new().head(regions(head.clone()));
         let by_values = LossSpec::new().head(head.probabilities(FloatType::F32));
-        let given = Tensors { logits: logits(210), labels: labels.clone(), ..Tensors::default() };
-        let values = Tensors { logits: logits(210), probabilities: Vec::clone(&probabilities), ..Tensors::default() };
+        let drawn = Tensors::random(&by_table.heads[0], 3.0, 3);
+        let given = Tensors { labels: labels.clone(), ..drawn.clone() };
+        let values = Tensors { labels: Vec::new(), probabilities: Vec::clone(&probabilities), ..drawn };
         let [given, values] = [run(&gpu, &by_table, &[given], 1.0), run(&gpu, &by_values, &[values], 1.0)];
         assert_eq!(given.report.total.to_bits(), values.report.total.to_bits(), "{}", gpu.name);
         assert_eq!(given.gradients, values.gradients, "{}", gpu.name);
@@ -56,7 +52,7 @@ fn tables_of_many_classes_and_of_large_labels_equal_the_reference() {
             for head in [mapped, regions] {
                 // 3 is in no table
                 let labels = [0_i64, 7, 2_035, 11, 3, 14_175].repeat(13)[..74].to_vec();
-                let tensors = [Tensors { logits: logits(74 * classes as usize), labels, ..Tensors::default() }];
+                let tensors = [Tensors { labels, ..Tensors::random(&head, 3.0, 3) }];
                 let spec = LossSpec::new().head(head);
                 let given = run(&gpu, &spec, &tensors, 1.0);
                 let worst = differences(&given, &evaluate(&spec, &tensors, 1.0));
@@ -76,9 +72,9 @@ fn one_channel_is_mapped_to_background_and_class() {
         let head = Head::new([1, 1, 6], loss.pixel(Pixel::binary_cross_entropy()));
         let plain = LossSpec::new().head(head.clone());
         let mapped = LossSpec::new().head(head.label_map([(5, Some(0)), (3, Some(1)), (2, Some(1))]));
-        let of = |labels: [i64; 6]| [Tensors { logits: logits(6), labels: labels.to_vec(), ..Tensors::default() }];
-        let plain = run(&gpu, &plain, &of([0, 1, 1, 0, 0, 1]), 1.0);
-        let mapped = run(&gpu, &mapped, &of([5, 3, 2, 5, 5, 3]), 1.0);
+        let of = |labels: [i64; 6]| [Tensors { labels: labels.to_vec(), ..Tensors::random(&plain.heads[0], 3.0, 3) }];
+        let tensors = [of([0, 1, 1, 0, 0, 1]), of([5, 3, 2, 5, 5, 3])];
+        let [plain, mapped] = [run(&gpu, &plain, &tensors[0], 1.0), run(&gpu, &mapped, &tensors[1], 1.0)];
         assert_eq!(plain.report.total.to_bits(), mapped.report.total.to_bits(), "{}", gpu.name);
         assert_eq!(plain.gradients, mapped.gradients, "{}", gpu.name);
     }

@@ -16,6 +16,7 @@ mod hashed;
 mod hostile;
 mod kinds;
 mod label_tables;
+mod left_out;
 mod log_form;
 mod memory_format;
 mod one_channel;

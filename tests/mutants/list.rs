@@ -127,7 +127,7 @@ pub const MUTANTS: [Mutant; 55] = [
         file: "shaders/statistics_registers.wgsl",
         find: "let counted_loss = select(NONE, worth_g0(quad, loss), quad.valid);",
         replace: "let counted_loss = quad.m * loss;",
-        test: "api::errors::ignored_voxels_have_zero_gradient_whatever_their_logits",
+        test: "kernels::left_out::ignored_voxels_have_zero_gradient_whatever_their_logits",
     },
     Mutant {
         name: "a weight of 0 that is multiplied",
@@ -337,8 +337,8 @@ pub const MUTANTS: [Mutant; 55] = [
     Mutant {
         name: "one ratio per row, its sums unweighted",
         file: "shaders/finish_overlap.wgsl",
-        find: "let v = own.weight * select(given, largest, given < 0.0);",
-        replace: "let v = select(given, largest, given < 0.0);",
+        find: "return own.weight * select(given, largest, given < 0.0);",
+        replace: "return select(given, largest, given < 0.0);",
         test: "kernels::kinds::every_form_product_and_reduction_of_an_overlap_term_is_its_own_number",
     },
     Mutant {

@@ -47,8 +47,6 @@ pub enum CaseError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseFile {
-    #[serde(rename = "schema")]
-    _schema: String,
     /// What the cases are, and which program wrote them.
     pub about: String,
     /// The cases.
@@ -157,7 +155,8 @@ pub fn read(path: &Path) -> Result<CaseFile, CaseError> {
     }
     let json = |error| CaseError::Json { path: name(), error };
     let mut file: Value = serde_json::from_slice(&bytes).map_err(json)?;
-    let schema = file.get("schema").and_then(Value::as_str).unwrap_or("none").to_owned();
+    let schema = file.as_object_mut().and_then(|file| file.remove("schema"));
+    let schema = schema.as_ref().and_then(Value::as_str).unwrap_or("none").to_owned();
     if !SCHEMAS.contains(&schema.as_str()) {
         return Err(CaseError::Schema { path: name(), given: schema });
     }
